@@ -1,0 +1,116 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+// Package store states what services may expect of the places that keep
+// bytes. Drivers live below it (pebblekv, fileobj, mem); every driver and every
+// wrapper passes the suites of storetest.
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/rustyonions/macronode/b3"
+)
+
+// Errors of all stores. Drivers wrap them; callers use errors.Is.
+var (
+	ErrNotFound = errors.New("store: not found")
+	// ErrCorrupt: bytes came back that the store did not write. Of metadata or
+	// a log it is fatal to the service that meets it; an object's damage is
+	// confined to that object.
+	ErrCorrupt = errors.New("store: corrupt")
+	// ErrFull: no space beyond the reserve. Reads and deletes go on.
+	ErrFull   = errors.New("store: disk full")
+	ErrClosed = errors.New("store: closed")
+	// ErrTooLarge: a key or value beyond the limits below.
+	ErrTooLarge = errors.New("store: key or value too large")
+)
+
+// Limits of keys and values, set so that every planned driver can hold them.
+const (
+	MaxKeyBytes   = 1024
+	MaxValueBytes = 1 << 20
+)
+
+// Reader reads metadata at one moment. Keys sort bytewise on every driver.
+type Reader interface {
+	// Get returns the value, which the caller may keep and change, or ErrNotFound.
+	Get(key []byte) ([]byte, error)
+	// Scan calls f for each key in [lo, hi) in order until f returns false. A
+	// nil hi is the end. Neither slice may be kept after f returns.
+	Scan(lo, hi []byte, f func(key, value []byte) bool) error
+	// ScanDesc is Scan from the other end.
+	ScanDesc(lo, hi []byte, f func(key, value []byte) bool) error
+}
+
+// Tx reads its own writes.
+type Tx interface {
+	Reader
+	Set(key, value []byte) error
+	// Delete of a missing key is no error.
+	Delete(key []byte) error
+}
+
+// KV is ordered metadata with serializable transactions.
+type KV interface {
+	// View runs f on one consistent moment.
+	View(ctx context.Context, f func(Reader) error) error
+	// Update runs f and commits what it wrote, all or nothing. It returns once
+	// the commit is durable: it survives kill -9 and power loss. Where f or
+	// the commit fails nothing is kept. f may run more than once, so it has no
+	// effect outside the Tx, does no I/O and is short: writers run one at a
+	// time, while waits for the disk are shared. On ErrFull from Update the
+	// store goes on reading, and deleting where DeleteOnly is used.
+	Update(ctx context.Context, f func(Tx) error) error
+	// Reclaim is Update for transactions that free space; it may use the
+	// reserve that Update leaves alone.
+	Reclaim(ctx context.Context, f func(Tx) error) error
+	// Check returns nil while the store can serve; it is cheap.
+	Check(ctx context.Context) error
+	Close() error
+}
+
+// Loc is a driver's own name for stored object bytes, opaque to callers, who
+// keep it in their metadata. It is at most 64 bytes.
+type Loc string
+
+// Objects keeps the bytes of objects. It knows addresses to verify, not tenants:
+// two commits of the same bytes are two Locs.
+type Objects interface {
+	// Create starts a new object. sizeHint is the expected length, -1 unknown.
+	Create(ctx context.Context, sizeHint int64) (ObjectWriter, error)
+	// Open returns the object at loc, whose address and size the caller
+	// expects; ErrNotFound, or ErrCorrupt where its frame is damaged.
+	Open(ctx context.Context, loc Loc, addr b3.Addr, size int64) (Object, error)
+	// Remove frees loc. A missing one is no error. Durable when it returns.
+	Remove(ctx context.Context, loc Loc) error
+	// Walk calls f for every committed object until f returns false. Objects
+	// committed or removed meanwhile may be missed.
+	Walk(ctx context.Context, f func(loc Loc, addr b3.Addr, size int64) bool) error
+	Check(ctx context.Context) error
+	Close() error
+}
+
+// ObjectWriter takes an object's bytes. Memory use does not grow with size.
+type ObjectWriter interface {
+	io.Writer
+	// Commit returns once the bytes are durable under the returned Loc. The
+	// object is not reachable until the caller keeps the Loc; a crash before
+	// that leaves bytes which Walk finds and the owner removes.
+	Commit() (Loc, b3.Addr, int64, error)
+	// Abort drops what was written. After Commit it does nothing.
+	Abort()
+}
+
+// Object is stored bytes that are verified as they are read: bytes that do not
+// belong to the address are never returned, ErrCorrupt is.
+type Object interface {
+	Size() int64
+	// ReadAt fills p from off, as io.ReaderAt. Each call verifies every
+	// 16 KiB group that it touches; aligned reads waste nothing.
+	io.ReaderAt
+	// WriteRange verifies and writes [off, off+n) to w in large pieces.
+	WriteRange(w io.Writer, off, n int64) (int64, error)
+	io.Closer
+}
