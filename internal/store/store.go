@@ -23,8 +23,10 @@ var (
 	// ErrFull: no space beyond the reserve. Reads and deletes go on.
 	ErrFull   = errors.New("store: disk full")
 	ErrClosed = errors.New("store: closed")
-	// ErrTooLarge: a key or value beyond the limits below.
+	// ErrTooLarge: a key or value beyond the limits below, or an empty key.
 	ErrTooLarge = errors.New("store: key or value too large")
+	// ErrRange: an offset or length outside the object; nothing was written.
+	ErrRange = errors.New("store: range outside the object")
 )
 
 // Limits of keys and values, set so that every planned driver can hold them.
@@ -38,7 +40,9 @@ type Reader interface {
 	// Get returns the value, which the caller may keep and change, or ErrNotFound.
 	Get(key []byte) ([]byte, error)
 	// Scan calls f for each key in [lo, hi) in order until f returns false. A
-	// nil hi is the end. Neither slice may be kept after f returns.
+	// nil lo is the start, a nil hi the end. Neither slice may be kept or
+	// changed after f returns. In a Tx, a scan sees what was written before it
+	// began; f may write.
 	Scan(lo, hi []byte, f func(key, value []byte) bool) error
 	// ScanDesc is Scan from the other end.
 	ScanDesc(lo, hi []byte, f func(key, value []byte) bool) error
@@ -52,16 +56,23 @@ type Tx interface {
 	Delete(key []byte) error
 }
 
-// KV is ordered metadata with serializable transactions.
+// KV is ordered metadata with serializable transactions. Readers and
+// transactions end with the closure they were given to: kept longer, they answer
+// ErrClosed. An error from a closure comes back as it is. A closure must not
+// call Update or Reclaim of the same KV: the one writer would wait for itself.
 type KV interface {
-	// View runs f on one consistent moment.
+	// View runs f on one consistent moment, which holds every Update that has
+	// returned.
 	View(ctx context.Context, f func(Reader) error) error
 	// Update runs f and commits what it wrote, all or nothing. It returns once
 	// the commit is durable: it survives kill -9 and power loss. Where f or
 	// the commit fails nothing is kept. f may run more than once, so it has no
 	// effect outside the Tx, does no I/O and is short: writers run one at a
 	// time, while waits for the disk are shared. On ErrFull from Update the
-	// store goes on reading, and deleting where DeleteOnly is used.
+	// store goes on reading, and deleting with Reclaim. The context ends the
+	// wait for the writer's turn, not a commit that has begun. An error from a
+	// commit whose fsync failed leaves the outcome unknown until the next
+	// start, and Check failing.
 	Update(ctx context.Context, f func(Tx) error) error
 	// Reclaim is Update for transactions that free space; it may use the
 	// reserve that Update leaves alone.
@@ -110,7 +121,8 @@ type Object interface {
 	// ReadAt fills p from off, as io.ReaderAt. Each call verifies every
 	// 16 KiB group that it touches; aligned reads waste nothing.
 	io.ReaderAt
-	// WriteRange verifies and writes [off, off+n) to w in large pieces.
+	// WriteRange verifies and writes [off, off+n) to w in large pieces. ErrRange
+	// where that is not inside the object. w must not keep or change a piece.
 	WriteRange(w io.Writer, off, n int64) (int64, error)
 	io.Closer
 }
