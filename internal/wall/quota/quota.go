@@ -1,0 +1,173 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+// Package quota is the wall's third stage: what a tenant and a capability may
+// use over time, and how much at once.
+//
+// Limits are read from the tenant's snapshot at every call, so a change applies
+// to the next one. Body bytes are charged in advance as far as their length is
+// known and fits the burst; the rest is owed when the call ends, and later
+// calls wait for it.
+package quota
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/wall"
+)
+
+// maxRateBuckets bounds the buckets of rate caveats. A full table refuses:
+// forgetting a bucket in use would hand its holder a fresh burst.
+const maxRateBuckets = 65536
+
+// Meter counts what is used. It is safe for concurrent use.
+type Meter struct {
+	mu      sync.RWMutex
+	tenants map[macronode.TenantID]*usage // guarded by mu
+
+	rmu   sync.Mutex
+	rates map[[32]byte]*bucket // guarded by rmu
+	swept time.Time            // guarded by rmu: last search for idle buckets
+	limit int                  // of rates
+}
+
+type usage struct {
+	requests, bytes bucket
+	inflight        atomic.Int64
+}
+
+var _ wall.Meter = (*Meter)(nil)
+
+// New returns a meter that has counted nothing.
+func New() *Meter {
+	return &Meter{tenants: make(map[macronode.TenantID]*usage), rates: make(map[[32]byte]*bucket), limit: maxRateBuckets}
+}
+
+func (m *Meter) usage(id macronode.TenantID) *usage {
+	m.mu.RLock()
+	u := m.tenants[id]
+	m.mu.RUnlock()
+	if u != nil {
+		return u
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if u = m.tenants[id]; u == nil {
+		u = &usage{}
+		m.tenants[id] = u
+	}
+	return u
+}
+
+// Forget drops what was counted for a deleted tenant.
+func (m *Meter) Forget(id macronode.TenantID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.tenants, id)
+}
+
+// InFlight is the number of the tenant's calls that run now, long-running ones
+// left out.
+func (m *Meter) InFlight(id macronode.TenantID) int64 { return m.usage(id).inflight.Load() }
+
+// Take implements wall.Meter.
+func (m *Meter) Take(now time.Time, t *macronode.Tenant, p *macronode.Principal, b *macronode.Binding, bytes int64) (wall.Charge, error) {
+	u, q := m.usage(t.ID), &t.Quota
+	c := wall.Charge{Tenant: t}
+	if err := m.takeRates(now, p); err != nil {
+		return c, err
+	}
+	if q.RequestsPerSec != macronode.NoLimit {
+		if wait, ok := u.requests.take(now, max(b.Cost, 1), q.RequestsPerSec, q.RequestBurst); !ok {
+			return c, refusal("requests", q.RequestsPerSec, wait)
+		}
+	}
+	if q.BytesPerSec != macronode.NoLimit {
+		c.Bytes = max(min(bytes, q.ByteBurst), 0)
+		if wait, ok := u.bytes.take(now, c.Bytes, q.BytesPerSec, q.ByteBurst); !ok {
+			if q.RequestsPerSec != macronode.NoLimit {
+				u.requests.owe(now, -max(b.Cost, 1), q.RequestsPerSec)
+			}
+			return c, refusal("bytes", q.BytesPerSec, wait)
+		}
+	}
+	if !b.LongRunning {
+		if n := u.inflight.Add(1); q.InFlight != macronode.NoLimit && n > q.InFlight {
+			u.inflight.Add(-1)
+			return c, macronode.Errorf(macronode.QuotaInFlight, "the tenant may have %d calls in flight", q.InFlight)
+		}
+		c.Slot = u
+	}
+	return c, nil
+}
+
+// Settle implements wall.Meter.
+func (m *Meter) Settle(now time.Time, c wall.Charge, moved int64) {
+	if u, ok := c.Slot.(*usage); ok {
+		u.inflight.Add(-1)
+	}
+	if q := &c.Tenant.Quota; q.BytesPerSec != macronode.NoLimit && moved != c.Bytes {
+		m.usage(c.Tenant.ID).bytes.owe(now, moved-c.Bytes, q.BytesPerSec)
+	}
+}
+
+func refusal(what string, perSec int64, wait time.Duration) error {
+	e := macronode.Errorf(macronode.QuotaRate, "the tenant may use %d %s a second", perSec, what)
+	e.RetryAfter = wait
+	e.Header = rateHeaders(what, perSec, wait)
+	return e
+}
+
+// rateHeaders are the fields of draft-ietf-httpapi-ratelimit-headers.
+func rateHeaders(what string, perSec int64, wait time.Duration) macronode.Header {
+	seconds := strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
+	return macronode.Header{
+		"Ratelimit-Policy": {`"` + what + `";q=` + strconv.FormatInt(perSec, 10) + `;w=1`},
+		"Ratelimit":        {`"` + what + `";r=0;t=` + seconds},
+	}
+}
+
+func (m *Meter) takeRates(now time.Time, p *macronode.Principal) error {
+	for i := range p.Rates {
+		r := &p.Rates[i]
+		b, ok := m.rate(now, r.Key)
+		if !ok {
+			return macronode.Errorf(macronode.QuotaRate, "too many rate-limited capabilities are in use")
+		}
+		if wait, ok := b.take(now, 1, r.PerSec, r.Burst); !ok {
+			e := macronode.Errorf(macronode.QuotaRate, "the capability allows %d requests a second", r.PerSec)
+			e.RetryAfter, e.Header = wait, rateHeaders("capability", r.PerSec, wait)
+			return e
+		}
+	}
+	return nil
+}
+
+func (m *Meter) rate(now time.Time, key [32]byte) (*bucket, bool) {
+	m.rmu.Lock()
+	defer m.rmu.Unlock()
+	if b := m.rates[key]; b != nil {
+		return b, true
+	}
+	if len(m.rates) >= m.limit {
+		// The search is long, so a flood of new keys gets one a second.
+		if now.Sub(m.swept) < time.Second {
+			return nil, false
+		}
+		m.swept = now
+		for k, b := range m.rates {
+			if b.idle(now) {
+				delete(m.rates, k)
+			}
+		}
+		if len(m.rates) >= m.limit {
+			return nil, false
+		}
+	}
+	b := &bucket{}
+	m.rates[key] = b
+	return b, true
+}

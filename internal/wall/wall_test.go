@@ -1,0 +1,343 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package wall_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/route"
+	"github.com/rustyonions/macronode/internal/wall"
+)
+
+// parts is every stage in one double that works, records the order in which it
+// is asked and fails where told to.
+type parts struct {
+	order   []string
+	fail    map[string]error
+	decide  wall.Decision
+	princ   macronode.Principal
+	tenant  macronode.Tenant
+	down    bool
+	panics  int
+	events  []macronode.AuditEvent
+	settled []int64
+	long    context.Context
+	ran     func(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error)
+}
+
+func (p *parts) step(name string) error {
+	p.order = append(p.order, name)
+	return p.fail[name]
+}
+func (p *parts) Enter(*macronode.Binding) error { return p.step("gate") }
+func (p *parts) Leave(*macronode.Binding)       { p.order = append(p.order, "leave") }
+func (p *parts) LongContext() context.Context   { return p.long }
+func (p *parts) Authenticate(context.Context, *macronode.Call, *macronode.Binding, macronode.Resource) (*macronode.Principal, *macronode.Tenant, error) {
+	return &p.princ, &p.tenant, p.step("auth")
+}
+func (p *parts) Decide(context.Context, *wall.PolicyRequest) (wall.Decision, error) {
+	return p.decide, p.step("policy")
+}
+func (p *parts) Take(_ time.Time, t *macronode.Tenant, _ *macronode.Principal, _ *macronode.Binding, n int64) (wall.Charge, error) {
+	return wall.Charge{Tenant: t, Bytes: n}, p.step("quota")
+}
+func (p *parts) Settle(_ time.Time, _ wall.Charge, moved int64) {
+	p.order = append(p.order, "settle")
+	p.settled = append(p.settled, moved)
+}
+func (p *parts) Admit(context.Context, *macronode.Tenant, *macronode.Binding) error {
+	return p.step("admit")
+}
+func (p *parts) Release(*macronode.Tenant, *macronode.Binding) { p.order = append(p.order, "release") }
+func (p *parts) Up(string) bool                                { return !p.down }
+func (p *parts) Panicked(string, any, []byte)                  { p.panics++ }
+func (p *parts) Record(e macronode.AuditEvent)                 { p.events = append(p.events, e) }
+func (p *parts) Append(_ context.Context, e macronode.AuditEvent) error {
+	p.events = append(p.events, e)
+	return p.step("append")
+}
+
+func newWall(t testing.TB, p *parts) *wall.Wall {
+	t.Helper()
+	h := func(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+		p.order = append(p.order, "handler")
+		return p.ran(ctx, a)
+	}
+	b := macronode.Binding{Op: "thing.put", Service: "svc", Method: "PUT", Pattern: "/t/{id}", Action: "thing:put", Resource: macronode.ObjectResource,
+		ResourceArg: "id", Class: macronode.CoreWrite, MaxBody: 10, Write: true}
+	public := macronode.Binding{Op: "probe", Service: "svc", Method: "GET", Pattern: "/probe", Public: true, PlainOK: true}
+	admin := macronode.Binding{Op: "admin", Service: "svc", Method: "POST", Pattern: "/admin", Action: "node:reload", Class: macronode.Control, Audit: macronode.AuditBefore}
+	watch := macronode.Binding{Op: "watch", Service: "svc", Method: "GET", Pattern: "/watch", Action: "node:events", Class: macronode.CoreRead, LongRunning: true}
+	tab, err := route.New([]macronode.Route{{Binding: b, Handler: h}, {Binding: public, Handler: h}, {Binding: admin, Handler: h}, {Binding: watch, Handler: h}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := wall.New(tab, wall.Limits{MaxBodyBytes: 100, MaxObjectBytes: 1000, MaxFrameBytes: 50, RequestTimeout: time.Minute},
+		wall.Stages{Gate: p, Auth: p, Policy: p, Quota: p, Admission: p, Audit: p, Services: p, Metrics: metrics.New(false)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func newParts() *parts {
+	return &parts{
+		fail: map[string]error{}, decide: wall.Decision{Allow: true}, long: context.Background(),
+		princ: macronode.Principal{Kind: macronode.Capability, Tenant: macronode.TenantID{1}, MaxBytes: macronode.NoLimit},
+		ran: func(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+			if a.Body != nil {
+				if _, err := io.Copy(io.Discard, a.Body); err != nil {
+					return nil, err
+				}
+			}
+			return &macronode.Reply{Body: []byte("done")}, nil
+		},
+	}
+}
+
+func put(body string) *macronode.Call {
+	return &macronode.Call{Method: "PUT", Path: "/t/x", Length: int64(len(body)), Body: strings.NewReader(body),
+		Peer: macronode.Peer{TLS: true}, CorrID: "c"}
+}
+
+func serve(w *wall.Wall, p *parts, c *macronode.Call) error {
+	return w.Serve(context.Background(), c, func(*macronode.Reply) error {
+		p.order = append(p.order, "send")
+		return nil
+	})
+}
+
+func TestOrder(t *testing.T) {
+	p := newParts()
+	if err := serve(newWall(t, p), p, put("hello")); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"gate", "auth", "policy", "quota", "admit", "handler", "send", "release", "settle", "leave"}
+	if !slices.Equal(p.order, want) {
+		t.Errorf("order %v, want %v", p.order, want)
+	}
+	if len(p.settled) != 1 || p.settled[0] != int64(len("hello")+len("done")) {
+		t.Errorf("settled %v", p.settled)
+	}
+}
+
+// TestRefusalStops proves that a stage's refusal keeps every later stage from
+// running and that what was taken before is given back.
+func TestRefusalStops(t *testing.T) {
+	refusal := macronode.Errorf(macronode.Overload, "no")
+	for stage, want := range map[string][]string{
+		"gate":   {"gate"},
+		"auth":   {"gate", "auth", "leave"},
+		"policy": {"gate", "auth", "policy", "leave"},
+		"quota":  {"gate", "auth", "policy", "quota", "leave"},
+		"admit":  {"gate", "auth", "policy", "quota", "admit", "settle", "leave"},
+	} {
+		p := newParts()
+		p.fail[stage] = refusal
+		if err := serve(newWall(t, p), p, put("hello")); !errors.Is(err, refusal) {
+			t.Errorf("%s: error %v", stage, err)
+		}
+		if !slices.Equal(p.order, want) {
+			t.Errorf("%s: order %v, want %v", stage, p.order, want)
+		}
+		if len(p.events) != 1 || p.events[0].Reason != "overload" {
+			t.Errorf("%s: events %v", stage, p.events)
+		}
+	}
+}
+
+func TestShapeBeforeIdentity(t *testing.T) {
+	plain := func(c *macronode.Call) *macronode.Call { c.Peer = macronode.Peer{}; return c }
+	for name, c := range map[string]struct {
+		call *macronode.Call
+		kind macronode.Kind
+	}{
+		"no route":        {plain(&macronode.Call{Method: "GET", Path: "/none"}), macronode.NotFound},
+		"method":          {plain(&macronode.Call{Method: "GET", Path: "/t/x"}), macronode.MethodNotAllowed},
+		"oversize":        {plain(put("hello world")), macronode.TooLarge},
+		"encoding":        {func() *macronode.Call { c := put("x"); c.Header = macronode.Header{"Content-Encoding": {"gzip"}}; return c }(), macronode.UnsupportedMedia},
+		"key too long":    {func() *macronode.Call { c := put("x"); c.IdempotencyKey = strings.Repeat("k", 129); return c }(), macronode.Malformed},
+		"key not visible": {func() *macronode.Call { c := put("x"); c.IdempotencyKey = "a b"; return c }(), macronode.Malformed},
+		"plaintext":       {plain(put("x")), macronode.TLSRequired},
+		"not bearer":      {func() *macronode.Call { c := put("x"); c.BadAuth = true; return c }(), macronode.TokenMalformed},
+	} {
+		p := newParts()
+		if err := serve(newWall(t, p), p, c.call); macronode.KindOf(err) != c.kind {
+			t.Errorf("%s: %v, want %v", name, err, c.kind)
+		}
+		if len(p.order) != 0 {
+			t.Errorf("%s: reached %v", name, p.order)
+		}
+	}
+}
+
+func TestPublicSkipsIdentity(t *testing.T) {
+	p := newParts()
+	if err := serve(newWall(t, p), p, &macronode.Call{Method: "GET", Path: "/probe"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"gate", "handler", "send", "leave"}; !slices.Equal(p.order, want) {
+		t.Errorf("order %v, want %v", p.order, want)
+	}
+}
+
+func TestDenied(t *testing.T) {
+	for kind, want := range map[macronode.PrincipalKind]macronode.Kind{
+		macronode.Anonymous: macronode.Unauthenticated, macronode.Capability: macronode.Denied, macronode.PeerNode: macronode.Denied,
+	} {
+		p := newParts()
+		p.decide.Allow, p.princ.Kind = false, kind
+		if err := serve(newWall(t, p), p, put("x")); macronode.KindOf(err) != want {
+			t.Errorf("%v: %v, want %v", kind, err, want)
+		}
+	}
+}
+
+func TestBodyBounds(t *testing.T) {
+	p := newParts()
+	w := newWall(t, p)
+	unknown := put("0123456789")
+	unknown.Length = -1
+	if err := serve(w, p, unknown); err != nil {
+		t.Errorf("a body of exactly the limit: %v", err)
+	}
+	unknown = put("0123456789a")
+	unknown.Length = -1
+	if err := serve(w, p, unknown); macronode.KindOf(err) != macronode.TooLarge {
+		t.Errorf("a longer body of unknown length: %v", err)
+	}
+	p.princ.MaxBytes = 6 // the body has 3, the reply 4
+	if err := serve(w, p, put("abc")); macronode.KindOf(err) != macronode.TooLarge {
+		t.Errorf("request plus response over max_bytes: %v", err)
+	}
+	p.princ.MaxBytes = 7
+	if err := serve(w, p, put("abc")); err != nil {
+		t.Errorf("exactly max_bytes: %v", err)
+	}
+}
+
+type endless struct{ closed bool }
+
+func (e *endless) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		m, err := w.Write(bytes.Repeat([]byte("x"), 10))
+		if n += int64(m); err != nil {
+			return n, err
+		}
+	}
+}
+func (e *endless) Close() error { e.closed = true; return nil }
+
+func TestReplyStreamBounded(t *testing.T) {
+	p := newParts()
+	w := newWall(t, p)
+	s := &endless{}
+	p.princ.MaxBytes = 45
+	p.ran = func(context.Context, *macronode.Admitted) (*macronode.Reply, error) {
+		return &macronode.Reply{Stream: s, Length: -1}, nil
+	}
+	var out bytes.Buffer
+	err := w.Serve(context.Background(), put("abc"), func(r *macronode.Reply) error {
+		_, err := r.Stream.WriteTo(&out)
+		return err
+	})
+	if err == nil || out.Len() != 40 || !s.closed {
+		t.Errorf("error %v after %d bytes, closed %v", err, out.Len(), s.closed)
+	}
+	if got := p.settled; len(got) != 1 || got[0] != 40 {
+		t.Errorf("settled %v", got)
+	}
+}
+
+func TestPanicIsContained(t *testing.T) {
+	p := newParts()
+	p.ran = func(context.Context, *macronode.Admitted) (*macronode.Reply, error) { panic("boom") }
+	err := serve(newWall(t, p), p, put("x"))
+	if macronode.KindOf(err) != macronode.Internal || p.panics != 1 || slices.Contains(p.order, "send") {
+		t.Errorf("%v, %d panics, %v", err, p.panics, p.order)
+	}
+	if prob := macronode.AsError(err).Problem("c"); strings.Contains(fmt.Sprint(prob), "boom") {
+		t.Errorf("the problem tells of the panic: %v", prob)
+	}
+}
+
+func TestObligations(t *testing.T) {
+	for o, want := range map[macronode.Obligation]macronode.Kind{
+		{Key: "zk", Value: "c"}:           macronode.ObligationFailed,
+		{Key: "max_bytes", Value: "none"}: macronode.ObligationFailed,
+		{Key: "max_bytes", Value: "2"}:    macronode.TooLarge,
+	} {
+		p := newParts()
+		p.decide.Obligations = []macronode.Obligation{o}
+		err := serve(newWall(t, p), p, put("abc"))
+		if macronode.KindOf(err) != want || slices.Contains(p.order, "handler") {
+			t.Errorf("%v: %v, order %v", o, err, p.order)
+		}
+	}
+	p := newParts()
+	p.decide.Obligations = []macronode.Obligation{{Key: "audit"}}
+	if err := serve(newWall(t, p), p, put("abc")); err != nil || len(p.events) != 1 || p.events[0].Kind != "thing.put" {
+		t.Errorf("audit obligation: %v %v", err, p.events)
+	}
+}
+
+func TestAuditBefore(t *testing.T) {
+	p := newParts()
+	call := func() *macronode.Call { return &macronode.Call{Method: "POST", Path: "/admin", Peer: macronode.Peer{UDS: true}} }
+	if err := serve(newWall(t, p), p, call()); err != nil || len(p.events) != 2 || p.events[0].Attrs["phase"] != "begin" || p.events[1].Attrs["phase"] != "end" {
+		t.Errorf("%v %v", err, p.events)
+	}
+	p = newParts()
+	p.fail["append"] = errors.New("full")
+	if err := serve(newWall(t, p), p, call()); macronode.KindOf(err) != macronode.Unavailable || slices.Contains(p.order, "handler") {
+		t.Errorf("no record, yet %v %v", err, p.order)
+	}
+}
+
+func TestServiceDown(t *testing.T) {
+	p := newParts()
+	p.down = true
+	w := newWall(t, p)
+	if err := serve(w, p, put("x")); macronode.KindOf(err) != macronode.Unavailable {
+		t.Errorf("core: %v", err)
+	}
+	if err := serve(w, p, &macronode.Call{Method: "GET", Path: "/probe"}); err != nil {
+		t.Errorf("control: %v", err)
+	}
+}
+
+func TestDeadlines(t *testing.T) {
+	p := newParts()
+	var until time.Time
+	p.ran = func(ctx context.Context, _ *macronode.Admitted) (*macronode.Reply, error) {
+		until, _ = ctx.Deadline()
+		return nil, context.DeadlineExceeded
+	}
+	w := newWall(t, p)
+	if err := serve(w, p, put("x")); macronode.KindOf(err) != macronode.DeadlineExceeded || time.Until(until) > time.Minute {
+		t.Errorf("%v, deadline %v", err, until)
+	}
+	long, drain := context.WithCancel(context.Background())
+	p.long = long
+	p.ran = func(ctx context.Context, _ *macronode.Admitted) (*macronode.Reply, error) {
+		if _, ok := ctx.Deadline(); ok {
+			t.Error("a long-running call has a deadline")
+		}
+		drain()
+		<-ctx.Done()
+		return &macronode.Reply{}, nil
+	}
+	if err := serve(w, p, &macronode.Call{Method: "GET", Path: "/watch", Peer: macronode.Peer{TLS: true}}); err != nil {
+		t.Error(err)
+	}
+}
