@@ -162,10 +162,14 @@ func TestShapeBeforeIdentity(t *testing.T) {
 		call *macronode.Call
 		kind macronode.Kind
 	}{
-		"no route":        {plain(&macronode.Call{Method: "GET", Path: "/none"}), macronode.NotFound},
-		"method":          {plain(&macronode.Call{Method: "GET", Path: "/t/x"}), macronode.MethodNotAllowed},
-		"oversize":        {plain(put("hello world")), macronode.TooLarge},
-		"encoding":        {func() *macronode.Call { c := put("x"); c.Header = macronode.Header{"Content-Encoding": {"gzip"}}; return c }(), macronode.UnsupportedMedia},
+		"no route": {plain(&macronode.Call{Method: "GET", Path: "/none"}), macronode.NotFound},
+		"method":   {plain(&macronode.Call{Method: "GET", Path: "/t/x"}), macronode.MethodNotAllowed},
+		"oversize": {plain(put("hello world")), macronode.TooLarge},
+		"encoding": {func() *macronode.Call {
+			c := put("x")
+			c.Header = macronode.Header{"Content-Encoding": {"gzip"}}
+			return c
+		}(), macronode.UnsupportedMedia},
 		"key too long":    {func() *macronode.Call { c := put("x"); c.IdempotencyKey = strings.Repeat("k", 129); return c }(), macronode.Malformed},
 		"key not visible": {func() *macronode.Call { c := put("x"); c.IdempotencyKey = "a b"; return c }(), macronode.Malformed},
 		"plaintext":       {plain(put("x")), macronode.TLSRequired},
@@ -293,7 +297,9 @@ func TestObligations(t *testing.T) {
 
 func TestAuditBefore(t *testing.T) {
 	p := newParts()
-	call := func() *macronode.Call { return &macronode.Call{Method: "POST", Path: "/admin", Peer: macronode.Peer{UDS: true}} }
+	call := func() *macronode.Call {
+		return &macronode.Call{Method: "POST", Path: "/admin", Peer: macronode.Peer{UDS: true}}
+	}
 	if err := serve(newWall(t, p), p, call()); err != nil || len(p.events) != 2 || p.events[0].Attrs["phase"] != "begin" || p.events[1].Attrs["phase"] != "end" {
 		t.Errorf("%v %v", err, p.events)
 	}

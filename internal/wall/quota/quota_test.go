@@ -177,7 +177,9 @@ func TestConcurrentTakes(t *testing.T) {
 
 func BenchmarkTakeSettle(b *testing.B) {
 	m := New()
-	tn := tenant(func(q *macronode.Quota) { q.RequestsPerSec, q.RequestBurst, q.BytesPerSec, q.ByteBurst = 1e9, 1e9, 1e9, 1e9 })
+	tn := tenant(func(q *macronode.Quota) {
+		q.RequestsPerSec, q.RequestBurst, q.BytesPerSec, q.ByteBurst = 1e9, 1e9, 1e9, 1e9
+	})
 	p := principal()
 	b.ReportAllocs()
 	for b.Loop() {
