@@ -350,3 +350,42 @@ func Observe(o prometheus.Observer, v float64, traceID string) {
 	}
 	o.Observe(v)
 }
+
+// GaugeSet makes a gauge with one label whose values are given all at once by
+// f, called at each scrape; so that values which belong together are never seen
+// half changed.
+func (r *Registry) GaugeSet(name, help, label string, f func() map[string]float64) {
+	r.note(dto.MetricType_GAUGE, name, help, []string{label}, nil)
+	r.reg.MustRegister(&gaugeSet{desc: prometheus.NewDesc(name, help, []string{label}, nil), f: f})
+}
+
+type gaugeSet struct {
+	desc *prometheus.Desc
+	f    func() map[string]float64
+}
+
+func (g *gaugeSet) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
+
+func (g *gaugeSet) Collect(ch chan<- prometheus.Metric) {
+	for value, v := range g.f() {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v, value)
+	}
+}
+
+// queueDepth is shared by every bounded queue of the process.
+const queueDepth = "queue_depth"
+
+// Queue adds queue_depth{queue=name}, read by depth at each scrape. Every
+// bounded queue of the process has one; a name given twice panics.
+func (r *Registry) Queue(name string, depth func() int) {
+	const help = "Entries waiting in a bounded queue."
+	r.mu.Lock()
+	_, ok := r.kinds[queueDepth]
+	r.mu.Unlock()
+	if !ok {
+		r.note(dto.MetricType_GAUGE, queueDepth, help, []string{"queue"}, nil)
+	}
+	r.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: queueDepth, Help: help, ConstLabels: prometheus.Labels{"queue": name},
+	}, func() float64 { return float64(depth()) }))
+}

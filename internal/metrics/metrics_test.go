@@ -24,6 +24,9 @@ func filled(native bool) *Registry {
 	r.Counter("things_total", "Things seen.").Inc()
 	r.Counters("rejected_total", "Refusals by reason.", []string{"reason"}, []string{"unauth", "policy"})
 	r.Gauges("ready_state", "One for the present state, zero for the other.", []string{"state"}, []string{"true", "false"})
+	r.GaugeSet("phase_state", "One for the present phase.", "phase", func() map[string]float64 { return map[string]float64{"a": 1, "b": 0} })
+	r.Queue("audit", func() int { return 5 })
+	r.Queue("bus", func() int { return 0 })
 	r.GaugeFunc("queue_length", "What waits.", func() float64 { return 7 })
 	r.CounterFunc("ticks_total", "Ticks.", func() float64 { return 3 })
 	h := r.Histograms("request_latency_seconds", "Time from call to last byte.", LatencyBuckets, []string{"service", "route"},
@@ -49,6 +52,8 @@ func TestFirstScrapeShowsClosedSetsAtZero(t *testing.T) {
 		"ready_state{state=\"true\"} 0\n", "ready_state{state=\"false\"} 0\n",
 		"build_info{git_sha=\"abc\",go=\"go1.26.8\",semver=\"1.2.3\"} 1\n",
 		"request_latency_seconds_bucket{route=\"GET /o/{addr}\",service=\"svc-gateway\",le=\"0.12\"} 2\n",
+		"phase_state{phase=\"a\"} 1\n", "phase_state{phase=\"b\"} 0\n",
+		"queue_depth{queue=\"audit\"} 5\n", "queue_depth{queue=\"bus\"} 0\n",
 		"queue_length 7\n", "ticks_total 3\n", "go_goroutines ", "process_resident_memory_bytes ",
 	} {
 		if !strings.Contains(body, want) {
@@ -147,6 +152,7 @@ func TestMistakesPanic(t *testing.T) {
 		"reserved label":      func(r *Registry) { r.Gauges("a", "A.", []string{"le"}, nil) },
 		"too many sets":       func(r *Registry) { r.Gauges("a", "A.", []string{"x"}, []string{"1"}, []string{"2"}) },
 		"no buckets":          func(r *Registry) { r.Histogram("a_seconds", "A.", nil) },
+		"queue twice":         func(r *Registry) { r.Queue("a", nil); r.Queue("a", nil) },
 		"go metric again":     func(r *Registry) { r.Gauge("go_goroutines", "A.") },
 	}
 	for name, f := range tests {
@@ -178,7 +184,7 @@ func TestStrayFindsValuesOutsideTheSet(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	d := filled(false).Describe()
-	if len(d) != 7 || d[0].Name != "build_info" || d[0].Type != "gauge" || len(d[0].Labels) != 3 {
+	if len(d) != 9 || d[0].Name != "build_info" || d[0].Type != "gauge" || len(d[0].Labels) != 3 {
 		t.Errorf("%+v", d)
 	}
 }

@@ -1,0 +1,8 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+//go:build !amnesia
+
+package buildtags
+
+// Amnesia: running without a disk is not in this binary.
+const Amnesia = false

@@ -1,0 +1,8 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+//go:build arti
+
+package buildtags
+
+// Arti: onion-service ingress is in this binary.
+const Arti = true
