@@ -1,0 +1,122 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+// planned is the shape of a reply, before any byte is read.
+type planned struct {
+	status       int
+	ctype        string
+	contentRange string
+	length       int64
+	parts        []part
+	tail         string
+}
+
+// part is a span of the object with what stands before it.
+type part struct {
+	span
+	head string
+}
+
+// plan shapes the reply for the spans asked for; none means the whole.
+func plan(r *read, spans []span) *planned {
+	size := r.ref.size
+	switch len(spans) {
+	case 0:
+		return &planned{status: 200, ctype: r.ref.ctype, length: size, parts: []part{{span: span{0, size}}}}
+	case 1:
+		return &planned{
+			status: 206, ctype: r.ref.ctype, contentRange: spans[0].contentRange(size),
+			length: spans[0].n, parts: []part{{span: spans[0]}},
+		}
+	}
+	// The boundary is random, so that no stored bytes can pass for it.
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // it does not fail
+	boundary := hex.EncodeToString(random[:])
+	p := &planned{status: 206, ctype: "multipart/byteranges; boundary=" + boundary, tail: "\r\n--" + boundary + "--\r\n"}
+	delimiter := "--" + boundary
+	for _, s := range spans {
+		head := delimiter + "\r\nContent-Type: " + r.ref.ctype + "\r\nContent-Range: " + s.contentRange(size) + "\r\n\r\n"
+		p.parts = append(p.parts, part{s, head})
+		p.length += int64(len(head)) + s.n
+		delimiter = "\r\n--" + boundary
+	}
+	p.length += int64(len(p.tail))
+	return p
+}
+
+// body is the stream of an object's bytes. The first piece is verified and at
+// hand; the rest is verified as it goes.
+type body struct {
+	s      *Service
+	o      store.Object
+	loc    store.Loc
+	first  *[]byte
+	nfirst int
+	parts  []part
+	tail   string
+}
+
+var _ macronode.Stream = (*body)(nil)
+
+// WriteTo implements macronode.Stream.
+func (b *body) WriteTo(w io.Writer) (n int64, err error) {
+	var sent int64 // of the object's own bytes
+	defer func() { b.s.m.got.Add(float64(sent)) }()
+	ready := (*b.first)[:b.nfirst]
+	for _, p := range b.parts {
+		m, err := io.WriteString(w, p.head)
+		if n += int64(m); err != nil {
+			return n, err
+		}
+		m, err = w.Write(ready)
+		n, sent = n+int64(m), sent+int64(m)
+		if err != nil {
+			return n, err
+		}
+		rest := span{p.off + int64(len(ready)), p.n - int64(len(ready))}
+		ready = nil
+		if rest.n == 0 {
+			continue
+		}
+		moved, err := b.o.WriteRange(w, rest.off, rest.n)
+		n, sent = n+moved, sent+moved
+		if err != nil {
+			return n, b.failed(err)
+		}
+		if moved < rest.n {
+			return n, b.failed(errors.Join(store.ErrCorrupt, io.ErrUnexpectedEOF))
+		}
+	}
+	m, err := io.WriteString(w, b.tail)
+	return n + int64(m), err
+}
+
+// failed tells damage from a client that went away.
+func (b *body) failed(err error) error {
+	if !errors.Is(err, store.ErrCorrupt) {
+		return err
+	}
+	b.s.log.Error("stored bytes are damaged", "event", "object.damaged", "where", "body", "error", err)
+	return b.s.objectError(err)
+}
+
+// Close implements macronode.Stream.
+func (b *body) Close() error {
+	b.s.firsts.Put(b.first)
+	b.first = nil
+	err := b.o.Close()
+	b.s.unpin(b.loc)
+	return err
+}

@@ -1,0 +1,131 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"sync"
+
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+// window tells the sweep when it may believe what it saw. Between an object's
+// commit and its reference nothing refers to bytes that are wanted; uploads
+// are inside the window for that time.
+type window struct {
+	mu      sync.Mutex
+	epoch   uint64
+	inside  map[uint64]int // uploads by the epoch in which they entered
+	changed chan struct{}  // closed when an upload leaves, if anyone waits
+}
+
+// enter returns what leave takes.
+func (w *window) enter() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inside == nil {
+		w.inside = make(map[uint64]int)
+	}
+	w.inside[w.epoch]++
+	return w.epoch
+}
+
+func (w *window) leave(epoch uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inside[epoch]--; w.inside[epoch] > 0 {
+		return
+	}
+	delete(w.inside, epoch)
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
+}
+
+// quiesce returns once every upload that was inside when it was called has left.
+func (w *window) quiesce(ctx context.Context) error {
+	w.mu.Lock()
+	until := w.epoch
+	w.epoch++
+	for w.before(until) {
+		if w.changed == nil {
+			w.changed = make(chan struct{})
+		}
+		changed := w.changed
+		w.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		w.mu.Lock()
+	}
+	w.mu.Unlock()
+	return nil
+}
+
+func (w *window) before(epoch uint64) bool {
+	for e := range w.inside {
+		if e <= epoch {
+			return true
+		}
+	}
+	return false
+}
+
+// pins count the replies that read stored bytes, so that the bytes are not
+// removed under them.
+type pins struct {
+	mu    sync.Mutex
+	count map[store.Loc]int // condemned, or the number of readers
+}
+
+const condemned = -1
+
+// add reports false where l is being removed, or was: the caller looks the
+// reference up again.
+func (p *pins) add(l store.Loc) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.count == nil {
+		p.count = make(map[store.Loc]int)
+	}
+	if p.count[l] == condemned {
+		return false
+	}
+	p.count[l]++
+	return true
+}
+
+// drop reports whether that was the last pin of l.
+func (p *pins) drop(l store.Loc) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.count[l]--; p.count[l] > 0 {
+		return false
+	}
+	delete(p.count, l)
+	return true
+}
+
+// condemn keeps new readers from l until forget; it reports false, and does
+// nothing, while there are readers.
+func (p *pins) condemn(l store.Loc) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.count == nil {
+		p.count = make(map[store.Loc]int)
+	}
+	if p.count[l] != 0 {
+		return false
+	}
+	p.count[l] = condemned
+	return true
+}
+
+func (p *pins) forget(l store.Loc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.count, l)
+}

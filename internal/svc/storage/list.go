@@ -1,0 +1,153 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+// Limits of a page.
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+func (s *Service) list(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+	q, err := parseListing(a)
+	if err != nil {
+		return nil, err
+	}
+	page := List{Objects: []Entry{}}
+	err = s.kv.View(ctx, func(r store.Reader) error {
+		page = List{Objects: []Entry{}}
+		var bad error
+		err := r.Scan(q.lo, q.hi, func(key, value []byte) bool {
+			if len(page.Objects) == q.limit {
+				page.Cursor = page.Objects[q.limit-1].Addr
+				return false
+			}
+			var addr b3.Addr
+			if addr, bad = addrOf(key[q.tenant:]); bad != nil {
+				return false
+			}
+			var ref reference
+			if ref, bad = decodeReference(value); bad != nil {
+				return false
+			}
+			page.Objects = append(page.Objects, Entry{addr.String(), ref.size, ref.ctype, ref.created})
+			return true
+		})
+		if bad != nil {
+			return bad
+		}
+		return err
+	})
+	if err != nil {
+		return nil, s.metaError(err)
+	}
+	b, err := json.Marshal(page)
+	if err != nil {
+		return nil, macronode.Wrap(macronode.Internal, "", err)
+	}
+	if a.ReplyBytes != macronode.NoLimit && int64(len(b)) > a.ReplyBytes {
+		return nil, macronode.Errorf(macronode.TooLarge, "the answer has %d bytes, %d are allowed", len(b), a.ReplyBytes)
+	}
+	return &macronode.Reply{Status: 200, ContentType: "application/json", Body: b}, nil
+}
+
+// listing is a page asked for: keys in [lo, hi), at most limit of them. An
+// address begins tenant bytes into a key.
+type listing struct {
+	lo, hi []byte
+	tenant int
+	limit  int
+}
+
+func parseListing(a *macronode.Admitted) (q listing, err error) {
+	unknown := ""
+	a.ArgNames(func(name string) {
+		if name != "prefix" && name != "cursor" && name != "limit" {
+			unknown = name
+		}
+	})
+	if unknown != "" {
+		return q, macronode.Errorf(macronode.Malformed, "%q is no argument of this route: prefix, cursor and limit are", unknown)
+	}
+	q.limit = defaultPage
+	if v := a.Arg("limit"); v != "" {
+		q.limit, err = strconv.Atoi(v)
+		if err != nil || q.limit < 1 || q.limit > maxPage {
+			return q, macronode.Errorf(macronode.Malformed, "limit is 1 to %d", maxPage)
+		}
+	}
+	base := append([]byte(refPrefix), a.Tenant.ID[:]...)
+	q.tenant = len(base)
+	if q.lo, q.hi, err = prefixRange(base, a.Arg("prefix")); err != nil {
+		return q, err
+	}
+	if v := a.Arg("cursor"); v != "" {
+		last, err := b3.Parse(v)
+		if err != nil {
+			return q, macronode.Errorf(macronode.Malformed, "the cursor is not one that a list gave")
+		}
+		next := append(append(append([]byte(nil), base...), last[:]...), 0)
+		if string(next) > string(q.lo) {
+			q.lo = next
+		}
+	}
+	if q.hi != nil && string(q.lo) > string(q.hi) {
+		q.lo = q.hi
+	}
+	return q, nil
+}
+
+// prefixRange returns the keys below base whose addresses begin with prefix,
+// which may end amid a byte.
+func prefixRange(base []byte, prefix string) (lo, hi []byte, err error) {
+	const scheme = "b3:"
+	digits, ok := strings.CutPrefix(prefix, scheme)
+	if !ok && !strings.HasPrefix(scheme, prefix) {
+		return nil, nil, errPrefix()
+	}
+	if !ok {
+		digits = ""
+	}
+	if len(digits) > 2*b3.Size || strings.ToLower(digits) != digits {
+		return nil, nil, errPrefix()
+	}
+	odd := len(digits)%2 == 1
+	if odd {
+		digits += "0"
+	}
+	raw, err := hex.DecodeString(digits)
+	if err != nil {
+		return nil, nil, errPrefix()
+	}
+	lo = append(append([]byte(nil), base...), raw...)
+	if !odd {
+		return lo, after(lo), nil
+	}
+	top := append([]byte(nil), lo...)
+	top[len(top)-1] |= 0x0f
+	return lo, after(top), nil
+}
+
+func errPrefix() error {
+	return macronode.Errorf(macronode.Malformed, "prefix is the beginning of an address: b3: and lower-case hex digits")
+}
+
+// addrOf reads the address at the end of a key.
+func addrOf(b []byte) (a b3.Addr, err error) {
+	if len(b) != b3.Size {
+		return a, errMeta
+	}
+	return b3.Addr(b), nil
+}

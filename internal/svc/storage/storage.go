@@ -1,0 +1,205 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/idem"
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+// Name is the service's name in config, metrics and logs.
+const Name = "svc-storage"
+
+// Limits are the [limits] and [oap] chunk_bytes of the config bundle. They
+// change live; calls under way keep theirs.
+type Limits struct {
+	MaxObjectBytes  int64 // of decoded bytes
+	ChunkBytes      int64 // the step in which uploads move
+	DecompressRatio int64 // decoded bytes to encoded bytes, at most
+	DecompressBytes int64 // decoded bytes beyond the encoded bytes, at most
+}
+
+// defaultLimits are those of a bundle that says nothing.
+var defaultLimits = Limits{MaxObjectBytes: 5 << 30, ChunkBytes: 64 << 10, DecompressRatio: 10, DecompressBytes: 32 << 20}
+
+// Validate reports every limit that makes no sense.
+func (l Limits) Validate() error {
+	var errs []error
+	for _, c := range []struct {
+		key      string
+		v        int64
+		low, top int64
+	}{
+		{"max_object_bytes", l.MaxObjectBytes, 0, 1 << 53},
+		{"chunk_bytes", l.ChunkBytes, 1 << 10, 1 << 20},
+		{"decompress_ratio", l.DecompressRatio, 1, 1 << 20},
+		{"decompress_bytes", l.DecompressBytes, 0, 1 << 53},
+	} {
+		if c.v < c.low || c.v > c.top {
+			errs = append(errs, fmt.Errorf("%s is %d, not %d to %d", c.key, c.v, c.low, c.top))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Config is what the service works with. KV, Objects and Idem are required.
+type Config struct {
+	KV      store.KV
+	Objects store.Objects
+	// Idem keeps first answers; the service sweeps it while it serves.
+	Idem    *idem.Keeper
+	Limits  Limits // zero: the defaults
+	Metrics Metrics
+	Log     *slog.Logger     // nil: nothing is logged
+	Now     func() time.Time // nil: time.Now
+}
+
+// Service is svc-storage.
+type Service struct {
+	kv      store.KV
+	objects store.Objects
+	idem    *idem.Keeper
+	m       Metrics
+	log     *slog.Logger
+	now     func() time.Time
+
+	limits atomic.Pointer[live]
+	window window
+	pins   pins
+	kick   chan struct{} // capacity 1: bytes wait to be freed
+	fatal  chan error    // capacity 1: what ends Serve
+	broken atomic.Pointer[error]
+	firsts sync.Pool // *[]byte of firstBytes
+	fields fields
+}
+
+// live are limits with the buffers made for them.
+type live struct {
+	Limits
+	chunks sync.Pool // *[]byte of ChunkBytes
+}
+
+var _ macronode.Service = (*Service)(nil)
+
+// New returns a service that works once its handlers are called; Serve runs
+// its background work.
+func New(c Config) (*Service, error) {
+	if c.KV == nil || c.Objects == nil || c.Idem == nil {
+		return nil, errors.New("storage: KV, Objects and Idem are required")
+	}
+	if c.Limits == (Limits{}) {
+		c.Limits = defaultLimits
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Metrics.fill()
+	s := &Service{
+		kv: c.KV, objects: c.Objects, idem: c.Idem, m: c.Metrics, now: c.Now,
+		log:  c.Log.With("service", Name),
+		kick: make(chan struct{}, 1), fatal: make(chan error, 1),
+		fields: makeFields(),
+	}
+	s.firsts.New = func() any { b := make([]byte, firstBytes); return &b }
+	return s, s.SetLimits(c.Limits)
+}
+
+// SetLimits makes l hold for calls that begin from now on.
+func (s *Service) SetLimits(l Limits) error {
+	if err := l.Validate(); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	n := &live{Limits: l}
+	n.chunks.New = func() any { b := make([]byte, l.ChunkBytes); return &b }
+	s.limits.Store(n)
+	return nil
+}
+
+// Name implements macronode.Service.
+func (s *Service) Name() string { return Name }
+
+// Ready implements macronode.Service: both stores can serve.
+func (s *Service) Ready(ctx context.Context) error {
+	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	if err := s.kv.Check(ctx); err != nil {
+		return fmt.Errorf("metadata: %w", err)
+	}
+	if err := s.objects.Check(ctx); err != nil {
+		return fmt.Errorf("objects: %w", err)
+	}
+	return nil
+}
+
+// Usage returns what the tenant stores; it is what its quota is held against.
+func (s *Service) Usage(ctx context.Context, tenant macronode.TenantID) (bytes, objects int64, err error) {
+	err = s.kv.View(ctx, func(r store.Reader) error {
+		u, err := getUsage(r, tenant)
+		bytes, objects = u.bytes, u.objects
+		return err
+	})
+	return bytes, objects, s.metaError(err)
+}
+
+// metaError gives an error of the metadata store the kind that callers see.
+// Damage ends the service: nothing that metadata says can be believed then.
+func (s *Service) metaError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, store.ErrCorrupt) {
+		s.fail(err)
+		return macronode.Wrap(macronode.Unavailable, "the metadata is damaged", err)
+	}
+	return kindOf(err)
+}
+
+// objectError is metaError for the object store, whose damage is confined to
+// the object.
+func (s *Service) objectError(err error) error {
+	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound) {
+		s.m.IntegrityFail.Inc()
+		return macronode.Wrap(macronode.Integrity, "", err)
+	}
+	return kindOf(err)
+}
+
+func kindOf(err error) error {
+	if e, ok := errors.AsType[*macronode.Error](err); ok {
+		return e
+	}
+	switch {
+	case errors.Is(err, store.ErrFull):
+		return macronode.Wrap(macronode.DiskFull, "", err)
+	case errors.Is(err, store.ErrClosed):
+		return macronode.Wrap(macronode.Unavailable, "the store is closed", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return macronode.Wrap(macronode.DeadlineExceeded, "", err)
+	case errors.Is(err, context.Canceled):
+		return macronode.Wrap(macronode.ClientGone, "", err)
+	default:
+		return macronode.Wrap(macronode.Internal, "", err)
+	}
+}
+
+// fail ends Serve with err.
+func (s *Service) fail(err error) {
+	s.broken.Store(&err)
+	select {
+	case s.fatal <- err:
+	default:
+	}
+}
