@@ -97,7 +97,8 @@ type Objects interface {
 	// Remove frees loc. A missing one is no error. Durable when it returns.
 	Remove(ctx context.Context, loc Loc) error
 	// Walk calls f for every committed object until f returns false. Objects
-	// committed or removed meanwhile may be missed.
+	// committed or removed meanwhile may be missed. One whose frame is damaged
+	// comes with the zero address and size -1.
 	Walk(ctx context.Context, f func(loc Loc, addr b3.Addr, size int64) bool) error
 	Check(ctx context.Context) error
 	Close() error

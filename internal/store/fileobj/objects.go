@@ -1,0 +1,333 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+// Package fileobj keeps each object in a file of its own: bytes, outboard tree
+// and a checksummed footer (see format.go), so that one fsync covers all three.
+//
+// An object is written into DIR/tmp, synced, renamed to DIR/SHARD/NAME, and the
+// shard's directory is synced; then Commit returns. So a crash leaves either a
+// whole object or a file in tmp, which the next Open removes. An object that was
+// committed but whose Loc nobody kept is found by Walk.
+//
+// Ids are random: the same bytes put twice are two files. But the shard, the
+// first two bytes of an id, is chosen by the store and stays the same for some
+// thousand objects, so that commits of the same time share the fsync of one
+// directory.
+//
+// Readers verify every group of 16 KiB against the object's address by means of
+// the tree. A bounded number of files stays open, with what was verified of their
+// trees.
+package fileobj
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+const (
+	tempDir = "tmp"
+	// shardObjects go to one shard before the next is drawn.
+	shardObjects = 4096
+	// pieceBytes is the unit of writing and of WriteRange: 8 groups.
+	pieceBytes = 8 * b3.GroupBytes
+	// DefaultOpenFiles is Config.OpenFiles where that is zero.
+	DefaultOpenFiles = 256
+)
+
+// Config says where objects are kept.
+type Config struct {
+	FS  *disk.FS
+	Dir string
+	// ReserveBytes stay free on the disk: Create and Write answer ErrFull
+	// rather than use them.
+	ReserveBytes int64
+	// OpenFiles bounds the files kept open for reading, 0 meaning
+	// DefaultOpenFiles. Files in use are open beyond it.
+	OpenFiles int
+	// Logger takes what an operator should know; nil discards it.
+	Logger *slog.Logger
+}
+
+// Objects implements store.Objects.
+type Objects struct {
+	fs      *disk.FS
+	dir     string
+	reserve int64
+	log     *slog.Logger
+	closed  atomic.Bool
+	scratch sync.Pool // *scratch
+	cache   cache
+
+	mu     sync.Mutex // guards the rest
+	dirs   map[string]*dirSync
+	shard  [2]byte
+	left   int   // objects to go to shard before another is drawn
+	sick   error // of the last fsync of a directory, nil once one succeeds
+	sickAt string
+}
+
+var _ store.Objects = (*Objects)(nil)
+
+// Open opens the directory, making it where it is missing, and removes what a
+// crash left unfinished. One process may hold it at a time.
+func Open(c Config) (*Objects, error) {
+	if c.FS == nil || c.Dir == "" {
+		return nil, errors.New("fileobj: no file system or no directory")
+	}
+	if c.OpenFiles <= 0 {
+		c.OpenFiles = DefaultOpenFiles
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Objects{fs: c.FS, dir: c.Dir, reserve: c.ReserveBytes, log: c.Logger, dirs: make(map[string]*dirSync)}
+	s.scratch.New = func() any { return &scratch{hasher: b3.NewHasher(nil)} }
+	s.cache.max = c.OpenFiles
+	s.cache.handles = make(map[objectID]*handle)
+	temp := c.FS.PathJoin(c.Dir, tempDir)
+	if err := c.FS.MkdirAllSync(temp); err != nil {
+		return nil, fmt.Errorf("fileobj: %w", err)
+	}
+	names, err := c.FS.List(temp)
+	if err != nil {
+		return nil, fmt.Errorf("fileobj: %w", err)
+	}
+	for _, name := range names {
+		if err := c.FS.Remove(c.FS.PathJoin(temp, name)); err != nil {
+			return nil, fmt.Errorf("fileobj: remove what was not finished: %w", err)
+		}
+	}
+	if len(names) > 0 {
+		s.log.Info("removed unfinished objects", "event", "objects_unfinished", "count", len(names))
+	}
+	return s, nil
+}
+
+func (s *Objects) path(id objectID) string {
+	return s.fs.PathJoin(s.dir, id.shard(), id.name())
+}
+
+// place returns an unused id in the current shard, whose directory exists.
+func (s *Objects) place() (id objectID, err error) {
+	if _, err = rand.Read(id[:]); err != nil {
+		return id, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left == 0 {
+		copy(s.shard[:], id[:])
+		if err := s.fs.MkdirAllSync(s.fs.PathJoin(s.dir, id.shard())); err != nil {
+			return id, err
+		}
+		s.left = shardObjects
+	}
+	s.left--
+	copy(id[:], s.shard[:])
+	return id, nil
+}
+
+// syncDir makes the entries of a shard durable.
+func (s *Objects) syncDir(shard string) error {
+	s.mu.Lock()
+	d := s.dirs[shard]
+	if d == nil {
+		d = &dirSync{fs: s.fs, dir: s.fs.PathJoin(s.dir, shard)}
+		s.dirs[shard] = d
+	}
+	s.mu.Unlock()
+	err := d.sync()
+	if err != nil && errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.mu.Lock()
+	if err != nil {
+		s.sick, s.sickAt = err, shard
+	} else if s.sickAt == shard {
+		s.sick, s.sickAt = nil, ""
+	}
+	s.mu.Unlock()
+	return err
+}
+
+// Create implements store.Objects.
+func (s *Objects) Create(ctx context.Context, sizeHint int64) (store.ObjectWriter, error) {
+	if err := s.alive(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.room(max(sizeHint, 0)); err != nil {
+		return nil, err
+	}
+	var name [8]byte
+	if _, err := rand.Read(name[:]); err != nil {
+		return nil, err
+	}
+	return newWriter(s, fmt.Sprintf("%016x", binary.LittleEndian.Uint64(name[:])))
+}
+
+// room returns ErrFull where n more bytes would use the reserve.
+func (s *Objects) room(n int64) error {
+	free, err := s.fs.Free(s.dir)
+	if err != nil {
+		return fmt.Errorf("fileobj: free space: %w", err)
+	}
+	if free-s.reserve < n {
+		return fmt.Errorf("%w: %d bytes free, %d of them reserved", store.ErrFull, free, s.reserve)
+	}
+	return nil
+}
+
+// Open implements store.Objects. It reads the footer and, of an object of more
+// than one group, the top of the tree; an object that is open already costs
+// no read.
+func (s *Objects) Open(ctx context.Context, loc store.Loc, addr b3.Addr, size int64) (store.Object, error) {
+	if err := s.alive(ctx); err != nil {
+		return nil, err
+	}
+	id, err := parseLoc(loc)
+	if err != nil {
+		return nil, err
+	}
+	h, removals := s.cache.get(id)
+	if h == nil {
+		if h, err = s.openFile(id); err != nil {
+			return nil, err
+		}
+		s.cache.put(h, removals)
+	}
+	if h.foot.addr != addr || h.foot.size != size {
+		s.cache.release(h)
+		return nil, fmt.Errorf("%w: another object is at its place", store.ErrCorrupt)
+	}
+	return &object{s: s, h: h}, nil
+}
+
+// openFile opens and checks the frame of an object's file.
+func (s *Objects) openFile(id objectID) (*handle, error) {
+	file, err := s.fs.Open(s.path(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, store.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fileobj: open: %w", err)
+	}
+	foot, err := readFooter(file, id)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("fileobj: open: %w", err), file.Close())
+	}
+	h := &handle{id: id, file: file, foot: foot, refs: 1}
+	h.verifier = b3.NewVerifier(foot.addr, foot.size, treeReader{h})
+	if err := h.verifier.VerifyTop(); err != nil {
+		return nil, errors.Join(damage(err), file.Close())
+	}
+	return h, nil
+}
+
+// Remove implements store.Objects. Objects already open can still be read.
+func (s *Objects) Remove(ctx context.Context, loc store.Loc) error {
+	if err := s.alive(ctx); err != nil {
+		return err
+	}
+	id, err := parseLoc(loc)
+	if err != nil {
+		return nil // nobody else has it
+	}
+	if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("fileobj: remove: %w", err)
+	}
+	s.cache.drop(id)
+	// Also where the file is missing: the removal may be one that failed to
+	// become durable.
+	if err := s.syncDir(id.shard()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("fileobj: remove: %w", err)
+	}
+	return nil
+}
+
+// Walk implements store.Objects.
+func (s *Objects) Walk(ctx context.Context, f func(loc store.Loc, addr b3.Addr, size int64) bool) error {
+	if err := s.alive(ctx); err != nil {
+		return err
+	}
+	shards, err := s.fs.List(s.dir)
+	if err != nil {
+		return fmt.Errorf("fileobj: walk: %w", err)
+	}
+	for _, shard := range shards {
+		if len(shard) != 4 {
+			continue
+		}
+		names, err := s.fs.List(s.fs.PathJoin(s.dir, shard))
+		if err != nil {
+			return fmt.Errorf("fileobj: walk: %w", err)
+		}
+		for _, name := range names {
+			if err := s.alive(ctx); err != nil {
+				return err
+			}
+			id, err := parseID(shard + name)
+			if err != nil {
+				continue // not ours
+			}
+			foot, err := s.footerOf(id)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				continue
+			case errors.Is(err, store.ErrCorrupt):
+				foot = footer{size: -1}
+			case err != nil:
+				return fmt.Errorf("fileobj: walk: %w", err)
+			}
+			if !f(id.loc(), foot.addr, foot.size) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Objects) footerOf(id objectID) (footer, error) {
+	file, err := s.fs.Open(s.path(id))
+	if err != nil {
+		return footer{}, err
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	return readFooter(file, id)
+}
+
+func (s *Objects) alive(ctx context.Context) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	return ctx.Err()
+}
+
+// Check implements store.Objects. It fails while directories cannot be synced.
+func (s *Objects) Check(ctx context.Context) error {
+	if err := s.alive(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sick != nil {
+		return fmt.Errorf("fileobj: sync of a directory: %w", s.sick)
+	}
+	return nil
+}
+
+// Close refuses what comes after it. Objects and writers in use can be finished.
+func (s *Objects) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	return s.cache.close()
+}

@@ -1,0 +1,260 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package fileobj
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+// treeBytes of outboard tree are kept in memory, those of a 64 MiB object; a
+// longer one goes to a file of its own until the commit, since its place is
+// behind bytes that are still to come.
+const treeBytes = 256 << 10
+
+// scratch is the memory of one writer, or one reader, reused.
+type scratch struct {
+	hasher *b3.Hasher
+	piece  [pieceBytes]byte
+}
+
+// writer implements store.ObjectWriter. It is used by one goroutine.
+type writer struct {
+	s    *Objects
+	temp string
+	file disk.File
+	tree treeSink
+	mem  *scratch
+	n    int   // bytes in mem.piece
+	size int64 // hashed and written
+	err  error // the first; nothing more is written
+	done bool
+}
+
+func newWriter(s *Objects, name string) (*writer, error) {
+	w := &writer{s: s, temp: s.fs.PathJoin(s.dir, tempDir, name)}
+	file, err := s.fs.Create(w.temp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, full(err)
+	}
+	w.file = file
+	w.tree = treeSink{fs: s.fs, path: w.temp + ".tree"}
+	w.mem = s.scratch.Get().(*scratch)
+	w.mem.hasher.Reset(&w.tree)
+	return w, nil
+}
+
+// full marks errors that say that the disk is used up.
+func full(err error) error {
+	if disk.IsFull(err) {
+		return fmt.Errorf("%w: %w", store.ErrFull, err)
+	}
+	return fmt.Errorf("fileobj: write: %w", err)
+}
+
+// Write implements io.Writer. After an error only Abort is of use.
+func (w *writer) Write(p []byte) (n int, err error) {
+	if w.done {
+		return 0, store.ErrClosed
+	}
+	for w.err == nil && len(p) > 0 {
+		m := copy(w.mem.piece[w.n:], p)
+		w.n += m
+		n += m
+		p = p[m:]
+		if w.n == pieceBytes {
+			w.err = w.flush()
+		}
+	}
+	return n, w.err
+}
+
+// flush hashes and writes what is in the piece.
+func (w *writer) flush() error {
+	p := w.mem.piece[:w.n]
+	if len(p) == 0 {
+		return nil
+	}
+	if err := w.s.room(int64(len(p))); err != nil {
+		return err
+	}
+	if _, err := w.mem.hasher.Write(p); err != nil {
+		return full(err)
+	}
+	if err := w.put(p); err != nil {
+		return err
+	}
+	w.size += int64(len(p))
+	w.n = 0
+	return nil
+}
+
+func (w *writer) put(p []byte) error {
+	if n, err := w.file.Write(p); err != nil {
+		return full(err)
+	} else if n < len(p) {
+		return full(io.ErrShortWrite)
+	}
+	return nil
+}
+
+// Commit implements store.ObjectWriter. Where it fails nothing is left.
+func (w *writer) Commit() (store.Loc, b3.Addr, int64, error) {
+	if w.done {
+		return "", b3.Addr{}, 0, store.ErrClosed
+	}
+	id, addr, err := w.commit()
+	if err != nil {
+		w.Abort()
+		return "", b3.Addr{}, 0, err
+	}
+	w.s.scratch.Put(w.mem)
+	w.done, w.mem = true, nil
+	return id.loc(), addr, w.size, nil
+}
+
+func (w *writer) commit() (id objectID, addr b3.Addr, err error) {
+	if w.err != nil {
+		return id, addr, w.err
+	}
+	if w.s.closed.Load() {
+		return id, addr, store.ErrClosed
+	}
+	if err := w.flush(); err != nil {
+		return id, addr, err
+	}
+	if addr, err = w.mem.hasher.Sum(); err != nil {
+		return id, addr, full(err)
+	}
+	if id, err = w.s.place(); err != nil {
+		return id, addr, full(err)
+	}
+	if err := w.tree.copyTo(w.put, w.mem.piece[:]); err != nil {
+		return id, addr, err
+	}
+	foot := footer{id: id, addr: addr, size: w.size}
+	if err := w.put(foot.append(w.mem.piece[:0])); err != nil {
+		return id, addr, err
+	}
+	if err := w.file.Sync(); err != nil {
+		return id, addr, full(err)
+	}
+	if err := w.file.Close(); err != nil {
+		w.file = nil
+		return id, addr, full(err)
+	}
+	w.file = nil
+	if err := w.s.fs.Rename(w.temp, w.s.path(id)); err != nil {
+		return id, addr, full(err)
+	}
+	if err := w.s.syncDir(id.shard()); err != nil {
+		// Whether it is durable is unknown and it is not acknowledged. Where
+		// it cannot be removed either, Walk finds it.
+		return id, addr, errors.Join(full(err), w.s.fs.Remove(w.s.path(id)))
+	}
+	return id, addr, nil
+}
+
+// Abort implements store.ObjectWriter.
+func (w *writer) Abort() {
+	if w.done {
+		return
+	}
+	w.done = true
+	var errs error
+	if w.file != nil {
+		errs = w.file.Close()
+	}
+	errs = errors.Join(errs, w.tree.remove())
+	if err := w.s.fs.Remove(w.temp); err != nil && !missing(err) {
+		errs = errors.Join(errs, err)
+	}
+	if errs != nil { // the next Open removes it
+		w.s.log.Warn("an unfinished object stays", "event", "object_abort_failed", "error", errs)
+	}
+	w.s.scratch.Put(w.mem)
+	w.mem = nil
+}
+
+// treeSink takes an outboard tree, in memory as long as it is short.
+type treeSink struct {
+	fs   *disk.FS
+	path string
+	mem  []byte
+	file disk.File // nil while everything is in mem
+}
+
+func (t *treeSink) Write(p []byte) (int, error) {
+	if len(t.mem)+len(p) > treeBytes {
+		if err := t.spill(); err != nil {
+			return 0, err
+		}
+	}
+	t.mem = append(t.mem, p...)
+	return len(p), nil
+}
+
+func (t *treeSink) spill() error {
+	if t.file == nil {
+		file, err := t.fs.Create(t.path, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return err
+		}
+		t.file = file
+	}
+	n, err := t.file.Write(t.mem)
+	if err == nil && n < len(t.mem) {
+		err = io.ErrShortWrite
+	}
+	t.mem = t.mem[:0]
+	return err
+}
+
+// copyTo writes the tree with put, through buf where it is in a file, which is
+// removed.
+func (t *treeSink) copyTo(put func([]byte) error, buf []byte) error {
+	if t.file == nil {
+		if len(t.mem) == 0 {
+			return nil
+		}
+		return put(t.mem)
+	}
+	if err := t.spill(); err != nil {
+		return full(err)
+	}
+	for off := int64(0); ; {
+		n, err := t.file.ReadAt(buf, off)
+		if n > 0 {
+			if err := put(buf[:n]); err != nil {
+				return err
+			}
+			off += int64(n)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return full(err)
+		}
+	}
+	if err := t.remove(); err != nil {
+		return full(err)
+	}
+	return nil
+}
+
+func (t *treeSink) remove() error {
+	if t.file == nil {
+		return nil
+	}
+	err := t.file.Close()
+	t.file = nil
+	return errors.Join(err, t.fs.Remove(t.path))
+}
