@@ -1,0 +1,190 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/url"
+	"strconv"
+
+	"github.com/rustyonions/macronode"
+)
+
+func decode(r io.Reader, out any) error {
+	return json.NewDecoder(io.LimitReader(r, maxDocumentBytes)).Decode(out)
+}
+
+// Tenant is a tenant as its administrator sees it.
+type Tenant struct {
+	macronode.Tenant
+	CreatedMS int64 `json:"created_ms"`
+}
+
+// QuotaChange holds the members of a quota that change; nil leaves one as it
+// is, -1 lifts the limit.
+type QuotaChange struct {
+	RequestsPerSec *int64 `json:"requests_per_s,omitempty"`
+	RequestBurst   *int64 `json:"request_burst,omitempty"`
+	BytesPerSec    *int64 `json:"bytes_per_s,omitempty"`
+	ByteBurst      *int64 `json:"byte_burst,omitempty"`
+	InFlight       *int64 `json:"in_flight,omitempty"`
+	StoredBytes    *int64 `json:"stored_bytes,omitempty"`
+	Objects        *int64 `json:"objects,omitempty"`
+	QueueDepth     *int64 `json:"queue_depth,omitempty"`
+	Weight         *int64 `json:"weight,omitempty"`
+}
+
+// Usage is what a tenant holds now.
+type Usage struct {
+	ID          macronode.TenantID `json:"id"`
+	Label       string             `json:"label"`
+	StoredBytes int64              `json:"stored_bytes"`
+	Objects     int64              `json:"objects"`
+	InFlight    int64              `json:"in_flight"`
+	Quota       macronode.Quota    `json:"quota"`
+}
+
+func tenantPath(tenant, rest string) string { return "/v1/tenants/" + url.PathEscape(tenant) + rest }
+
+// CreateTenant makes a tenant; a nil quota is unlimited.
+func (c *Client) CreateTenant(ctx context.Context, label string, quota *QuotaChange, key string) (Tenant, error) {
+	in := struct {
+		Label string       `json:"label"`
+		Quota *QuotaChange `json:"quota,omitempty"`
+	}{label, quota}
+	var out Tenant
+	err := c.JSON(ctx, "POST", "/v1/tenants", key, in, &out)
+	return out, err
+}
+
+// Tenants lists every tenant.
+func (c *Client) Tenants(ctx context.Context) ([]Tenant, error) {
+	var all []Tenant
+	for cursor := ""; ; {
+		var page struct {
+			Tenants []Tenant `json:"tenants"`
+			Cursor  string   `json:"cursor"`
+		}
+		path := "/v1/tenants"
+		if cursor != "" {
+			path += "?cursor=" + url.QueryEscape(cursor)
+		}
+		if err := c.JSON(ctx, "GET", path, "", nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Tenants...)
+		if cursor = page.Cursor; cursor == "" {
+			return all, nil
+		}
+	}
+}
+
+// Tenant returns a tenant by id or label.
+func (c *Client) Tenant(ctx context.Context, tenant string) (Tenant, error) {
+	var out Tenant
+	err := c.JSON(ctx, "GET", tenantPath(tenant, ""), "", nil, &out)
+	return out, err
+}
+
+// SetSuspended suspends a tenant or lets it go on.
+func (c *Client) SetSuspended(ctx context.Context, tenant string, suspended bool) (Tenant, error) {
+	verb := "/resume"
+	if suspended {
+		verb = "/suspend"
+	}
+	var out Tenant
+	err := c.JSON(ctx, "POST", tenantPath(tenant, verb), "", nil, &out)
+	return out, err
+}
+
+// SetQuota changes a tenant's quota; it holds from the next call on.
+func (c *Client) SetQuota(ctx context.Context, tenant string, q QuotaChange) (Tenant, error) {
+	var out Tenant
+	err := c.JSON(ctx, "PUT", tenantPath(tenant, "/quota"), "", q, &out)
+	return out, err
+}
+
+// Usage returns what a tenant holds.
+func (c *Client) Usage(ctx context.Context, tenant string) (Usage, error) {
+	var out Usage
+	err := c.JSON(ctx, "GET", tenantPath(tenant, "/usage"), "", nil, &out)
+	return out, err
+}
+
+// DeleteTenant purges a tenant and everything it has.
+func (c *Client) DeleteTenant(ctx context.Context, tenant string) error {
+	return c.JSON(ctx, "DELETE", tenantPath(tenant, ""), "", nil, nil)
+}
+
+// MintRequest describes a new capability; empty members do not narrow it.
+type MintRequest struct {
+	Tenant    string   `json:"tenant,omitempty"` // id or label; empty: the caller's
+	Actions   []string `json:"actions,omitempty"`
+	Resources []string `json:"resources,omitempty"`
+	Methods   []string `json:"methods,omitempty"`
+	Confine   []string `json:"confine,omitempty"`
+	IPNets    []string `json:"ipnets,omitempty"`
+	ExpiresS  int64    `json:"expires_s,omitempty"`  // seconds from now
+	NotBefore int64    `json:"not_before,omitempty"` // unix seconds
+	MaxBytes  int64    `json:"max_bytes,omitempty"`
+	Rate      *Rate    `json:"rate,omitempty"`
+}
+
+// Rate is a token bucket.
+type Rate struct {
+	PerSec int64 `json:"per_s"`
+	Burst  int64 `json:"burst"`
+}
+
+// Minted is a new capability.
+type Minted struct {
+	Token  string `json:"token"`
+	Tenant string `json:"tenant"`
+	RootID string `json:"root_id"`
+	LeafID string `json:"leaf_id"`
+	KID    string `json:"kid"`
+}
+
+// Mint makes a capability.
+func (c *Client) Mint(ctx context.Context, r MintRequest, key string) (Minted, error) {
+	var out Minted
+	err := c.JSON(ctx, "POST", "/v1/caps", key, r, &out)
+	return out, err
+}
+
+// Revoke kills the capability link with this id and all that descends from it.
+func (c *Client) Revoke(ctx context.Context, id string) error {
+	in := struct {
+		ID string `json:"id"`
+	}{id}
+	return c.JSON(ctx, "POST", "/v1/caps/revoke", "", in, nil)
+}
+
+// Revocation is one revoked id.
+type Revocation struct {
+	ID        string `json:"id"`
+	RevokedMS int64  `json:"revoked_ms"`
+}
+
+// Revocations returns a page of the revoked ids.
+func (c *Client) Revocations(ctx context.Context, cursor string, limit int) ([]Revocation, string, error) {
+	q := url.Values{}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	var page struct {
+		Revocations []Revocation `json:"revocations"`
+		Cursor      string       `json:"cursor"`
+	}
+	path := "/v1/caps/revocations"
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	err := c.JSON(ctx, "GET", path, "", nil, &page)
+	return page.Revocations, page.Cursor, err
+}

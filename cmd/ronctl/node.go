@@ -1,0 +1,172 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/client"
+)
+
+// probeEvery is how often ready --wait asks.
+const probeEvery = 200 * time.Millisecond
+
+func (a *app) nodeCommand() *cobra.Command {
+	return group("node", "Look at a node and steer it", "  ronctl node ready",
+		a.nodeStatus(), a.nodeReady(), a.nodeEvents(),
+		a.nodeAct("drain", "Stop taking new work and finish the old"),
+		a.nodeAct("undrain", "Take new work again"),
+		a.nodeAct("reload", "Read the config bundle again, verify all, then apply all"),
+		a.nodeAct("shutdown", "Drain and stop the node"))
+}
+
+func (a *app) nodeStatus() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show the node's state", Args: noArgs, Example: "  ronctl node status --cap @macronode-data/operator.cap",
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cl, err := a.connect(c)
+			if err != nil {
+				return err
+			}
+			doc, err := cl.Document(ctx, "/v1/admin/status")
+			if err != nil {
+				return err
+			}
+			var text bytes.Buffer
+			if err := json.Indent(&text, doc, "", "  "); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.out, text.String())
+			return err
+		},
+	}
+}
+
+func (a *app) nodeReady() *cobra.Command {
+	var wait time.Duration
+	c := &cobra.Command{
+		Use: "ready", Short: "Exit 0 if the node is ready, else 5", Args: noArgs, Example: "  ronctl node ready --wait 30s",
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cl, err := a.connect(c)
+			if err != nil {
+				return err
+			}
+			if wait > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, wait)
+				defer cancel()
+			}
+			doc, err := awaitReady(ctx, cl, wait > 0)
+			if err != nil {
+				return codeError{fmt.Errorf("the node does not answer: %w", err), macronode.ExitNotReady}
+			}
+			if err := a.print(doc, func(w io.Writer) { writeReadiness(w, doc) }); err != nil {
+				return err
+			}
+			if !doc.Ready {
+				return codeError{errors.New("the node is not ready"), macronode.ExitNotReady}
+			}
+			return nil
+		},
+	}
+	c.Flags().DurationVar(&wait, "wait", 0, "ask again until it is ready, at most this long")
+	return c
+}
+
+// awaitReady returns the last answer to /readyz: the first, or with again the
+// first that says ready, until ctx ends.
+func awaitReady(ctx context.Context, cl *client.Client, again bool) (client.Readiness, error) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	var last client.Readiness
+	var answered bool
+	for {
+		doc, err := cl.Ready(ctx)
+		if err == nil {
+			last, answered = doc, true
+		}
+		if !again || (err == nil && doc.Ready) {
+			return doc, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if answered {
+				return last, nil
+			}
+			return last, err
+		}
+	}
+}
+
+func writeReadiness(w io.Writer, r client.Readiness) {
+	state := "not ready"
+	if r.Ready {
+		state = "ready"
+	}
+	if r.Degraded {
+		state += " (degraded)"
+	}
+	fmt.Fprintf(w, "%s, config version %d\n", state, r.ConfigVersion)
+	for _, c := range r.Checks {
+		mark := "ok"
+		if !c.OK {
+			mark = "FAILED"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, c.Name, c.Detail)
+	}
+}
+
+func (a *app) nodeEvents() *cobra.Command {
+	var after uint64
+	var limit int
+	c := &cobra.Command{
+		Use: "events", Short: "List the node's recent kernel events", Args: noArgs, Example: "  ronctl node events --limit 20",
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cl, err := a.connect(c)
+			if err != nil {
+				return err
+			}
+			events, next, err := cl.Events(ctx, after, limit)
+			if err != nil {
+				return err
+			}
+			doc := map[string]any{"events": events, "next": next}
+			return a.print(doc, func(w io.Writer) {
+				for _, e := range events {
+					attrs, _ := json.Marshal(e.Attrs) // came from JSON
+					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Seq, time.UnixMilli(e.TSMS).UTC().Format(time.RFC3339Nano), e.Event, e.Service, attrs)
+				}
+			})
+		},
+	}
+	c.Flags().Uint64Var(&after, "after", 0, "events after this sequence number")
+	c.Flags().IntVar(&limit, "limit", 0, "at most this many; 0: the node's default")
+	return c
+}
+
+func (a *app) nodeAct(verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: verb, Short: short, Args: noArgs, Example: "  ronctl node " + verb + " --cap @macronode-data/operator.cap",
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cl, err := a.connect(c)
+			if err != nil {
+				return err
+			}
+			doc, err := cl.Admin(ctx, verb, nil)
+			if err != nil {
+				return err
+			}
+			return a.print(doc, func(w io.Writer) { fmt.Fprintln(w, verb, "accepted") })
+		},
+	}
+}

@@ -1,0 +1,291 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/client"
+)
+
+const defaultNode = "http://127.0.0.1:8080"
+
+// maxCapFileBytes bounds a .cap file: a token is at most 4096 bytes of CBOR.
+const maxCapFileBytes = 16 << 10
+
+// terminal is the outside of one invocation, so that tests have their own.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+	getenv   func(string) string
+}
+
+// app holds the global flags.
+type app struct {
+	terminal
+	node, cap, context, output, ca string
+	insecure                       bool
+	timeout                        time.Duration
+}
+
+// usageError is a fault in the command line: exit code 2.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// codeError carries its own exit code.
+type codeError struct {
+	error
+	code int
+}
+
+func (c codeError) Unwrap() error { return c.error }
+
+func run(ctx context.Context, args []string, t terminal) int {
+	a := &app{terminal: t}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetIn(t.in)
+	root.SetOut(t.out)
+	root.SetErr(t.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return macronode.ExitOK
+	}
+	code := exitCode(err)
+	if a.output == "json" {
+		a.printJSONError(err)
+	} else {
+		fmt.Fprintln(t.err, "ronctl:", err)
+	}
+	if code == macronode.ExitUsage {
+		fmt.Fprintln(t.err, "Try: ronctl --help")
+	}
+	return code
+}
+
+func (a *app) printJSONError(err error) {
+	var refused *client.Error
+	if errors.As(err, &refused) {
+		json.NewEncoder(a.err).Encode(refused.Problem)
+		return
+	}
+	json.NewEncoder(a.err).Encode(map[string]string{"error": err.Error()})
+}
+
+func exitCode(err error) int {
+	var usage usageError
+	var coded codeError
+	var refused *client.Error
+	switch {
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
+		return macronode.ExitUsage
+	case errors.As(err, &refused) && refused.Denied():
+		return macronode.ExitDenied
+	case errors.Is(err, context.DeadlineExceeded):
+		return macronode.ExitNotReady
+	default:
+		return macronode.ExitFailed
+	}
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ronctl",
+		Short: "Talk to a macronode",
+		Long: "ronctl talks to a macronode: objects, capabilities, tenants and the node itself.\n\n" +
+			"The node and the capability come from --node and --cap, else from RON_NODE and\nRON_CAP, else from the current context (see: ronctl context --help).",
+		Example:       "  export RON_NODE=http://127.0.0.1:8080 RON_CAP=@macronode-data/tenant.cap\n  ronctl put README.md\n  ronctl ls",
+		SilenceErrors: true, SilenceUsage: true,
+		SuggestionsMinimumDistance: 2,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.output != "text" && a.output != "json" {
+				return usagef("--output is text or json, not %q", a.output)
+			}
+			return nil
+		},
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.SetOut(a.err)
+			c.Help()
+			return usagef("a command is needed")
+		},
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.node, "node", "", "address of the node: http://HOST:PORT, https://HOST:PORT or unix:///PATH (RON_NODE)")
+	f.StringVar(&a.cap, "cap", "", "capability: a token or @FILE (RON_CAP)")
+	f.StringVar(&a.context, "context", "", "named context to use (RON_CONTEXT)")
+	f.StringVar(&a.output, "output", "text", "text or json")
+	f.StringVar(&a.ca, "ca", "", "PEM file with the certificate authority of the node (RON_CA)")
+	f.BoolVar(&a.insecure, "insecure-tls", false, "accept any certificate; for nodes on this machine alone")
+	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
+		a.capCommand(), a.tenantCommand(), a.nodeCommand(), a.contextCommand(), a.versionCommand())
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print ronctl's version", Example: "  ronctl version --output json", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			doc := map[string]string{"client": "ronctl", "go": "unknown"}
+			if info, ok := debug.ReadBuildInfo(); ok {
+				doc["go"] = info.GoVersion
+				doc["module"] = info.Main.Version
+			}
+			return a.print(doc, func(w io.Writer) { fmt.Fprintf(w, "ronctl %s %s\n", doc["module"], doc["go"]) })
+		},
+	}
+}
+
+// noArgs, exactArgs and minArgs are cobra's with exit code 2, and with a hint
+// where a word may be a mistyped subcommand.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	msg := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		msg += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usagef("%s", msg)
+}
+
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usagef("%s takes %d argument(s), got %d; usage: %s", c.CommandPath(), n, len(args), c.UseLine())
+		}
+		return nil
+	}
+}
+
+func minArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usagef("%s takes at least %d argument(s); usage: %s", c.CommandPath(), n, c.UseLine())
+		}
+		return nil
+	}
+}
+
+// group is a command that only holds others.
+func group(use, short, example string, sub ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+		return usagef("%s needs a subcommand; see: %s --help", c.CommandPath(), c.CommandPath())
+	}}
+	c.AddCommand(sub...)
+	return c
+}
+
+// connect prepares the client that flags, environment and context describe, and
+// the context bounded by --timeout.
+func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error) {
+	ctx := c.Context()
+	if a.timeout > 0 {
+		// The process ends with the command, so the cancel function has no use.
+		ctx, _ = context.WithTimeout(ctx, a.timeout) //nolint:govet
+	}
+	t, err := a.target()
+	if err != nil {
+		return nil, nil, err
+	}
+	o := client.Options{Token: t.token, InsecureTLS: a.insecure, UserAgent: "ronctl"}
+	if t.ca != "" {
+		pem, err := os.ReadFile(t.ca)
+		if err != nil {
+			return nil, nil, err
+		}
+		o.CA = x509.NewCertPool()
+		if !o.CA.AppendCertsFromPEM(pem) {
+			return nil, nil, codeError{fmt.Errorf("%s holds no certificate", t.ca), macronode.ExitConfig}
+		}
+	}
+	cl, err := client.Dial(t.node, o)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	return ctx, cl, nil
+}
+
+// target is where a command goes and with what.
+type target struct{ node, token, ca string }
+
+func (a *app) target() (target, error) {
+	saved, err := a.currentContext()
+	if err != nil {
+		return target{}, err
+	}
+	pick := func(flag, env, saved, fallback string) string {
+		for _, v := range []string{flag, a.getenv(env), saved, fallback} {
+			if v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	t := target{node: pick(a.node, "RON_NODE", saved.Node, defaultNode), ca: pick(a.ca, "RON_CA", saved.CA, "")}
+	t.token, err = readCap(pick(a.cap, "RON_CAP", saved.Cap, ""))
+	return t, err
+}
+
+// readCap returns the token given as itself or as @FILE.
+func readCap(s string) (string, error) {
+	path, isFile := strings.CutPrefix(s, "@")
+	if !isFile {
+		return strings.TrimSpace(s), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("capability: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxCapFileBytes+1))
+	if err != nil {
+		return "", fmt.Errorf("capability %s: %w", path, err)
+	}
+	if len(text) > maxCapFileBytes {
+		return "", fmt.Errorf("capability %s: the file is too large for a token", path)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// print writes doc as JSON, or what text writes.
+func (a *app) print(doc any, text func(io.Writer)) error {
+	if a.output == "json" {
+		e := json.NewEncoder(a.out)
+		e.SetIndent("", "  ")
+		return e.Encode(doc)
+	}
+	w := tabwriter.NewWriter(a.out, 2, 8, 2, ' ', 0)
+	text(w)
+	return w.Flush()
+}
+
+// each calls f with every page of a listing until one has no cursor.
+func each(f func(cursor string) (next string, err error)) error {
+	for cursor := ""; ; {
+		next, err := f(cursor)
+		if err != nil || next == "" {
+			return err
+		}
+		cursor = next
+	}
+}

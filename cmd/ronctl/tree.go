@@ -1,0 +1,334 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/client"
+)
+
+const (
+	manifestType    = "application/vnd.macronode.manifest+json"
+	manifestVersion = 1
+	// maxManifestBytes bounds a manifest that is read: some 1.5 million files.
+	maxManifestBytes = 256 << 20
+	defaultJobs      = 16
+)
+
+// manifest maps the paths of a tree to addresses, sorted by path, so that one
+// tree has one manifest and one address.
+type manifest struct {
+	Version int             `json:"version"`
+	Entries []manifestEntry `json:"entries"`
+}
+
+// manifestEntry is one file, or one symbolic link (Link alone).
+type manifestEntry struct {
+	Path string   `json:"path"` // slash-separated, relative, clean
+	Addr *b3.Addr `json:"addr,omitempty"`
+	Size int64    `json:"size,omitempty"`
+	Exec bool     `json:"exec,omitempty"`
+	Link string   `json:"link,omitempty"`
+}
+
+type treeOptions struct {
+	recursive bool
+	jobs      int
+	manifest  string
+}
+
+func (t *treeOptions) flags(f *pflag.FlagSet) {
+	f.BoolVarP(&t.recursive, "recursive", "r", false, "a whole directory, by manifest")
+	f.IntVarP(&t.jobs, "jobs", "j", defaultJobs, "with -r: files under way at once")
+}
+
+func (t *treeOptions) group(ctx context.Context) (*errgroup.Group, context.Context, error) {
+	if t.jobs < 1 || t.jobs > 1024 {
+		return nil, nil, usagef("--jobs is 1 to 1024, not %d", t.jobs)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(t.jobs)
+	return g, ctx, nil
+}
+
+// summary is what a tree command prints.
+type summary struct {
+	Manifest *b3.Addr `json:"manifest,omitempty"`
+	Files    int64    `json:"files"`
+	Bytes    int64    `json:"bytes"`
+	Skipped  int64    `json:"skipped"` // were there already
+}
+
+func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o treeOptions) error {
+	m, total, err := walk(dir)
+	if err != nil {
+		return err
+	}
+	g, ctx, err := o.group(ctx)
+	if err != nil {
+		return err
+	}
+	bar := a.progress(total, filepath.Base(dir))
+	defer bar.end()
+	var done summary
+	for i := range m.Entries {
+		e := &m.Entries[i]
+		if e.Link != "" {
+			continue
+		}
+		g.Go(func() error {
+			s, err := putFile(ctx, cl, filepath.Join(dir, filepath.FromSlash(e.Path)), mime.TypeByExtension(path.Ext(e.Path)), bar)
+			if err != nil {
+				return fmt.Errorf("%s: %w", e.Path, err)
+			}
+			e.Addr, e.Size = &s.Addr, s.Size
+			atomic.AddInt64(&done.Files, 1)
+			atomic.AddInt64(&done.Bytes, s.Size)
+			if s.Existed {
+				atomic.AddInt64(&done.Skipped, 1)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	if o.manifest != "" {
+		if err := os.WriteFile(o.manifest, text, 0o644); err != nil {
+			return err
+		}
+	}
+	put, err := cl.Put(ctx, bytes.NewReader(text), client.PutOptions{ContentType: manifestType})
+	if err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	bar.end()
+	done.Manifest = &put.Addr
+	return a.print(done, func(w io.Writer) {
+		fmt.Fprintln(w, put.Addr)
+		fmt.Fprintf(a.err, "%d files, %d bytes, %d were there already\n", done.Files, done.Bytes, done.Skipped)
+	})
+}
+
+// walk lists the files and links below dir. Other kinds (sockets, devices) are
+// an error: leaving them out silently would make a manifest that lies.
+func walk(dir string) (*manifest, int64, error) {
+	m := &manifest{Version: manifestVersion, Entries: []manifestEntry{}}
+	var total int64
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		e := manifestEntry{Path: filepath.ToSlash(rel)}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		switch {
+		case info.Mode().IsRegular():
+			e.Exec = info.Mode()&0o111 != 0
+			total += info.Size()
+		case info.Mode()&fs.ModeSymlink != 0:
+			if e.Link, err = os.Readlink(p); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("%s is neither a file nor a link", p)
+		}
+		m.Entries = append(m.Entries, e)
+		return nil
+	})
+	slices.SortFunc(m.Entries, func(a, b manifestEntry) int { return strings.Compare(a.Path, b.Path) })
+	return m, total, err
+}
+
+func (a *app) readManifest(ctx context.Context, cl *client.Client, from string) (*manifest, error) {
+	var text bytes.Buffer
+	if addr, err := b3.Parse(from); err == nil {
+		if _, err := cl.Get(ctx, addr, &limitedBuffer{&text}, client.GetOptions{}); err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", from, err)
+		}
+	} else {
+		f, err := os.Open(from)
+		if err != nil {
+			return nil, fmt.Errorf("manifest: neither an address nor a file: %w", err)
+		}
+		defer f.Close()
+		if _, err := io.Copy(&limitedBuffer{&text}, f); err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", from, err)
+		}
+	}
+	var m manifest
+	if err := json.Unmarshal(text.Bytes(), &m); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", from, err)
+	}
+	if m.Version != manifestVersion {
+		return nil, fmt.Errorf("manifest %s: version %d, this ronctl knows %d", from, m.Version, manifestVersion)
+	}
+	for _, e := range m.Entries {
+		if !fs.ValidPath(e.Path) || e.Path == "." || (e.Addr == nil) == (e.Link == "") {
+			return nil, fmt.Errorf("manifest %s: bad entry %q", from, e.Path)
+		}
+	}
+	return &m, nil
+}
+
+var errManifestTooLarge = errors.New("it is larger than a manifest may be")
+
+type limitedBuffer struct{ *bytes.Buffer }
+
+func (l *limitedBuffer) Write(p []byte) (int, error) {
+	if l.Len()+len(p) > maxManifestBytes {
+		return 0, errManifestTooLarge
+	}
+	return l.Buffer.Write(p)
+}
+
+func (a *app) getTree(ctx context.Context, cl *client.Client, from, dir string, o treeOptions) error {
+	m, err := a.readManifest(ctx, cl, from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	// Nothing that a manifest says can lead out of dir.
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	g, ctx, err := o.group(ctx)
+	if err != nil {
+		return err
+	}
+	var total int64
+	for _, e := range m.Entries {
+		total += e.Size
+	}
+	bar := a.progress(total, filepath.Base(dir))
+	defer bar.end()
+	var done summary
+	for _, e := range m.Entries {
+		if e.Link != "" {
+			continue
+		}
+		g.Go(func() error {
+			skipped, err := getEntry(ctx, cl, root, e)
+			if err != nil {
+				return fmt.Errorf("%s: %w", e.Path, err)
+			}
+			bar.add(e.Size)
+			atomic.AddInt64(&done.Files, 1)
+			atomic.AddInt64(&done.Bytes, e.Size)
+			if skipped {
+				atomic.AddInt64(&done.Skipped, 1)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	// Links come last, so that no file is written through one.
+	for _, e := range m.Entries {
+		if e.Link == "" {
+			continue
+		}
+		if err := makeLink(root, e); err != nil {
+			return fmt.Errorf("%s: %w", e.Path, err)
+		}
+	}
+	bar.end()
+	return a.print(done, func(w io.Writer) {
+		fmt.Fprintf(w, "%d files, %d bytes, %d were there already\n", done.Files, done.Bytes, done.Skipped)
+	})
+}
+
+func makeLink(root *os.Root, e manifestEntry) error {
+	name := filepath.FromSlash(e.Path)
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if have, err := root.Readlink(name); err == nil && have == e.Link {
+		return nil
+	}
+	return root.Symlink(e.Link, name)
+}
+
+// getEntry fetches one file of a manifest, unless it is there already.
+func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifestEntry) (skipped bool, err error) {
+	name := filepath.FromSlash(e.Path)
+	if have, err := hashFile(root, name); err == nil && have == *e.Addr {
+		return true, nil
+	}
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return false, err
+	}
+	mode := fs.FileMode(0o644)
+	if e.Exec {
+		mode = 0o755
+	}
+	part := name + ".part"
+	f, err := root.OpenFile(part, os.O_RDWR|os.O_CREATE, mode)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	o := client.GetOptions{}
+	if info, err := f.Stat(); err != nil {
+		return false, err
+	} else if info.Size() > 0 {
+		o.Have = f
+	}
+	if _, err := cl.Get(ctx, *e.Addr, f, o); err != nil {
+		if errors.Is(err, client.ErrIntegrity) {
+			root.Remove(part)
+		}
+		return false, err
+	}
+	if err := f.Close(); err != nil {
+		return false, err
+	}
+	return false, root.Rename(part, name)
+}
+
+func hashFile(root *os.Root, name string) (b3.Addr, error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return b3.Addr{}, err
+	}
+	defer f.Close()
+	hash := b3.NewHasher(nil)
+	if _, err := io.Copy(hash, f); err != nil {
+		return b3.Addr{}, err
+	}
+	return hash.Sum()
+}
