@@ -39,6 +39,7 @@ type app struct {
 	node, cap, context, output, ca string
 	insecure                       bool
 	timeout                        time.Duration
+	cancel                         context.CancelFunc // of the timeout
 }
 
 // usageError is a fault in the command line: exit code 2.
@@ -55,7 +56,8 @@ type codeError struct {
 func (c codeError) Unwrap() error { return c.error }
 
 func run(ctx context.Context, args []string, t terminal) int {
-	a := &app{terminal: t}
+	a := &app{terminal: t, cancel: func() {}}
+	defer func() { a.cancel() }()
 	root := a.command()
 	root.SetArgs(args)
 	root.SetIn(t.in)
@@ -113,9 +115,14 @@ func (a *app) command() *cobra.Command {
 		Example:       "  export RON_NODE=http://127.0.0.1:8080 RON_CAP=@macronode-data/tenant.cap\n  ronctl put README.md\n  ronctl ls",
 		SilenceErrors: true, SilenceUsage: true,
 		SuggestionsMinimumDistance: 2,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			if a.output != "text" && a.output != "json" {
 				return usagef("--output is text or json, not %q", a.output)
+			}
+			if a.timeout > 0 {
+				ctx, cancel := context.WithTimeout(c.Context(), a.timeout)
+				a.cancel = cancel
+				c.SetContext(ctx)
 			}
 			return nil
 		},
@@ -195,14 +202,9 @@ func group(use, short, example string, sub ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-// connect prepares the client that flags, environment and context describe, and
-// the context bounded by --timeout.
+// connect prepares the client that flags, environment and context describe.
 func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error) {
 	ctx := c.Context()
-	if a.timeout > 0 {
-		// The process ends with the command, so the cancel function has no use.
-		ctx, _ = context.WithTimeout(ctx, a.timeout) //nolint:govet
-	}
 	t, err := a.target()
 	if err != nil {
 		return nil, nil, err
