@@ -1,0 +1,270 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/rustyonions/macronode"
+)
+
+// Names of the files a bundle is built from, beside the *.cedar files. Each may
+// be missing: the schema is then the node's own, the rest empty.
+const (
+	SchemaFile     = "schema.cedarschema"
+	SchemaJSONFile = "schema.cedarschema.json"
+	EntitiesFile   = "entities.json"
+	QuotasFile     = "quotas.toml"
+	TestsFile      = "tests.toml"
+)
+
+// Meta is what a bundle says of itself.
+type Meta struct {
+	Version  int64     // 1 or more
+	Issued   time.Time // cut to seconds
+	Expires  time.Time // zero: never
+	Previous string    // hash of the bundle before; "": none
+}
+
+// Sources are the files a bundle is built from, by name.
+type Sources map[string][]byte
+
+//go:embed defaults
+var defaults embed.FS
+
+// DefaultSchema is the node's own schema, in Cedar's syntax.
+func DefaultSchema() string { return mustRead("schema.cedarschema") }
+
+func mustRead(name string) string {
+	b, err := defaults.ReadFile("defaults/" + name)
+	if err != nil {
+		panic(err) // embedded at build
+	}
+	return string(b)
+}
+
+// InitSources is the policy of a new production node: only the built-in tenant
+// system gets in, to run the node; anybody may read the API documents. The
+// tenants named, if any, may work with their own data.
+func InitSources(tenants ...macronode.TenantID) Sources { return defaultSources(false, tenants) }
+
+// DevSources is the policy of development mode: InitSources, and the tenant
+// dev may do all that a tenant can, ledger and wallet too.
+func DevSources(dev macronode.TenantID) Sources {
+	return defaultSources(true, []macronode.TenantID{dev})
+}
+
+func defaultSources(econ bool, tenants []macronode.TenantID) Sources {
+	tests := mustRead("operator-tests.toml")
+	src := Sources{
+		SchemaFile:       []byte(mustRead("schema.cedarschema")),
+		EntitiesFile:     []byte("[]\n"),
+		QuotasFile:       []byte("# [default] and [tenants.LABEL]: see the configuration reference. -1 is unlimited.\n"),
+		"operator.cedar": []byte(mustRead("operator.cedar")),
+	}
+	for _, t := range tenants {
+		fill := strings.NewReplacer("@TENANT@", t.String(), "@LOWER@", strings.ToLower(t.String()))
+		rules := mustRead("tenant.cedar")
+		tests += fill.Replace(mustRead("tenant-tests.toml"))
+		if econ {
+			rules += "\n" + mustRead("econ.cedar")
+			tests += fill.Replace(mustRead("econ-tests.toml"))
+		} else {
+			tests += fill.Replace(mustRead("no-econ-tests.toml"))
+		}
+		src["tenant-"+strings.ToLower(t.String())+".cedar"] = []byte(fill.Replace(rules))
+	}
+	src[TestsFile] = []byte(tests)
+	return src
+}
+
+// ReadDir takes the sources out of a directory: its *.cedar files and the ones
+// named above. Other files of those kinds are refused, for they are likely
+// misspelt; files of other kinds are passed over.
+func ReadDir(fsys fs.FS) (Sources, error) {
+	entries, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, fmt.Errorf("policy directory: %w", err)
+	}
+	known := []string{SchemaFile, SchemaJSONFile, EntitiesFile, QuotasFile, TestsFile}
+	src, total := Sources{}, 0
+	for _, e := range entries {
+		name := e.Name()
+		ext := path.Ext(name)
+		if e.IsDir() || strings.HasPrefix(name, ".") || !slices.Contains([]string{".cedar", ".toml", ".json", ".cedarschema"}, ext) {
+			continue
+		}
+		if ext != ".cedar" && !slices.Contains(known, name) {
+			hint := nearest(name, known)
+			if hint != "" {
+				hint = ": did you mean " + hint + "?"
+			}
+			return nil, fmt.Errorf("%s is no part of a policy%s", name, hint)
+		}
+		b, err := readBounded(fsys, name, MaxPayloadBytes-total)
+		if err != nil {
+			return nil, err
+		}
+		total += len(b)
+		src[name] = b
+	}
+	return src, nil
+}
+
+func readBounded(fsys fs.FS, name string, limit int) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(b) > limit {
+		return nil, fmt.Errorf("%s: a policy's files are at most %d bytes together", name, MaxPayloadBytes)
+	}
+	if !utf8.Valid(b) {
+		return nil, fmt.Errorf("%s is not UTF-8", name)
+	}
+	return b, nil
+}
+
+// BuildDir builds a bundle's payload from a directory. See Build.
+func BuildDir(fsys fs.FS, meta Meta) (payload []byte, rep Report, err error) {
+	src, err := ReadDir(fsys)
+	if err != nil {
+		return nil, Report{}, err
+	}
+	return Build(src, meta)
+}
+
+// Build makes the canonical payload of a bundle. It refuses what Load refuses;
+// where only the bundle's own tests fail, the error is ErrTests and the report
+// says which. The same sources and meta give the same bytes.
+func Build(src Sources, meta Meta) (payload []byte, rep Report, err error) {
+	p := &Payload{
+		Version: meta.Version, IssuedAt: formatTime(meta.Issued), Cedar: map[string]string{},
+		Entities: json.RawMessage("[]"),
+	}
+	if !meta.Expires.IsZero() {
+		t := formatTime(meta.Expires)
+		p.ExpiresAt = &t
+	}
+	if meta.Previous != "" {
+		p.Previous = &meta.Previous
+	}
+	if p.Schema, err = src.schema(); err != nil {
+		return nil, Report{}, err
+	}
+	if b, ok := src[EntitiesFile]; ok {
+		if err := checkJSON(b); err != nil {
+			return nil, Report{}, fmt.Errorf("%s: %w", EntitiesFile, err)
+		}
+		p.Entities = b
+	}
+	if err := decodeTOML(QuotasFile, src[QuotasFile], &p.Quotas, quotaKeys); err != nil {
+		return nil, Report{}, err
+	}
+	if err := decodeTOML(TestsFile, src[TestsFile], &p.Tests, testKeys); err != nil {
+		return nil, Report{}, err
+	}
+	for name, b := range src {
+		if path.Ext(name) == ".cedar" {
+			p.Cedar[name] = string(b)
+		}
+	}
+	if payload, err = p.encode(); err != nil {
+		return nil, Report{}, err
+	}
+	_, rep, err = load(payload)
+	if err == nil {
+		err = rep.Err()
+	}
+	if err != nil {
+		return nil, rep, err
+	}
+	return payload, rep, nil
+}
+
+func (src Sources) schema() (json.RawMessage, error) {
+	text, isText := src[SchemaFile]
+	doc, isJSON := src[SchemaJSONFile]
+	switch {
+	case isText && isJSON:
+		return nil, fmt.Errorf("both %s and %s are there", SchemaFile, SchemaJSONFile)
+	case isJSON:
+		if err := checkJSON(doc); err != nil {
+			return nil, fmt.Errorf("%s: %w", SchemaJSONFile, err)
+		}
+		return doc, nil
+	case !isText:
+		text = []byte(DefaultSchema())
+	}
+	return json.Marshal(string(text))
+}
+
+func formatTime(t time.Time) string { return t.UTC().Truncate(time.Second).Format(time.RFC3339) }
+
+var (
+	quotaKeys = []string{
+		"default", "tenants", "requests_per_s", "request_burst", "bytes_per_s", "byte_burst", "in_flight",
+		"stored_bytes", "objects", "queue_depth", "weight",
+	}
+	testKeys = []string{
+		"tenants", "test", "name", "expect", "reasons", "obligations", "principal", "tenant", "label", "root",
+		"node", "action", "resource", "bytes", "ip", "tls", "mtls_subject", "path", "method", "hour", "service",
+	}
+)
+
+// decodeTOML reads a file strictly: an unknown key is an error that names line,
+// key and the nearest known key.
+func decodeTOML(file string, b []byte, into any, keys []string) error {
+	depth := 0
+	for _, c := range b {
+		switch c {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth = max(0, depth-1)
+		}
+		if depth > maxNesting {
+			return fmt.Errorf("%s: brackets nested more than %d deep", file, maxNesting)
+		}
+	}
+	err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(into)
+	var strict *toml.StrictMissingError
+	var bad *toml.DecodeError
+	switch {
+	case errors.As(err, &strict):
+		e := strict.Errors[0]
+		row, _ := e.Position()
+		key := strings.Join(e.Key(), ".")
+		hint := ""
+		if k := e.Key(); len(k) > 0 {
+			if near := nearest(k[len(k)-1], keys); near != "" {
+				hint = ": did you mean " + near + "?"
+			}
+		}
+		return fmt.Errorf("%s:%d: unknown key %s%s", file, row, key, hint)
+	case errors.As(err, &bad):
+		row, col := bad.Position()
+		return fmt.Errorf("%s:%d:%d: %w", file, row, col, bad)
+	case err != nil:
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
