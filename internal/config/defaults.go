@@ -1,0 +1,117 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"time"
+
+	"github.com/rustyonions/macronode/bundle"
+)
+
+// Defaults that others refer to. A key that is not in the bundle has the value
+// that [Default] gives it.
+const (
+	DefaultBind     = "0.0.0.0:8080"
+	DefaultOAPBind  = "0.0.0.0:34000"
+	DefaultDevBind  = "127.0.0.1:8080"
+	DefaultDevOAP   = "127.0.0.1:34000"
+	DefaultDataDir  = "/var/lib/rustyonions/macronode"
+	DefaultKMSRoot  = "keyfile:root.key" // below the data directory
+	DefaultAuditKey = "audit"
+
+	DefaultReadHeaderTimeout = 5 * time.Second
+	DefaultIdleTimeout       = 60 * time.Second
+	DefaultRequestTimeout    = 30 * time.Second
+	DefaultStallTimeout      = 10 * time.Second
+	DefaultDrainTimeout      = 20 * time.Second
+	DefaultMaxConns          = 10000
+	DefaultMaxConnsPerIP     = 1000
+	DefaultMaxInflight       = 512
+	DefaultMaxLongRunning    = 10000
+
+	DefaultCacheBytes   Size = 256 * MiB
+	DefaultReserveBytes Size = 256 * MiB
+
+	DefaultMaxFrameBytes  = 1 << 20
+	DefaultChunkBytes     = 64 << 10
+	DefaultStreamInflight = 64
+	DefaultMaxStreams     = 256
+	DefaultCacheTTLMS     = 250
+
+	DefaultMaxObjectBytes  Size = 5 * GiB
+	DefaultMaxBodyBytes    Size = 1 * MiB
+	DefaultDecompressRatio      = 10
+	DefaultDecompressBytes Size = 32 * MiB
+
+	DefaultAuditQueue              = 8192
+	DefaultCheckpointInterval      = 200 * time.Millisecond
+	DefaultCollapseAbove           = 1000
+	DefaultAuditSegmentBytes  Size = 64 * MiB
+	DefaultAuditReserveBytes  Size = 64 * MiB
+
+	DefaultMaxMessageBytes   Size = 1 * MiB
+	DefaultMaxBatch               = 100
+	DefaultMaxTopics              = 1000
+	DefaultMaxDepth               = 1000000
+	DefaultMaxAttempts            = 5
+	DefaultVisibilityTimeout      = 30 * time.Second
+	DefaultMaxWait                = 30 * time.Second
+	DefaultReplayWindow           = 300 * time.Second
+	DefaultDLQRetention           = 14 * 24 * time.Hour
+
+	DefaultPermitsPerCPU      = 4
+	DefaultTraceSample        = 10000 // 1 %
+	DefaultAmnesiaMemory Size = 256 * MiB
+	DefaultTorControl         = "127.0.0.1:9051"
+)
+
+// Default returns the config of a bundle that says nothing. It is complete but
+// for the keys that a bundle must have.
+func Default() Config {
+	permits := Facet{Permits: Permits{N: DefaultPermitsPerCPU, PerCPU: true}}
+	return Config{
+		Server: Server{
+			Bind:              DefaultBind,
+			TLS:               TLS{ClientAuth: "none", PQ: "hybrid"},
+			ReadHeaderTimeout: DefaultReadHeaderTimeout,
+			IdleTimeout:       DefaultIdleTimeout,
+			RequestTimeout:    DefaultRequestTimeout,
+			StallTimeout:      DefaultStallTimeout,
+			MaxConns:          DefaultMaxConns,
+			MaxConnsPerIP:     DefaultMaxConnsPerIP,
+			MaxInflight:       DefaultMaxInflight,
+			MaxLongRunning:    DefaultMaxLongRunning,
+			DrainTimeout:      DefaultDrainTimeout,
+		},
+		Data: Data{
+			Dir: DefaultDataDir, Metadata: "embedded", Objects: "embedded",
+			CacheBytes: DefaultCacheBytes, ReserveBytes: DefaultReserveBytes,
+		},
+		Readiness: Readiness{RequiredServices: []string{"svc-gateway", "svc-storage", "ron-auth", "ron-policy", "ron-kms"}},
+		OAP: OAP{
+			Bind: DefaultOAPBind, MaxFrameBytes: DefaultMaxFrameBytes, ChunkBytes: DefaultChunkBytes,
+			MaxInflight: DefaultStreamInflight, MaxStreams: DefaultMaxStreams,
+		},
+		Policy: Policy{DenyByDefault: true, CacheTTLMS: DefaultCacheTTLMS},
+		Limits: Limits{
+			MaxObjectBytes: DefaultMaxObjectBytes, MaxBodyBytes: DefaultMaxBodyBytes,
+			DecompressRatio: DefaultDecompressRatio, DecompressBytes: DefaultDecompressBytes,
+		},
+		KMS: KMS{Root: DefaultKMSRoot},
+		Audit: Audit{
+			Key: bundle.Ref{Kind: bundle.RefKey, Name: DefaultAuditKey}, QueueRecords: DefaultAuditQueue,
+			CheckpointInterval: DefaultCheckpointInterval, CollapseAbove: DefaultCollapseAbove,
+			SegmentBytes: DefaultAuditSegmentBytes, ReserveBytes: DefaultAuditReserveBytes,
+		},
+		Mailbox: Mailbox{
+			MaxMessageBytes: DefaultMaxMessageBytes, MaxBatch: DefaultMaxBatch, MaxTopics: DefaultMaxTopics,
+			MaxDepth: DefaultMaxDepth, MaxAttempts: DefaultMaxAttempts, VisibilityTimeout: DefaultVisibilityTimeout,
+			MaxWait: DefaultMaxWait, ReplayWindow: DefaultReplayWindow, DLQRetention: DefaultDLQRetention,
+		},
+		Facets:    Facets{Graph: permits, Feed: permits, Search: permits, Media: permits},
+		Telemetry: Telemetry{TraceSample: DefaultTraceSample, LogLevel: "info", LogFormat: "auto"},
+		ZK:        ZK{Kind: "NoOp", Curve: "bn254", DomainSep: "domain:policy"},
+		Amnesia:   Amnesia{MemoryBytes: DefaultAmnesiaMemory},
+		Tor:       Tor{Control: DefaultTorControl},
+	}
+}
