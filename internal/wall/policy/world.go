@@ -238,7 +238,7 @@ func (w *world) scene(r *wall.PolicyRequest, action int) *scene {
 	s := &scene{w: w, kind: r.Principal.Kind, rkind: r.Resource.Kind, action: action}
 	s.pt = w.tenant(r.Tenant.ID, r.Tenant.Label)
 	s.rt = s.pt
-	if r.Resource.Kind == macronode.NodeResource {
+	if r.Resource.Kind == macronode.NodeResource && s.pt.id != macronode.SystemTenant {
 		s.rt = w.tenant(macronode.SystemTenant, macronode.SystemTenantLabel)
 	}
 	var id string
