@@ -44,17 +44,24 @@ func (v *Verified) Caveats() []Caveat { return append([]Caveat(nil), v.caveats..
 // TokenDischarge means that it verifies, but carries a third-party caveat, and
 // discharges are not accepted.
 func (t *Token) Verify(key *Key) (*Verified, error) {
+	// Tags first: a forged token is refused before any more work is done on it.
+	var tags [MaxCaveats + 1]words
+	tags[0] = rootTag(key, t.raw[:t.rootEnd])
+	for i := range t.caveats {
+		tags[i+1] = tags[i].next(t.caveats[i].enc)
+	}
+	if !tags[len(t.caveats)].equal(&t.tag) {
+		return nil, &macronode.Error{Kind: macronode.TokenForged}
+	}
 	v := &Verified{
-		IDs:    make([]macronode.CapID, 1, len(t.caveats)+1),
+		IDs:    make([]macronode.CapID, len(t.caveats)+1),
 		Tenant: t.tenant, KeyID: t.kid, MaxBytes: macronode.NoLimit, caveats: t.caveats,
 	}
-	tag := rootTag(key, t.raw[:t.rootEnd])
-	v.IDs[0] = tag.id()
-	thirdParty := false
+	for i := range v.IDs {
+		v.IDs[i] = tags[i].id()
+	}
 	for i := range t.caveats {
 		c := &t.caveats[i]
-		tag = tag.next(c.enc)
-		v.IDs = append(v.IDs, tag.id())
 		switch c.typ {
 		case MaxBytes:
 			if n := clamp(c.n); v.MaxBytes == macronode.NoLimit || n < v.MaxBytes {
@@ -66,16 +73,10 @@ func (t *Token) Verify(key *Key) (*Verified, error) {
 				v.Expires = n
 			}
 		case Rate:
-			v.Rates = append(v.Rates, macronode.Rate{Key: tag.rateKey(), PerSec: clamp(c.n), Burst: clamp(c.m)})
+			v.Rates = append(v.Rates, macronode.Rate{Key: tags[i+1].rateKey(), PerSec: clamp(c.n), Burst: clamp(c.m)})
 		case ThirdParty:
-			thirdParty = true
+			return nil, &macronode.Error{Kind: macronode.TokenDischarge, Detail: "third-party caveats are not accepted by this node"}
 		}
-	}
-	if !tag.equal(&t.tag) {
-		return nil, &macronode.Error{Kind: macronode.TokenForged}
-	}
-	if thirdParty {
-		return nil, &macronode.Error{Kind: macronode.TokenDischarge, Detail: "third-party caveats are not accepted by this node"}
 	}
 	return v, nil
 }
