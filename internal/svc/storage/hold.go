@@ -77,8 +77,9 @@ func (w *window) before(epoch uint64) bool {
 // pins count the replies that read stored bytes, so that the bytes are not
 // removed under them.
 type pins struct {
-	mu    sync.Mutex
-	count map[store.Loc]int // condemned, or the number of readers
+	mu     sync.Mutex
+	count  map[store.Loc]int // condemned, or the number of readers
+	missed bool              // condemn failed since drop last reported true
 }
 
 const condemned = -1
@@ -98,7 +99,7 @@ func (p *pins) add(l store.Loc) bool {
 	return true
 }
 
-// drop reports whether that was the last pin of l.
+// drop reports whether that was the last pin of l and a removal may wait for it.
 func (p *pins) drop(l store.Loc) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,7 +107,9 @@ func (p *pins) drop(l store.Loc) bool {
 		return false
 	}
 	delete(p.count, l)
-	return true
+	missed := p.missed
+	p.missed = false
+	return missed
 }
 
 // condemn keeps new readers from l until forget; it reports false, and does
@@ -118,6 +121,7 @@ func (p *pins) condemn(l store.Loc) bool {
 		p.count = make(map[store.Loc]int)
 	}
 	if p.count[l] != 0 {
+		p.missed = true
 		return false
 	}
 	p.count[l] = condemned
