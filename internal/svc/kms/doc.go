@@ -1,0 +1,44 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+// Package kms keeps the node's keys and named objects, and uses keys for those
+// who may. A [Store] is used within the process (TLS, minting, bundles, the audit
+// log's checkpoints); a [Service] offers a part of it to callers.
+//
+// # Keys
+//
+// A key is a name with an algorithm, one purpose, and versions 1, 2, … The newest
+// signs and wraps; all of them verify and unwrap, until the key is deleted. The
+// purpose fixes what a key is for: one of purpose bundle, audit, mint, node or
+// tls works for the node alone, and no caller can have anything signed, checked,
+// wrapped or unwrapped with it, whatever policy says. Callers use keys of purpose
+// app. (A server's TLS key must sign nothing but handshakes: who could have it
+// sign would be the server.)
+//
+// Names are the node's, not a tenant's: every route here refuses capabilities of
+// any tenant but the built-in "system", before policy's word counts for anything,
+// so that a lax policy for one tenant does not open the operator's keys to it.
+//
+// # Hybrids
+//
+// A hybrid's signature is one by each half over the message itself, and is good
+// only where both are ([Signature] has the bytes). Who breaks one algorithm has
+// still to break the other.
+//
+// # Where secrets are
+//
+// At rest in a [Vault] (package keystore), sealed. In memory in locked pages that
+// are wiped on Close and on deletion: seeds, Ed25519 keys and expanded ML-DSA
+// keys. What the libraries need on the Go heap is not locked: an unsealed
+// ML-DSA key for the moment of its expansion (wiped), hash and cipher states of
+// one operation (not wiped), and P-256 keys while they are loaded (wiped as far
+// as crypto/ecdsa lets us; its own cached copy is not).
+//
+// # What is recorded
+//
+// Create, rotate, import, delete and put are appended to audit before they
+// happen, and do not happen where that fails. Sign, verify, wrap, unwrap are
+// recorded after. Not recorded are TLS handshakes, minting (the mint records it)
+// and checkpoints (they are the audit log's own); kms_ops_total counts them.
+//
+// Objects are read back by the node alone: no route returns their bytes.
+package kms
