@@ -99,7 +99,7 @@ func putAgain(t *testing.T, e Env) {
 		}
 	}
 	d.Serve()
-	eventually(t, func() bool { return d.Stored() == 1 })
+	Eventually(t, func() bool { return d.Stored() == 1 })
 	a, err := d.Do(Request{Tenant: tn, Op: "object.get", Addr: Addr(body)})
 	if err != nil || a.Type != "text/x0" || !bytes.Equal(a.Body, body) {
 		t.Fatalf("get: %v %+v", err, a)
@@ -109,8 +109,8 @@ func putAgain(t *testing.T, e Env) {
 	}
 }
 
-// eventually waits for what background work brings about.
-func eventually(t testing.TB, ok func() bool) {
+// Eventually waits for what background work brings about.
+func Eventually(t testing.TB, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -311,7 +311,7 @@ func deleteFreesBytes(t *testing.T, e Env) {
 		_, err = d.Do(Request{Tenant: tn, Op: "object.get", Addr: addr})
 		want(t, err, macronode.NotFound)
 	}
-	eventually(t, func() bool { return d.Stored() == 0 })
+	Eventually(t, func() bool { return d.Stored() == 0 })
 	nothing(t, d, tn)
 }
 
@@ -333,7 +333,7 @@ func deleteUnderReader(t *testing.T, e Env) {
 	if _, err := d.Do(Request{Tenant: tn, Op: "object.delete", Addr: second}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { return d.Stored() == 1 })
+	Eventually(t, func() bool { return d.Stored() == 1 })
 	var buf bytes.Buffer
 	if _, err := r.Stream.WriteTo(&buf); err != nil || !bytes.Equal(buf.Bytes(), body) {
 		t.Fatalf("the reply broke: %v after %d bytes", err, buf.Len())
@@ -341,7 +341,7 @@ func deleteUnderReader(t *testing.T, e Env) {
 	if err := r.Stream.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { return d.Stored() == 0 })
+	Eventually(t, func() bool { return d.Stored() == 0 })
 }
 
 func listPages(t *testing.T, e Env) {
@@ -423,7 +423,7 @@ func quotaRace(t *testing.T, e Env) {
 	if b, o := d.Usage(tn); ok.Load() != 20 || b != 20_000 || o != 20 {
 		t.Fatalf("%d puts went through: %d bytes, %d objects", ok.Load(), b, o)
 	}
-	eventually(t, func() bool { return d.Stored() == 20 })
+	Eventually(t, func() bool { return d.Stored() == 20 })
 	tn.Quota.StoredBytes, tn.Quota.Objects = macronode.NoLimit, 25
 	for i := range 64 {
 		wg.Go(func() {
@@ -573,7 +573,7 @@ func purge(t *testing.T, e Env) {
 	if b, o := d.Usage(tn); b != 0 || o != 0 {
 		t.Fatalf("usage %d %d", b, o)
 	}
-	eventually(t, func() bool { return d.Stored() == 1 })
+	Eventually(t, func() bool { return d.Stored() == 1 })
 	if _, err := d.Do(Request{Tenant: other, Op: "object.get", Addr: kept}); err != nil {
 		t.Fatal(err)
 	}
@@ -605,7 +605,7 @@ func orphans(t *testing.T, e Env) {
 		t.Fatalf("%d stored", d.Stored())
 	}
 	d.Serve()
-	eventually(t, func() bool { return d.Stored() == 1 })
+	Eventually(t, func() bool { return d.Stored() == 1 })
 	if a, err := d.Do(Request{Tenant: tn, Op: "object.get", Addr: addr}); err != nil || !bytes.Equal(a.Body, body) {
 		t.Fatalf("get: %v", err)
 	}
