@@ -1,0 +1,310 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package pebblekv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+// Defaults of Config, small: the node is to idle below 80 MiB.
+const (
+	DefaultCacheBytes    = 8 << 20
+	DefaultMemTableBytes = 4 << 20
+	DefaultBallastBytes  = 16 << 20
+)
+
+// Config says where metadata is kept. Zero sizes mean their defaults.
+type Config struct {
+	FS  *disk.FS
+	Dir string
+	// ReserveBytes stay free on the disk for Reclaim; 0 reserves none.
+	ReserveBytes int64
+	// BallastBytes is the size of the file that is given up on a full disk;
+	// negative means none.
+	BallastBytes  int64
+	CacheBytes    int64
+	MemTableBytes int64
+	// Logger takes events of the database; nil discards them.
+	Logger *slog.Logger
+	// Fatal is called once, with an error after which the store is of no use
+	// until it is opened anew by another process. It must not block or call
+	// the store. nil: callers learn it from Check.
+	Fatal func(error)
+}
+
+// KV implements store.KV.
+type KV struct {
+	c       Config
+	log     *slog.Logger
+	db      *pebble.DB
+	turn    chan struct{} // held by the one writer; a channel, to heed contexts
+	commits chan *commit  // to the committer
+	stopped chan struct{} // the committer has ended
+	use     inUse
+	pending pending
+	ballast ballast
+	counts  counts
+
+	failOnce sync.Once
+	failed   chan struct{} // closed once failErr is set
+	failErr  error
+
+	mu       sync.Mutex // guards the rest
+	flushErr error      // of the last flush
+	backErr  error      // of the last background work
+	corrupt  error      // of any read, for good
+}
+
+var _ store.KV = (*KV)(nil)
+
+// View implements store.KV.
+func (k *KV) View(ctx context.Context, f func(store.Reader) error) error {
+	if err := k.begin(ctx); err != nil {
+		return err
+	}
+	defer k.use.leave()
+	snap := k.db.NewSnapshot()
+	t := &tx{k: k, r: snap}
+	err := func() error {
+		defer func() {
+			t.done = true
+			_ = snap.Close() // never fails for a live database
+		}()
+		return f(t)
+	}()
+	if werr := t.wait(ctx); werr != nil {
+		return werr
+	}
+	return err
+}
+
+// Update implements store.KV.
+func (k *KV) Update(ctx context.Context, f func(store.Tx) error) error {
+	return k.update(ctx, false, f)
+}
+
+// Reclaim implements store.KV.
+func (k *KV) Reclaim(ctx context.Context, f func(store.Tx) error) error {
+	return k.update(ctx, true, f)
+}
+
+func (k *KV) update(ctx context.Context, reclaim bool, f func(store.Tx) error) error {
+	if err := k.begin(ctx); err != nil {
+		return err
+	}
+	defer k.use.leave()
+	select {
+	case k.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-k.failed:
+		return k.failErr
+	}
+	c, t, err := k.inTurn(reclaim, f)
+	if c == nil {
+		if werr := t.wait(ctx); werr != nil {
+			return werr
+		}
+		return err
+	}
+	if err == nil {
+		err = k.finish(c)
+	}
+	return err
+}
+
+// inTurn runs f and makes what it wrote visible, then ends the turn. It returns a
+// nil commit where nothing was written.
+func (k *KV) inTurn(reclaim bool, f func(store.Tx) error) (*commit, *tx, error) {
+	defer func() { <-k.turn }()
+	t := &tx{k: k}
+	if err := k.writable(reclaim); err != nil {
+		return nil, t, err
+	}
+	b := k.db.NewIndexedBatch()
+	t.r, t.b = b, b
+	keep := false
+	defer func() {
+		t.done = true
+		if !keep {
+			_ = b.Close() // it only gives memory back
+		}
+	}()
+	if err := f(t); err != nil {
+		return nil, t, err
+	}
+	if b.Empty() {
+		return nil, t, nil
+	}
+	keep = true
+	c := &commit{batch: b, keys: t.keys, applied: make(chan struct{}), durable: make(chan struct{})}
+	k.pending.add(c) // before anyone can see it
+	select {
+	case k.commits <- c:
+	case <-k.failed:
+		return c, t, k.failErr
+	}
+	select {
+	case <-c.applied:
+		return c, t, nil
+	case <-k.failed:
+		return c, t, k.failErr
+	}
+}
+
+// finish waits until an applied commit is durable.
+func (k *KV) finish(c *commit) error {
+	if err := c.batch.SyncWait(); err != nil {
+		k.fail(fmt.Errorf("pebblekv: commit: %w", err))
+		return k.failErr
+	}
+	k.pending.remove(c)
+	k.counts.commits.Add(1)
+	_ = c.batch.Close() // it only gives memory back
+	return nil
+}
+
+// committer applies batches. It has a goroutine of its own because Pebble
+// answers an error of its log with a panic or with Fatalf, which must not return:
+// both end here, and not in the goroutine of a request.
+func (k *KV) committer() {
+	defer close(k.stopped)
+	defer func() {
+		if r := recover(); r != nil {
+			k.fail(fmt.Errorf("pebblekv: commit: %w", asError(r)))
+		}
+	}()
+	for c := range k.commits {
+		if err := k.db.ApplyNoSyncWait(c.batch, pebble.Sync); err != nil {
+			k.fail(fmt.Errorf("pebblekv: commit: %w", err))
+			return
+		}
+		close(c.applied)
+	}
+}
+
+// begin counts a call in. leave follows where it returns nil.
+func (k *KV) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !k.use.enter() {
+		return store.ErrClosed
+	}
+	select {
+	case <-k.failed:
+		k.use.leave()
+		return k.failErr
+	default:
+		return nil
+	}
+}
+
+// fail makes the store answer err from now on.
+func (k *KV) fail(err error) {
+	k.failOnce.Do(func() {
+		if disk.IsFull(err) {
+			err = fmt.Errorf("%w: %w", store.ErrFull, err)
+		} else {
+			err = corrupted(err)
+		}
+		k.failErr = err
+		close(k.failed)
+		k.log.Error("metadata store failed", "event", "metadata_failed", "error", err)
+		if k.c.Fatal != nil {
+			k.c.Fatal(err)
+		}
+	})
+}
+
+// corrupted marks Pebble's errors that mean corruption.
+func corrupted(err error) error {
+	if err != nil && pebble.IsCorruptionError(err) && !errors.Is(err, store.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", store.ErrCorrupt, err)
+	}
+	return err
+}
+
+func asError(r any) error {
+	if err, ok := r.(error); ok {
+		return err
+	}
+	return fmt.Errorf("panic: %v", r)
+}
+
+// Check implements store.KV.
+func (k *KV) Check(ctx context.Context) error {
+	if err := k.begin(ctx); err != nil {
+		return err
+	}
+	defer k.use.leave()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, err := range []error{k.corrupt, k.flushErr, k.backErr} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close waits for the calls under way. After a failure it returns that, and the
+// files stay open until the process ends.
+func (k *KV) Close() error {
+	if !k.use.close() {
+		return nil
+	}
+	close(k.commits)
+	select {
+	case <-k.failed:
+		return k.failErr
+	case <-k.stopped:
+	}
+	done := make(chan error, 1)
+	go func() { done <- k.db.Close() }() // ends with it, or with the process
+	select {
+	case err := <-done:
+		return corrupted(err)
+	case <-k.failed:
+		return k.failErr
+	}
+}
+
+// counts are since Open.
+type counts struct {
+	commits, flushes, compactions, stalls, backgroundErrors, refusedFull atomic.Int64
+}
+
+// Stats are counters since Open, and sizes now.
+type Stats struct {
+	Commits, Flushes, Compactions, WriteStalls, BackgroundErrors, RefusedFull int64
+
+	DiskBytes, MemTableBytes, CacheBytes, WALBytes int64
+}
+
+// Stats returns the zero Stats of a closed or failed store. It is not cheap: a
+// scrape may call it, a request may not.
+func (k *KV) Stats() Stats {
+	if k.begin(context.Background()) != nil {
+		return Stats{}
+	}
+	defer k.use.leave()
+	m := k.db.Metrics()
+	return Stats{
+		Commits: k.counts.commits.Load(), Flushes: k.counts.flushes.Load(),
+		Compactions: k.counts.compactions.Load(), WriteStalls: k.counts.stalls.Load(),
+		BackgroundErrors: k.counts.backgroundErrors.Load(), RefusedFull: k.counts.refusedFull.Load(),
+		DiskBytes: int64(m.DiskSpaceUsage()), MemTableBytes: int64(m.MemTable.Size),
+		CacheBytes: m.BlockCache.Size, WALBytes: int64(m.WAL.Size),
+	}
+}
