@@ -24,19 +24,12 @@ const (
 // decoder walks the schema beside the document.
 type decoder struct {
 	*document.Problems
-	places map[string]int    // dotted path -> line, of every value in the document
-	leaves map[string]string // last part of a key -> path, for keys in the wrong section
+	places map[string]int // dotted path -> line, of every value in the document
 }
 
 // decode fills c, which holds the defaults, from the document.
 func decode(root *document.Node, c *Config, ps *document.Problems) map[string]int {
-	d := &decoder{Problems: ps, places: map[string]int{}, leaves: map[string]string{}}
-	for _, k := range Keys() {
-		name := k.Path[strings.LastIndexByte(k.Path, '.')+1:]
-		if d.leaves[name] = k.Path; strings.HasPrefix(k.Path, "oap.peers.") {
-			delete(d.leaves, name)
-		}
-	}
+	d := &decoder{Problems: ps, places: map[string]int{}}
 	d.table(schema(), root, reflect.ValueOf(c).Elem(), "")
 	return d.places
 }
@@ -88,18 +81,30 @@ func (d *decoder) unknown(t *table, name string, e *document.Entry, path string)
 	}
 	hint := didYouMean(name, path, known)
 	if near := nearest(name, known); len(near) == 0 || distance(name, near[0]) > 2 {
-		if elsewhere := d.leaves[name]; elsewhere != "" {
+		if elsewhere := keyNamed(name); elsewhere != "" {
 			hint = fmt.Sprintf("; did you mean %q?", elsewhere)
 		}
 	}
 	d.Bad(e.Line, join(path, name), "unknown %s%s", what, hint)
 }
 
+// keyNamed returns the path of the key with this last part, for one that stands
+// in the wrong section; "" where there is none or more than one.
+func keyNamed(name string) string {
+	found := ""
+	for _, k := range Keys() {
+		if strings.HasSuffix(k.Path, "."+name) {
+			if found != "" {
+				return ""
+			}
+			found = k.Path
+		}
+	}
+	return found
+}
+
 // value decodes one value. What the schema accepts is the same in every error.
 func (d *decoder) value(f *field, n *document.Node, v reflect.Value, at string) {
-	if n.Kind == document.Unusable {
-		return
-	}
 	switch {
 	case f.sub != nil && f.typ.Kind() == reflect.Struct:
 		if d.is(n, document.Table, f, at) {
@@ -141,7 +146,7 @@ func (d *decoder) value(f *field, n *document.Node, v reflect.Value, at string) 
 // is reports whether a value has the type that the key asks for.
 func (d *decoder) is(n *document.Node, k document.Kind, f *field, at string) bool {
 	if n.Kind != k {
-		d.Bad(n.Line, at, "found %s; want %s", n.Kind, f.want())
+		d.Bad(n.Line, at, "found %s; want %s", n.What(), f.want())
 	}
 	return n.Kind == k
 }
@@ -177,7 +182,7 @@ func (d *decoder) permits(f *field, n *document.Node, v reflect.Value, at string
 			return
 		}
 	default:
-		d.Bad(n.Line, at, "found %s; want %s", n.Kind, f.want())
+		d.Bad(n.Line, at, "found %s; want %s", n.What(), f.want())
 		return
 	}
 	v.Set(reflect.ValueOf(p))
@@ -251,8 +256,6 @@ func (d *decoder) list(f *field, n *document.Node, v reflect.Value, at string) {
 		x := reflect.New(f.typ.Elem()).Elem()
 		before := d.Len()
 		switch {
-		case e.Kind == document.Unusable:
-			continue
 		case f.typ.Elem().Kind() == reflect.Int64:
 			if d.is(e, document.Number, f, place) {
 				d.number(f, e, x, place, e.Number, nil)

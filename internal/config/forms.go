@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/rustyonions/macronode/b3"
@@ -23,8 +24,8 @@ type form struct {
 	ok   func(string) bool
 }
 
-// forms is the table that form tags name.
-func forms() map[string]form {
+// forms returns the table that form tags name. Nobody changes it.
+var forms = sync.OnceValue(func() map[string]form {
 	return map[string]form{
 		"addr":      {`an address HOST:PORT, such as "0.0.0.0:8080"`, isAddr},
 		"path":      {"an absolute path", isPath},
@@ -45,7 +46,7 @@ func forms() map[string]form {
 		"control":   {`an address HOST:PORT, or "unix:" and an absolute path`, isControl},
 		"x25519":    {"X25519 public keys, 52 base32 characters each", isOnionKey},
 	}
-}
+})
 
 // ServiceNames are the names that required_services may hold.
 func ServiceNames() []string {

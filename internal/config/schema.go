@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rustyonions/macronode/bundle"
@@ -46,9 +47,9 @@ type table struct {
 	byName map[string]*field
 }
 
-// schema returns the schema of a whole bundle. It is built from the tags of
-// Config on each call, about a hundred keys.
-func schema() *table { return tableOf(reflect.TypeFor[Config](), "") }
+// schema returns the schema of a whole bundle, read from the tags of Config once.
+// Nobody changes it.
+var schema = sync.OnceValue(func() *table { return tableOf(reflect.TypeFor[Config](), "") })
 
 func tableOf(t reflect.Type, path string) *table {
 	out := &table{path: path, byName: map[string]*field{}}

@@ -63,7 +63,24 @@ func ReadMeta(text []byte, file string) (Meta, error) {
 func read(text []byte, file string) (*Node, error) {
 	ps := NewProblems(file)
 	root := Read(text, ps)
+	if root != nil {
+		refuseUnusable(root, "", ps)
+	}
 	return root, ps.Err()
+}
+
+// refuseUnusable reports what a signed document cannot hold, for readers that do
+// not know the schema.
+func refuseUnusable(n *Node, path string, ps *Problems) {
+	if n.Kind == Unusable {
+		ps.Bad(n.Line, path, "found %s; a signed document cannot hold it", n.What())
+	}
+	for name, e := range n.Table {
+		refuseUnusable(e.Val, join(path, name), ps)
+	}
+	for i, e := range n.List {
+		refuseUnusable(e, path+"["+strconv.Itoa(i)+"]", ps)
+	}
 }
 
 // Seal writes meta.version (0: leaves it), meta.signer (empty: leaves it) and the

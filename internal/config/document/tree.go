@@ -30,7 +30,7 @@ const (
 	Text
 	Number
 	Bool
-	Unusable // refused already; no value
+	Unusable // something that a signed document cannot hold; Text says what
 )
 
 func (k Kind) String() string {
@@ -99,7 +99,18 @@ func (n *Node) Value() any {
 	case Bool:
 		return n.Truth
 	}
+	if n.Kind == Unusable {
+		return struct{}{} // which has no canonical form
+	}
 	return n.Text
+}
+
+// What says what the value is, for errors.
+func (n *Node) What() string {
+	if n.Kind == Unusable {
+		return n.Text
+	}
+	return n.Kind.String()
 }
 
 // reader turns TOML text into nodes.
@@ -125,25 +136,29 @@ func Read(text []byte, ps *Problems) *Node {
 	}
 	found := ps.Len()
 	root := newTable(1, headed)
-	at := root // where key = value lines go; nil after a header that failed
+	at, path := root, "" // where key = value lines go; nil after a header that failed
 	r.parser.Reset(text)
 	for r.parser.NextExpression() {
 		e := r.parser.Expression()
 		switch e.Kind {
 		case unstable.Table:
-			at = r.header(root, e, false)
+			at, path = r.header(root, e, false)
 		case unstable.ArrayTable:
-			at = r.header(root, e, true)
+			at, path = r.header(root, e, true)
 		case unstable.KeyValue:
 			if at != nil {
-				r.keyValue(at, e, "", 0)
+				r.keyValue(at, e, path, 0)
 			}
 		}
 	}
-	// go-toml's own decoder is the second opinion: what it refuses is refused.
+	if r.parser.Error() == nil && ps.Len() > found {
+		return root
+	}
+	// go-toml's own decoder is the second opinion: what it refuses is refused. It
+	// also knows the line of a syntax error.
 	var whole map[string]any
 	err := toml.Unmarshal(text, &whole)
-	if r.parser.Error() == nil && (err == nil || ps.Len() > found) {
+	if err == nil && r.parser.Error() == nil {
 		return root
 	}
 	line := 0
@@ -163,23 +178,24 @@ func (r *reader) lineOf(offset uint32) int {
 	return sort.SearchInts(r.lines, int(offset)+1)
 }
 
-// header opens the table of a [header] or [[header]] line.
-func (r *reader) header(root *Node, e *unstable.Node, array bool) *Node {
+// header opens the table of a [header] or [[header]] line, and returns it with
+// its path; nil where it cannot be opened.
+func (r *reader) header(root *Node, e *unstable.Node, array bool) (table *Node, path string) {
 	names, line := r.keyParts(e)
 	if len(names) > maxDepth {
 		r.Bad(line, strings.Join(names, "."), "nested deeper than %d", maxDepth)
-		return nil
+		return nil, ""
 	}
 	at := root
 	for i, name := range names {
 		last := i == len(names)-1
-		path := strings.Join(names[:i+1], ".")
+		path = join(path, name)
 		old := at.Table[name]
 		switch {
 		case old == nil && last && array:
 			element := newTable(line, headed)
 			at.Table[name] = &Entry{line, &Node{Kind: List, Line: line, List: []*Node{element}, tables: true}}
-			at = element
+			at, path = element, path+"[0]"
 		case old == nil && last:
 			at.Table[name] = &Entry{line, newTable(line, headed)}
 			at = at.Table[name].Val
@@ -188,9 +204,11 @@ func (r *reader) header(root *Node, e *unstable.Node, array bool) *Node {
 			at = at.Table[name].Val
 		case old.Val.tables && last && array:
 			element := newTable(line, headed)
+			path += "[" + strconv.Itoa(len(old.Val.List)) + "]"
 			old.Val.List = append(old.Val.List, element)
 			at = element
 		case old.Val.tables && !last:
+			path += "[" + strconv.Itoa(len(old.Val.List)-1) + "]"
 			at = old.Val.List[len(old.Val.List)-1]
 		case last && !array && old.Val.Kind == Table && old.Val.form == implied:
 			old.Val.form, old.Val.Line, old.Line = headed, line, line
@@ -199,10 +217,10 @@ func (r *reader) header(root *Node, e *unstable.Node, array bool) *Node {
 			at = old.Val
 		default:
 			r.Bad(line, path, "duplicate: it already stands on line %d", old.Line)
-			return nil
+			return nil, ""
 		}
 	}
-	return at
+	return at, path
 }
 
 // keyValue puts a key = value line, or a pair of an inline table, into a table.
@@ -251,17 +269,20 @@ func (r *reader) nodeOf(v *unstable.Node, line int, key string, depth int) *Node
 		n.Start, n.End = int(v.Raw.Offset), int(v.Raw.Offset+v.Raw.Length)
 	}
 	if depth > maxDepth {
-		r.Bad(n.Line, key, "nested deeper than %d", maxDepth)
-		n.Kind = Unusable
+		n.Kind, n.Text = Unusable, "a value nested deeper than "+strconv.Itoa(maxDepth)
 		return n
 	}
+	var ok bool
 	switch v.Kind {
 	case unstable.String:
 		n.Kind, n.Text = Text, string(v.Data)
 	case unstable.Bool:
 		n.Kind, n.Truth = Bool, v.Data[0] == 't'
 	case unstable.Integer:
-		n.Kind, n.Number = Number, r.integer(string(v.Data), n, key)
+		n.Kind = Number
+		if n.Number, ok = integer(string(v.Data)); !ok {
+			n.Kind, n.Text = Unusable, "a number beyond 2^53-1"
+		}
 	case unstable.Array:
 		n.Kind = List
 		for it := v.Children(); it.Next(); {
@@ -278,11 +299,9 @@ func (r *reader) nodeOf(v *unstable.Node, line int, key string, depth int) *Node
 		}
 		sealAll(n)
 	case unstable.Float:
-		r.Bad(n.Line, key, "floats are not accepted in a signed document; want a whole number or text")
-		n.Kind = Unusable
+		n.Kind, n.Text = Unusable, "a float"
 	default:
-		r.Bad(n.Line, key, "TOML dates and times are not accepted in a signed document; want text")
-		n.Kind = Unusable
+		n.Kind, n.Text = Unusable, "a TOML date or time"
 	}
 	return n
 }
@@ -297,9 +316,9 @@ func sealAll(n *Node) {
 	}
 }
 
-// integer reads a TOML integer up to 2^53-1 either way. Its grammar was checked
-// by the parser.
-func (r *reader) integer(s string, n *Node, key string) int64 {
+// integer reads a TOML integer, whose grammar was checked by the parser; false
+// where it is beyond 2^53-1 either way.
+func integer(s string) (int64, bool) {
 	digits, base := strings.ReplaceAll(s, "_", ""), 10
 	for prefix, b := range map[string]int{"0x": 16, "0o": 8, "0b": 2} {
 		if rest, ok := strings.CutPrefix(digits, prefix); ok {
@@ -307,12 +326,7 @@ func (r *reader) integer(s string, n *Node, key string) int64 {
 		}
 	}
 	i, err := strconv.ParseInt(digits, base, 64)
-	if err != nil || i > bundle.MaxInteger || i < -bundle.MaxInteger {
-		r.Bad(n.Line, key, "the number is beyond 2^53-1")
-		n.Kind = Unusable
-		return 0
-	}
-	return i
+	return i, err == nil && i <= bundle.MaxInteger && i >= -bundle.MaxInteger
 }
 
 func join(path, name string) string {
