@@ -1,0 +1,28 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package pebblekv
+
+import (
+	"testing"
+
+	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/storetest"
+)
+
+func TestKV(t *testing.T) {
+	for name, f := range map[string]func(t *testing.T) Config{
+		"real":   func(t *testing.T) Config { return Config{FS: disk.Real(), Dir: t.TempDir() + "/meta"} },
+		"memory": func(*testing.T) Config { return Config{FS: disk.Mem(), Dir: "/meta", MemTableBytes: 256 << 10} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.KV(t, func(t *testing.T) store.KV {
+				kv, err := Open(f(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return kv
+			})
+		})
+	}
+}
