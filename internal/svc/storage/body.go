@@ -20,6 +20,7 @@ type planned struct {
 	length       int64
 	parts        []part
 	tail         string
+	one          [1]part // backs parts where there is one
 }
 
 // part is a span of the object with what stands before it.
@@ -28,32 +29,34 @@ type part struct {
 	head string
 }
 
-// plan shapes the reply for the spans asked for; none means the whole.
-func plan(r *read, spans []span) *planned {
-	size := r.ref.size
+// shape plans the reply for the spans asked for; none means the whole.
+func (p *planned) shape(ref *reference, spans []span) {
+	*p = planned{status: 206, ctype: ref.ctype}
+	p.parts = p.one[:]
 	switch len(spans) {
 	case 0:
-		return &planned{status: 200, ctype: r.ref.ctype, length: size, parts: []part{{span: span{0, size}}}}
+		p.status, p.length = 200, ref.size
+		p.one[0].span = span{0, ref.size}
+		return
 	case 1:
-		return &planned{
-			status: 206, ctype: r.ref.ctype, contentRange: spans[0].contentRange(size),
-			length: spans[0].n, parts: []part{{span: spans[0]}},
-		}
+		p.length, p.contentRange = spans[0].n, spans[0].contentRange(ref.size)
+		p.one[0].span = spans[0]
+		return
 	}
 	// The boundary is random, so that no stored bytes can pass for it.
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // it does not fail
 	boundary := hex.EncodeToString(random[:])
-	p := &planned{status: 206, ctype: "multipart/byteranges; boundary=" + boundary, tail: "\r\n--" + boundary + "--\r\n"}
+	p.ctype, p.tail = "multipart/byteranges; boundary="+boundary, "\r\n--"+boundary+"--\r\n"
+	p.parts = make([]part, 0, len(spans))
 	delimiter := "--" + boundary
 	for _, s := range spans {
-		head := delimiter + "\r\nContent-Type: " + r.ref.ctype + "\r\nContent-Range: " + s.contentRange(size) + "\r\n\r\n"
+		head := delimiter + "\r\nContent-Type: " + ref.ctype + "\r\nContent-Range: " + s.contentRange(ref.size) + "\r\n\r\n"
 		p.parts = append(p.parts, part{s, head})
 		p.length += int64(len(head)) + s.n
 		delimiter = "\r\n--" + boundary
 	}
 	p.length += int64(len(p.tail))
-	return p
 }
 
 // body is the stream of an object's bytes. The first piece is verified and at

@@ -4,6 +4,7 @@ package storage
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"strings"
@@ -39,16 +40,17 @@ func makeFields() fields {
 	}
 }
 
-// header is what every answer about an object says of it.
-func (s *Service) header(etag, ctype string) macronode.Header {
+// header is what every answer about the object says of it.
+func (s *Service) header(r *read) macronode.Header {
+	r.tag[0] = r.etag
 	h := macronode.Header{
-		"Etag":                    {etag},
+		"Etag":                    r.tag[:],
 		"Accept-Ranges":           s.fields.accept,
 		"Cache-Control":           s.fields.cache,
 		"X-Content-Type-Options":  s.fields.nosniff,
 		"Content-Security-Policy": s.fields.sandbox,
 	}
-	if !shown(ctype) {
+	if !shown(r.ref.ctype) {
 		h["Content-Disposition"] = s.fields.attachment
 	}
 	return h
@@ -60,71 +62,77 @@ func shown(ctype string) bool {
 	return ok && (strings.EqualFold(media, "image") || strings.EqualFold(media, "audio") || strings.EqualFold(media, "video"))
 }
 
-// read is a GET or HEAD whose reference was found and whose preconditions hold.
+// read is a GET or HEAD under way. It holds what its reply is made of, so
+// that a small read is few allocations.
 type read struct {
-	addr  b3.Addr
-	etag  string
-	ref   reference
-	reply *macronode.Reply
+	tenant macronode.TenantID
+	addr   b3.Addr
+	etag   string
+	ref    reference
+	plan   planned
+	reply  macronode.Reply
+	tag    [1]string // backs the header
 }
 
-func etagOf(addr b3.Addr) string { return `"` + addr.String() + `"` }
+func etagOf(addr b3.Addr) string {
+	b := make([]byte, 0, b3.TextLen+2)
+	b = append(b, '"', 'b', '3', ':')
+	b = hex.AppendEncode(b, addr[:])
+	return string(append(b, '"'))
+}
 
-// find does what GET and HEAD share. A reply in the result is the answer.
-func (s *Service) find(ctx context.Context, a *macronode.Admitted) (*read, error) {
+// find does what GET and HEAD share. Where done is true the reply is ready.
+func (s *Service) find(ctx context.Context, a *macronode.Admitted) (r *read, done bool, err error) {
 	addr, err := addrArg(a)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	r := &read{addr: addr, etag: etagOf(addr)}
-	if r.ref, err = s.reference(ctx, a.Tenant.ID, addr); err != nil {
-		return nil, err
+	r = &read{tenant: a.Tenant.ID, addr: addr, etag: etagOf(addr)}
+	if err := s.locate(ctx, r); err != nil {
+		return nil, false, err
 	}
 	c, err := preconditions(a.Header, r.etag)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	r.reply = macronode.Reply{Status: 200, ContentType: r.ref.ctype, Header: s.header(r), Length: r.ref.size}
 	if c == notModified {
 		// No length: that of a 304 would be the whole object's.
-		r.reply = &macronode.Reply{Status: 304, Header: s.header(r.etag, r.ref.ctype), Length: -1}
+		r.reply.Status, r.reply.ContentType, r.reply.Length = 304, "", -1
 	}
-	return r, nil
+	return r, c == notModified, nil
 }
 
-// reference is the tenant's hold on addr, or NotFound.
-func (s *Service) reference(ctx context.Context, t macronode.TenantID, addr b3.Addr) (ref reference, err error) {
-	err = s.kv.View(ctx, func(r store.Reader) error {
-		ref, err = getReference(r, t, addr)
-		return err
-	})
+// locate looks the tenant's reference up; NotFound where there is none.
+func (s *Service) locate(ctx context.Context, r *read) error {
+	err := s.kv.View(ctx, r.load)
 	if errors.Is(err, store.ErrNotFound) {
-		return reference{}, errNoObject()
+		return errNoObject()
 	}
-	return ref, s.metaError(err)
+	return s.metaError(err)
+}
+
+func (r *read) load(m store.Reader) (err error) {
+	r.ref, err = getReference(m, r.tenant, r.addr)
+	return err
 }
 
 // stat answers HEAD: what GET says, without Range, which is GET's alone.
 func (s *Service) stat(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	r, err := s.find(ctx, a)
-	if err != nil || r.reply != nil {
-		return r.answer(), err
+	r, _, err := s.find(ctx, a)
+	if err != nil {
+		return nil, err
 	}
-	return &macronode.Reply{
-		Status: 200, ContentType: r.ref.ctype, Header: s.header(r.etag, r.ref.ctype), Length: r.ref.size,
-	}, nil
-}
-
-func (r *read) answer() *macronode.Reply {
-	if r == nil {
-		return nil
-	}
-	return r.reply
+	return &r.reply, nil
 }
 
 func (s *Service) get(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	r, err := s.find(ctx, a)
-	if err != nil || r.reply != nil {
-		return r.answer(), err
+	r, done, err := s.find(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if done {
+		return &r.reply, nil
 	}
 	var spans []span
 	if h := a.Header["Range"]; len(h) == 1 && rangeCounts(a.Header, r.etag) {
@@ -132,59 +140,59 @@ func (s *Service) get(ctx context.Context, a *macronode.Admitted) (*macronode.Re
 			return nil, err
 		}
 	}
-	p := plan(r, spans)
-	if a.ReplyBytes != macronode.NoLimit && p.length > a.ReplyBytes {
-		return nil, macronode.Errorf(macronode.TooLarge, "the answer has %d bytes, %d are allowed", p.length, a.ReplyBytes)
+	r.plan.shape(&r.ref, spans)
+	if a.ReplyBytes != macronode.NoLimit && r.plan.length > a.ReplyBytes {
+		return nil, macronode.Errorf(macronode.TooLarge, "the answer has %d bytes, %d are allowed", r.plan.length, a.ReplyBytes)
 	}
-	reply := &macronode.Reply{Status: p.status, ContentType: p.ctype, Header: s.header(r.etag, r.ref.ctype), Length: p.length}
-	if p.contentRange != "" {
-		reply.Header.Set("Content-Range", p.contentRange)
+	r.reply.Status, r.reply.ContentType, r.reply.Length = r.plan.status, r.plan.ctype, r.plan.length
+	if r.plan.contentRange != "" {
+		r.reply.Header.Set("Content-Range", r.plan.contentRange)
 	}
-	if err := s.fetch(ctx, a.Tenant.ID, r, p, reply); err != nil {
+	if err := s.fetch(ctx, r); err != nil {
 		return nil, err
 	}
-	return reply, nil
+	return &r.reply, nil
 }
 
 // fetch opens the bytes and verifies their first piece. It starts over where
 // the reference moved meanwhile, so that damage is told from a put or delete
 // that came between.
-func (s *Service) fetch(ctx context.Context, t macronode.TenantID, r *read, p *planned, reply *macronode.Reply) error {
+func (s *Service) fetch(ctx context.Context, r *read) error {
 	for try := 1; ; try++ {
-		err := s.open(ctx, r, p, reply)
+		err := s.open(ctx, r)
 		if err == nil {
 			return nil
 		}
-		now, lerr := s.reference(ctx, t, r.addr)
-		if lerr != nil {
-			return lerr
-		}
-		if now.loc == r.ref.loc || try == lookups {
-			err = s.objectError(err)
-			if macronode.KindOf(err) == macronode.Integrity {
-				s.log.Error("stored bytes are damaged", "event", "object.damaged", "tenant", t.String(), "where", "head", "error", errors.Unwrap(err))
-			}
+		was := r.ref.loc
+		if err := s.locate(ctx, r); err != nil {
 			return err
 		}
-		r.ref = now
+		if r.ref.loc == was || try == lookups {
+			e := s.objectError(err)
+			if macronode.KindOf(e) == macronode.Integrity {
+				s.log.Error("stored bytes are damaged", "event", "object.damaged", "tenant", r.tenant.String(), "where", "head", "error", err)
+			}
+			return e
+		}
 	}
 }
 
-// open makes reply's body: the bytes themselves where they are few, else a
+// open makes the reply's body: the bytes themselves where they are few, else a
 // stream that has its first piece already.
-func (s *Service) open(ctx context.Context, r *read, p *planned, reply *macronode.Reply) error {
-	if len(p.parts) == 1 && p.parts[0].n <= smallBytes {
+func (s *Service) open(ctx context.Context, r *read) error {
+	head := r.plan.parts[0].span
+	if len(r.plan.parts) == 1 && head.n <= smallBytes {
 		o, err := s.objects.Open(ctx, r.ref.loc, r.addr, r.ref.size)
 		if err != nil {
 			return err
 		}
 		defer o.Close()
-		b := make([]byte, p.parts[0].n)
-		if err := readFull(o, b, p.parts[0].off); err != nil {
+		b := make([]byte, head.n)
+		if err := readFull(o, b, head.off); err != nil {
 			return err
 		}
 		s.m.got.Add(float64(len(b)))
-		reply.Body = b
+		r.reply.Body = b
 		return nil
 	}
 	// The pin comes first: once it holds, the bytes stay for as long as the
@@ -197,14 +205,13 @@ func (s *Service) open(ctx context.Context, r *read, p *planned, reply *macronod
 		s.unpin(r.ref.loc)
 		return err
 	}
-	b := &body{s: s, o: o, loc: r.ref.loc, parts: p.parts, tail: p.tail, first: s.firsts.Get().(*[]byte)}
-	head := p.parts[0].span
+	b := &body{s: s, o: o, loc: r.ref.loc, parts: r.plan.parts, tail: r.plan.tail, first: s.firsts.Get().(*[]byte)}
 	b.nfirst = int(min(head.n, firstBytes-head.off%groupBytes))
 	if err := readFull(o, (*b.first)[:b.nfirst], head.off); err != nil {
 		b.Close()
 		return err
 	}
-	reply.Stream = b
+	r.reply.Stream = b
 	return nil
 }
 

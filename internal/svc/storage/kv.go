@@ -58,7 +58,10 @@ func decodeReference(b []byte) (r reference, err error) {
 		return reference{}, errMeta
 	}
 	end := 18 + int(b[17])
-	r.loc, r.ctype = store.Loc(b[18:end]), string(b[end:])
+	r.loc = store.Loc(b[18:end])
+	if r.ctype = defaultContentType; string(b[end:]) != defaultContentType {
+		r.ctype = string(b[end:])
+	}
 	return r, nil
 }
 

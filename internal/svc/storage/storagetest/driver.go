@@ -138,6 +138,21 @@ func (d *Driver) Do(r Request) (*Answer, error) {
 // Reply makes the call and leaves the reply as it is.
 func (d *Driver) Reply(r Request) (*macronode.Reply, error) {
 	d.t.Helper()
+	return d.Prepare(r).Do()
+}
+
+// Prepared is a call that can be made many times.
+type Prepared struct {
+	Call    *macronode.Call
+	a       *macronode.Admitted
+	handler macronode.Handler
+	body    []byte
+	reader  *bytes.Reader // over body, if there is one
+}
+
+// Prepare builds what the wall would hand to the handler.
+func (d *Driver) Prepare(r Request) *Prepared {
+	d.t.Helper()
 	route, ok := d.routes[r.Op]
 	if !ok {
 		d.t.Fatalf("no route %q", r.Op)
@@ -146,11 +161,13 @@ func (d *Driver) Reply(r Request) (*macronode.Reply, error) {
 		Method: route.Method, Query: r.Query, Header: r.Header, Length: int64(len(r.Body)),
 		IdempotencyKey: r.Key, CorrID: "corr-1", Received: time.Now(), Binding: &route.Binding,
 	}
+	p := &Prepared{Call: c, handler: route.Handler, body: r.Body}
 	switch {
 	case r.Reader != nil:
 		c.Body, c.Length = r.Reader, r.Length
 	case r.Body != nil:
-		c.Body = bytes.NewReader(r.Body)
+		p.reader = bytes.NewReader(nil)
+		c.Body = p.reader
 	}
 	if r.Addr != "" {
 		c.AddParam("addr", r.Addr)
@@ -159,7 +176,16 @@ func (d *Driver) Reply(r Request) (*macronode.Reply, error) {
 	if r.Budget != 0 {
 		budget = r.Budget
 	}
-	return route.Handler(context.Background(), d.Env.Admit(c, r.Tenant, budget))
+	p.a = d.Env.Admit(c, r.Tenant, budget)
+	return p
+}
+
+// Do makes the call.
+func (p *Prepared) Do() (*macronode.Reply, error) {
+	if p.reader != nil {
+		p.reader.Reset(p.body)
+	}
+	return p.handler(context.Background(), p.a)
 }
 
 // MustPut stores body and returns its address.

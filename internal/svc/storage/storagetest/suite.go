@@ -4,13 +4,10 @@ package storagetest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -19,7 +16,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 )
 
@@ -298,52 +294,6 @@ func stranger(t *testing.T, e Env) {
 	}
 }
 
-func deleteFreesBytes(t *testing.T, e Env) {
-	d, tn := NewDriver(t, e), Tenant(1)
-	d.Serve()
-	for i := range 20 {
-		addr := d.MustPut(tn, Bytes(1000, uint64(i)))
-		if a, err := d.Do(Request{Tenant: tn, Op: "object.delete", Addr: addr}); err != nil || a.Status != 204 || len(a.Body) > 0 {
-			t.Fatalf("delete: %v %+v", err, a)
-		}
-		_, err := d.Do(Request{Tenant: tn, Op: "object.delete", Addr: addr})
-		want(t, err, macronode.NotFound)
-		_, err = d.Do(Request{Tenant: tn, Op: "object.get", Addr: addr})
-		want(t, err, macronode.NotFound)
-	}
-	Eventually(t, func() bool { return d.Stored() == 0 })
-	nothing(t, d, tn)
-}
-
-// deleteUnderReader: a reply that has begun is finished.
-func deleteUnderReader(t *testing.T, e Env) {
-	d, tn := NewDriver(t, e), Tenant(1)
-	d.Serve()
-	body := Bytes(1<<20, 9)
-	addr := d.MustPut(tn, body)
-	r, err := d.Reply(Request{Tenant: tn, Op: "object.get", Addr: addr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Do(Request{Tenant: tn, Op: "object.delete", Addr: addr}); err != nil {
-		t.Fatal(err)
-	}
-	// Another delete's bytes go meanwhile: the remover has had its turn.
-	second := d.MustPut(tn, Bytes(10, 10))
-	if _, err := d.Do(Request{Tenant: tn, Op: "object.delete", Addr: second}); err != nil {
-		t.Fatal(err)
-	}
-	Eventually(t, func() bool { return d.Stored() == 1 })
-	var buf bytes.Buffer
-	if _, err := r.Stream.WriteTo(&buf); err != nil || !bytes.Equal(buf.Bytes(), body) {
-		t.Fatalf("the reply broke: %v after %d bytes", err, buf.Len())
-	}
-	if err := r.Stream.Close(); err != nil {
-		t.Fatal(err)
-	}
-	Eventually(t, func() bool { return d.Stored() == 0 })
-}
-
 func listPages(t *testing.T, e Env) {
 	d, tn, other := NewDriver(t, e), Tenant(1), Tenant(2)
 	all := map[string]int64{}
@@ -398,224 +348,6 @@ func listPages(t *testing.T, e Env) {
 		if macronode.KindOf(err) != macronode.Malformed || err == nil {
 			t.Errorf("%s: %v", q, err)
 		}
-	}
-}
-
-// quotaRace: however many put at once, the quota is never passed by a byte,
-// and what is refused leaves nothing.
-func quotaRace(t *testing.T, e Env) {
-	d, tn := NewDriver(t, e), Tenant(1)
-	d.Serve()
-	tn.Quota.StoredBytes, tn.Quota.Objects = 20*1000+999, 1000
-	var ok atomic.Int64
-	var wg sync.WaitGroup
-	for i := range 64 {
-		wg.Go(func() {
-			_, err := d.Do(Request{Tenant: tn, Op: "object.post", Reader: bytes.NewReader(Bytes(1000, uint64(i))), Length: -1})
-			if err == nil {
-				ok.Add(1)
-			} else if macronode.KindOf(err) != macronode.QuotaBytes {
-				t.Errorf("put: %v", err)
-			}
-		})
-	}
-	wg.Wait()
-	if b, o := d.Usage(tn); ok.Load() != 20 || b != 20_000 || o != 20 {
-		t.Fatalf("%d puts went through: %d bytes, %d objects", ok.Load(), b, o)
-	}
-	Eventually(t, func() bool { return d.Stored() == 20 })
-	tn.Quota.StoredBytes, tn.Quota.Objects = macronode.NoLimit, 25
-	for i := range 64 {
-		wg.Go(func() {
-			_, err := d.Do(Request{Tenant: tn, Op: "object.post", Body: Bytes(10, uint64(1000+i))})
-			if err != nil && macronode.KindOf(err) != macronode.QuotaObjects {
-				t.Errorf("put: %v", err)
-			}
-		})
-	}
-	wg.Wait()
-	if b, o := d.Usage(tn); b != 20_050 || o != 25 {
-		t.Fatalf("%d bytes, %d objects", b, o)
-	}
-}
-
-// quotaEarly: what cannot fit is refused before it is read.
-func quotaEarly(t *testing.T, e Env) {
-	d, tn := NewDriver(t, e), Tenant(1)
-	tn.Quota.StoredBytes = 100_000
-	unread := iotest.ErrReader(errors.New("the body was read"))
-	_, err := d.Do(Request{Tenant: tn, Op: "object.post", Reader: unread, Length: 100_001})
-	want(t, err, macronode.QuotaBytes)
-	tn.Quota.Objects = 0
-	_, err = d.Do(Request{Tenant: tn, Op: "object.post", Reader: unread, Length: 1})
-	want(t, err, macronode.QuotaObjects)
-	tn.Quota.Objects = 1
-	endless := &endlessReader{}
-	_, err = d.Do(Request{Tenant: tn, Op: "object.post", Reader: endless, Length: -1})
-	want(t, err, macronode.QuotaBytes)
-	if endless.n > 300_000 {
-		t.Errorf("%d bytes were read for a quota of 100000", endless.n)
-	}
-	nothing(t, d, tn)
-	body := Bytes(100_000, 11)
-	addr := d.MustPut(tn, body)
-	// At its quota a tenant can put again what it has.
-	if a, err := d.Do(Request{Tenant: tn, Op: "object.put", Addr: addr, Body: body}); err != nil || !a.Put(t).Existed {
-		t.Fatalf("put again: %v %+v", err, a)
-	}
-}
-
-type endlessReader struct{ n int }
-
-func (r *endlessReader) Read(p []byte) (int, error) {
-	r.n += len(p)
-	return len(p), nil
-}
-
-func idempotency(t *testing.T, e Env) {
-	d, tn, other := NewDriver(t, e), Tenant(1), Tenant(2)
-	for _, n := range []int{10, 200_000} {
-		body := Bytes(n, 12)
-		r := Request{Tenant: tn, Op: "object.put", Addr: Addr(body), Body: body, Key: fmt.Sprint("k", n)}
-		first, err := d.Do(r)
-		if err != nil || first.Header.Get("Idempotency-Replayed") != "" {
-			t.Fatal(err, first)
-		}
-		stored := d.Stored()
-		again, err := d.Do(r)
-		if err != nil || again.Status != 201 || !bytes.Equal(again.Body, first.Body) || again.Header.Get("Idempotency-Replayed") != "true" ||
-			again.Header.Get("Location") != first.Header.Get("Location") {
-			t.Fatalf("replay: %v %+v", err, again)
-		}
-		if d.Stored() != stored {
-			t.Fatal("a replay stored bytes")
-		}
-		for _, change := range []func(*Request){
-			func(r *Request) { r.Body, r.Addr = Bytes(n, 13), Addr(Bytes(n, 13)) },
-			func(r *Request) { r.Body = Bytes(n, 13) },
-			func(r *Request) { r.Header = macronode.Header{"Content-Type": {"text/plain"}} },
-		} {
-			r := r
-			change(&r)
-			_, err := d.Do(r)
-			want(t, err, macronode.IdempotencyMismatch)
-		}
-		r.Tenant = other
-		if a, err := d.Do(r); err != nil || a.Status != 201 || a.Header.Get("Idempotency-Replayed") != "" {
-			t.Fatalf("another tenant's key: %v %+v", err, a)
-		}
-	}
-	// A final refusal is kept; the problem is rendered once.
-	r := Request{Tenant: tn, Op: "object.put", Addr: Addr([]byte("x")), Body: []byte("y"), Key: "bad"}
-	_, err := d.Do(r)
-	want(t, err, macronode.BadDigest)
-	problem, jerr := json.Marshal(macronode.AsError(err).Problem("corr-1"))
-	if jerr != nil {
-		t.Fatal(jerr)
-	}
-	a, err := d.Do(r)
-	if err != nil || a.Status != 422 || !bytes.Equal(a.Body, problem) || a.Type != "application/problem+json" {
-		t.Fatalf("replay of a refusal: %v %+v", err, a)
-	}
-	// A delete's second try is answered as the first was.
-	addr := d.MustPut(tn, []byte("gone"))
-	for i := range 2 {
-		a, err := d.Do(Request{Tenant: tn, Op: "object.delete", Addr: addr, Key: "del"})
-		if err != nil || a.Status != 204 || (a.Header.Get("Idempotency-Replayed") == "true") != (i == 1) {
-			t.Fatalf("delete %d: %v %+v", i, err, a)
-		}
-	}
-	// A first call that still runs.
-	pr, pw := io.Pipe()
-	started := &signalReader{r: pr, read: make(chan struct{})}
-	done := make(chan error, 1)
-	go func() {
-		_, err := d.Do(Request{Tenant: tn, Op: "object.post", Reader: started, Length: -1, Key: "slow"})
-		done <- err
-	}()
-	<-started.read
-	_, err = d.Do(Request{Tenant: tn, Op: "object.post", Body: []byte("slow"), Key: "slow"})
-	want(t, err, macronode.IdempotencyRunning)
-	_, _ = pw.Write([]byte("slow"))
-	_ = pw.Close()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	if a, err := d.Do(Request{Tenant: tn, Op: "object.post", Body: []byte("slow"), Key: "slow"}); err != nil || a.Header.Get("Idempotency-Replayed") != "true" {
-		t.Fatalf("replay: %v %+v", err, a)
-	}
-}
-
-// signalReader says when it is first read.
-type signalReader struct {
-	r    io.Reader
-	once sync.Once
-	read chan struct{}
-}
-
-func (r *signalReader) Read(p []byte) (int, error) {
-	r.once.Do(func() { close(r.read) })
-	return r.r.Read(p)
-}
-
-func purge(t *testing.T, e Env) {
-	d, tn, other := NewDriver(t, e), Tenant(1), Tenant(2)
-	d.Serve()
-	for i := range 600 {
-		d.MustPut(tn, Bytes(20, uint64(i)))
-	}
-	kept := d.MustPut(other, Bytes(20, 1))
-	for range 2 {
-		if err := d.Service.Purge(context.Background(), tn.ID); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if b, o := d.Usage(tn); b != 0 || o != 0 {
-		t.Fatalf("usage %d %d", b, o)
-	}
-	Eventually(t, func() bool { return d.Stored() == 1 })
-	if _, err := d.Do(Request{Tenant: other, Op: "object.get", Addr: kept}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// orphans: bytes that a crash left between commit and reference go at the next
-// start; everything that is referred to stays.
-func orphans(t *testing.T, e Env) {
-	d, tn := NewDriver(t, e), Tenant(1)
-	body := Bytes(30_000, 14)
-	addr := d.MustPut(tn, body)
-	for i := range 5 {
-		w, err := e.Objects.Create(context.Background(), -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := Bytes(100+i, 15)
-		if i == 0 {
-			b = body // the same bytes as an object that is wanted
-		}
-		if _, err := w.Write(b); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, _, err := w.Commit(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if d.Stored() != 6 {
-		t.Fatalf("%d stored", d.Stored())
-	}
-	d.Serve()
-	Eventually(t, func() bool { return d.Stored() == 1 })
-	if a, err := d.Do(Request{Tenant: tn, Op: "object.get", Addr: addr}); err != nil || !bytes.Equal(a.Body, body) {
-		t.Fatalf("get: %v", err)
-	}
-	if err := e.KV.View(context.Background(), func(r store.Reader) error {
-		return r.Scan([]byte("object/free/"), []byte("object/free0"), func(k, _ []byte) bool {
-			t.Errorf("left in the queue: %q", k)
-			return true
-		})
-	}); err != nil {
-		t.Fatal(err)
 	}
 }
 
