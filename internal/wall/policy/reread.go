@@ -31,8 +31,8 @@ func (s *Service) Serve(ctx context.Context) error {
 			return nil
 		case <-s.swapped:
 		case <-timer.C:
-			s.read(ctx)
 		}
+		s.read(ctx)
 		timer.Reset(s.every())
 	}
 }
