@@ -208,13 +208,28 @@ func (f *flight) deadline(ctx context.Context) (context.Context, context.CancelF
 			until = d
 		}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(f.w.Gate.LongContext(), cancel)
 	if until.IsZero() {
-		return ctx, func() { stop(); cancel() }
+		return endWith(ctx, f.w.Gate.Ended())
 	}
 	ctx, expire := context.WithDeadline(ctx, until)
-	return ctx, func() { stop(); expire(); cancel() }
+	ctx, stop := endWith(ctx, f.w.Gate.Ended())
+	return ctx, func() { stop(); expire() }
+}
+
+// endWith returns a context that ends with ended too. Its cancel function
+// returns once nothing watches any more.
+func endWith(ctx context.Context, ended <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(); <-watched }
 }
 
 func (f *flight) closeReply() {

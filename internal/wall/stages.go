@@ -16,9 +16,9 @@ type Gate interface {
 	// routes always enter. Each Enter that returned nil is paired with a Leave.
 	Enter(b *macronode.Binding) error
 	Leave(b *macronode.Binding)
-	// LongContext ends when drain asks long-running calls to end. Undrain
-	// makes a new one.
-	LongContext() context.Context
+	// Ended is closed when drain asks long-running calls to end. After undrain
+	// there is a new one.
+	Ended() <-chan struct{}
 }
 
 // Authenticator finds out who calls.

@@ -31,7 +31,7 @@ type parts struct {
 	panics  int
 	events  []macronode.AuditEvent
 	settled []int64
-	long    context.Context
+	long    chan struct{}
 	ran     func(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error)
 }
 
@@ -41,7 +41,7 @@ func (p *parts) step(name string) error {
 }
 func (p *parts) Enter(*macronode.Binding) error { return p.step("gate") }
 func (p *parts) Leave(*macronode.Binding)       { p.order = append(p.order, "leave") }
-func (p *parts) LongContext() context.Context   { return p.long }
+func (p *parts) Ended() <-chan struct{}         { return p.long }
 func (p *parts) Authenticate(context.Context, *macronode.Call, *macronode.Binding, macronode.Resource) (*macronode.Principal, *macronode.Tenant, error) {
 	return &p.princ, &p.tenant, p.step("auth")
 }
@@ -92,7 +92,7 @@ func newWall(t testing.TB, p *parts) *wall.Wall {
 
 func newParts() *parts {
 	return &parts{
-		fail: map[string]error{}, decide: wall.Decision{Allow: true}, long: context.Background(),
+		fail: map[string]error{}, decide: wall.Decision{Allow: true}, long: make(chan struct{}),
 		princ: macronode.Principal{Kind: macronode.Capability, Tenant: macronode.TenantID{1}, MaxBytes: macronode.NoLimit},
 		ran: func(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
 			if a.Body != nil {
@@ -333,13 +333,11 @@ func TestDeadlines(t *testing.T) {
 	if err := serve(w, p, put("x")); macronode.KindOf(err) != macronode.DeadlineExceeded || time.Until(until) > time.Minute {
 		t.Errorf("%v, deadline %v", err, until)
 	}
-	long, drain := context.WithCancel(context.Background())
-	p.long = long
 	p.ran = func(ctx context.Context, _ *macronode.Admitted) (*macronode.Reply, error) {
 		if _, ok := ctx.Deadline(); ok {
 			t.Error("a long-running call has a deadline")
 		}
-		drain()
+		close(p.long)
 		<-ctx.Done()
 		return &macronode.Reply{}, nil
 	}
