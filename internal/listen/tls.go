@@ -1,0 +1,131 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package listen
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// TLSConfig says how a listener speaks TLS. Every field is a decision: an
+// empty one is an error, never a default.
+type TLSConfig struct {
+	// Certificate returns the certificate in use now, with its chain and
+	// stapled OCSP response. It is called for each handshake, so that a new
+	// certificate serves from the next connection on. nil fails the handshake.
+	Certificate func() *tls.Certificate
+	// ClientAuth is "none", "optional" (a certificate that is shown must
+	// verify) or "require".
+	ClientAuth string
+	// ClientCAs are what client certificates must chain to. It belongs to
+	// "optional" and "require" and to them alone.
+	ClientCAs *x509.CertPool
+	// PQ is "off", "hybrid" (X25519MLKEM768 before the classical exchanges) or
+	// "require" (nothing else).
+	PQ string
+	// NextProtos are the ALPN protocols, best first; empty: none.
+	NextProtos []string
+}
+
+// TLS is a checked TLSConfig. It may be shared by listeners.
+type TLS struct {
+	conf      *tls.Config
+	requirePQ bool
+}
+
+var errNoCertificate = errors.New("listen: there is no certificate")
+
+// NewTLS checks c. TLS 1.3 is the only version.
+func NewTLS(c TLSConfig) (*TLS, error) {
+	t := &TLS{conf: &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: slices.Clone(c.NextProtos),
+	}}
+	if c.Certificate == nil {
+		return nil, errNoCertificate
+	}
+	t.conf.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		cert := c.Certificate()
+		if cert == nil {
+			return nil, errNoCertificate
+		}
+		return cert, nil
+	}
+	classical := []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
+	switch c.PQ {
+	case "off":
+		t.conf.CurvePreferences = classical
+	case "hybrid":
+		t.conf.CurvePreferences = append([]tls.CurveID{tls.X25519MLKEM768}, classical...)
+	case "require":
+		t.conf.CurvePreferences = []tls.CurveID{tls.X25519MLKEM768}
+		t.requirePQ = true
+		t.conf.GetConfigForClient = noteOffer
+	default:
+		return nil, fmt.Errorf("listen: tls.pq is %q; want off, hybrid or require", c.PQ)
+	}
+	switch c.ClientAuth {
+	case "none":
+		if c.ClientCAs != nil {
+			return nil, errors.New("listen: tls.client_ca without tls.client_auth would check nobody")
+		}
+		t.conf.ClientAuth = tls.NoClientCert
+		return t, nil
+	case "optional":
+		t.conf.ClientAuth = tls.VerifyClientCertIfGiven
+	case "require":
+		t.conf.ClientAuth = tls.RequireAndVerifyClientCert
+	default:
+		return nil, fmt.Errorf("listen: tls.client_auth is %q; want none, optional or require", c.ClientAuth)
+	}
+	if c.ClientCAs == nil || c.ClientCAs.Equal(x509.NewCertPool()) {
+		return nil, fmt.Errorf("listen: tls.client_auth %q needs certificates in tls.client_ca", c.ClientAuth)
+	}
+	t.conf.ClientCAs = c.ClientCAs
+	return t, nil
+}
+
+// noteOffer remembers whether a client could have met the demand for a hybrid
+// key exchange, to tell that refusal from the rest.
+func noteOffer(h *tls.ClientHelloInfo) (*tls.Config, error) {
+	if c, ok := h.Conn.(*Conn); ok {
+		c.classical = !slices.Contains(h.SupportedCurves, tls.X25519MLKEM768)
+	}
+	return nil, nil
+}
+
+// Label values of tls_handshakes_total.
+var (
+	tlsVersions = []string{"1.3", "none"}
+	tlsKex      = []string{"X25519MLKEM768", "X25519", "P-256", "P-384", "none"}
+	tlsResults  = []string{"ok", "classical", "plaintext", "timeout", "failed"}
+)
+
+func kexName(id tls.CurveID) string {
+	switch id {
+	case tls.X25519MLKEM768:
+		return tlsKex[0]
+	case tls.X25519:
+		return tlsKex[1]
+	case tls.CurveP256:
+		return tlsKex[2]
+	case tls.CurveP384:
+		return tlsKex[3]
+	default:
+		return "none"
+	}
+}
+
+// looksLikeText reports whether what stood in place of a TLS record is the
+// beginning of a request in plain text.
+func looksLikeText(h [5]byte) bool {
+	for _, c := range h {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
