@@ -110,12 +110,20 @@ func newHalf(c component, a *locked.Arena, seed []byte) (*half, error) {
 		}
 	case compMLDSA44:
 		pub, priv := mldsa44.NewKeyFromSeed((*[seedBytes]byte)(seed))
-		*priv = mldsa44.PrivateKey{}
-		h.pub44, h.pub = pub, pub.Bytes()
+		h.pub = pub.Bytes()
+		*priv = mldsa44.PrivateKey{} // pub points into it
+		h.pub44 = new(mldsa44.PublicKey)
+		if err := h.pub44.UnmarshalBinary(h.pub); err != nil {
+			return nil, errSecret
+		}
 	case compMLDSA65:
 		pub, priv := mldsa65.NewKeyFromSeed((*[seedBytes]byte)(seed))
-		*priv = mldsa65.PrivateKey{}
-		h.pub65, h.pub = pub, pub.Bytes()
+		h.pub = pub.Bytes()
+		*priv = mldsa65.PrivateKey{} // pub points into it
+		h.pub65 = new(mldsa65.PublicKey)
+		if err := h.pub65.UnmarshalBinary(h.pub); err != nil {
+			return nil, errSecret
+		}
 	}
 	var err error
 	h.der, err = spki(c, h.pub)
@@ -157,7 +165,8 @@ func (h *half) at() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(h.pr
 func (h *half) wipe() {
 	h.priv.Wipe()
 	if h.priv256 != nil {
-		clear(h.priv256.D.Bits()) //nolint:staticcheck // the only way to reach the words
+		//lint:ignore SA1019 the only way to reach the words
+		clear(h.priv256.D.Bits())
 	}
 }
 

@@ -80,7 +80,7 @@ func (s *Store) present(p Spec) (*key, error) {
 	defer s.use.RUnlock()
 	k, err := s.lookup(p.Name, anyPurpose)
 	switch {
-	case macronode.KindOf(err) == macronode.NotFound:
+	case err != nil && macronode.KindOf(err) == macronode.NotFound:
 		return nil, nil
 	case err != nil:
 		return nil, err
@@ -290,7 +290,8 @@ func scalar(dst []byte, k *ecdsa.PrivateKey) error {
 	}
 	copy(dst, b)
 	clear(b)
-	clear(k.D.Bits()) //nolint:staticcheck // the only way to reach the words
+	//lint:ignore SA1019 the only way to reach the words
+	clear(k.D.Bits())
 	return nil
 }
 

@@ -207,15 +207,14 @@ func (s *Store) Objects() ([]ObjectInfo, error) {
 	for _, name := range slices.Sorted(maps.Keys(objects)) {
 		for _, o := range objects[name] {
 			info, err := s.Peek(Ref{Kind: RefObject, Name: name, Version: o.number})
-			switch macronode.KindOf(err) {
-			case macronode.Integrity:
-				info = ObjectInfo{Name: name, Version: o.number, Damaged: true}
-			case macronode.NotFound:
+			switch {
+			case err == nil:
+			case macronode.KindOf(err) == macronode.NotFound:
 				continue
+			case macronode.KindOf(err) == macronode.Integrity:
+				info = ObjectInfo{Name: name, Version: o.number, Damaged: true}
 			default:
-				if err != nil {
-					return nil, err
-				}
+				return nil, err
 			}
 			out = append(out, info)
 		}

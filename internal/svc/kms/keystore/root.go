@@ -43,7 +43,7 @@ var (
 	// ErrRootMode: a root secret that others may read.
 	ErrRootMode = errors.New("keystore: the root's file must be 0600 (or 0400): others may read it")
 	// ErrRootAbsent: this build has no client for key services.
-	ErrRootAbsent = errors.New("keystore: a key service as root is not available in this build; use keyfile:, passphrase-file: or systemd:")
+	ErrRootAbsent = errors.New("keystore: a key service as root is not available in this build; use keyfile:PATH, passphrase-file:PATH or systemd:NAME")
 	// ErrRootSpec: the text is none of the known forms.
 	ErrRootSpec = errors.New("keystore: a root is keyfile:PATH, passphrase-file:PATH, systemd:NAME or a URL")
 )
