@@ -40,14 +40,14 @@ type Server struct {
 	Bind              string        `key:"bind" form:"addr" apply:"rebind" doc:"Address of the HTTP listener. Port 0 takes a free one."`
 	AdminBind         string        `key:"admin_bind" form:"addr" apply:"rebind" doc:"Address of a listener of its own for admin routes and console. Empty: they are served on bind."`
 	UDS               string        `key:"uds" form:"path" apply:"rebind" doc:"Path of a Unix socket that serves the same routes. Empty: none."`
-	UDSAllowUIDs      []int64       `key:"uds_allow_uids" min:"0" max:"4294967294" doc:"User ids that may connect to uds, by the kernel's word. Needed where uds is set."`
+	UDSAllowUIDs      []int64       `key:"uds_allow_uids" min:"0" max:"4294967294" doc:"User ids that may connect to uds, by the kernel's word. Empty: only the user that the node runs as."`
 	TLS               TLS           `key:"tls" doc:"TLS on the HTTP and OAP listeners. Without it, a peer that is not loopback gets only the four probes."`
 	ReadHeaderTimeout time.Duration `key:"read_header_timeout" min:"100ms" max:"5m" doc:"Time for a request's header to arrive."`
 	IdleTimeout       time.Duration `key:"idle_timeout" min:"1s" max:"1h" doc:"Time that an unused connection is kept."`
 	RequestTimeout    time.Duration `key:"request_timeout" min:"100ms" max:"1h" doc:"Deadline of a request. Object streams, long polls, event streams and subscriptions have none."`
 	StallTimeout      time.Duration `key:"stall_timeout" min:"100ms" max:"10m" doc:"A transfer that moves no byte for this long is ended."`
 	MaxConns          int64         `key:"max_conns" min:"1" max:"1000000" unit:"connections" doc:"Open connections in all."`
-	MaxConnsPerIP     int64         `key:"max_conns_per_ip" min:"1" max:"1000000" unit:"connections" doc:"Open connections of one address."`
+	MaxConnsPerIP     int64         `key:"max_conns_per_ip" min:"1" max:"1000000" unit:"connections" doc:"Open connections of one address. At most max_conns."`
 	MaxInflight       int64         `key:"max_inflight" min:"1" max:"100000" unit:"requests" doc:"Requests admitted at a time; the adaptive limit stays below it."`
 	MaxLongRunning    int64         `key:"max_long_running" min:"1" max:"1000000" unit:"requests" doc:"Watches, long polls and event streams at a time."`
 	LameDuck          time.Duration `key:"lame_duck" min:"0s" max:"5m" doc:"How long a draining node still serves while it says that it is leaving."`

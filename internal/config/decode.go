@@ -47,7 +47,7 @@ func (d *decoder) table(t *table, n *document.Node, v reflect.Value, path string
 		at := join(path, f.name)
 		e := n.Table[f.name]
 		switch {
-		case e == nil && f.typeName() == "table":
+		case e == nil && f.isTable():
 			d.table(f.sub, &document.Node{}, v.Field(f.index), at)
 		case e == nil && f.need:
 			d.Bad(n.Line, at, "missing; want %s", f.want())
@@ -106,7 +106,7 @@ func keyNamed(name string) string {
 // value decodes one value. What the schema accepts is the same in every error.
 func (d *decoder) value(f *field, n *document.Node, v reflect.Value, at string) {
 	switch {
-	case f.sub != nil && f.typ.Kind() == reflect.Struct:
+	case f.isTable():
 		if d.is(n, document.Table, f, at) {
 			d.table(f.sub, n, v, at)
 		}

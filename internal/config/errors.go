@@ -22,6 +22,12 @@ const (
 	ClassTrust   = document.ClassTrust
 )
 
+// Exit codes of refusals.
+const (
+	ExitBad   = document.ExitBad
+	ExitTrust = document.ExitTrust
+)
+
 // Causes of a trust refusal that package bundle has no error for.
 var (
 	ErrHash    = errors.New("wrong bundle hash")

@@ -66,16 +66,20 @@ func (l *Loaded) Values() []Value {
 	return values
 }
 
-// each visits every key of c that is not a table, in the order of the reference.
+// each visits every key of c that is not a table, in the order of the reference:
+// the keys of a table stand before the tables below it, as TOML wants them.
 func each(c *Config, visit func(f *field, v reflect.Value)) {
 	var walk func(t *table, v reflect.Value)
 	walk = func(t *table, v reflect.Value) {
 		for _, f := range t.fields {
-			if f.sub != nil && f.typ.Kind() == reflect.Struct {
-				walk(f.sub, v.Field(f.index))
-				continue
+			if !f.isTable() {
+				visit(f, v.Field(f.index))
 			}
-			visit(f, v.Field(f.index))
+		}
+		for _, f := range t.fields {
+			if f.isTable() {
+				walk(f.sub, v.Field(f.index))
+			}
 		}
 	}
 	walk(schema(), reflect.ValueOf(c).Elem())

@@ -30,7 +30,7 @@ func Reference() []byte {
 			if f.sub != nil {
 				subs = append(subs, f)
 			}
-			if f.sub != nil && f.typ.Kind() == reflect.Struct {
+			if f.isTable() {
 				continue
 			}
 			writeRow(&b, f.name, keys[f.path])

@@ -112,6 +112,10 @@ func bound(sf reflect.StructField, tag string, otherwise int64) int64 {
 	return n
 }
 
+// isTable reports whether the key is a table of its own, rather than a value or
+// a list of tables.
+func (f *field) isTable() bool { return f.sub != nil && f.typ.Kind() == reflect.Struct }
+
 // typeName is the type in the reference.
 func (f *field) typeName() string {
 	switch f.typ {
@@ -133,10 +137,9 @@ func (f *field) typeName() string {
 		return "boolean"
 	case reflect.Int64:
 		return "integer"
-	case reflect.Struct:
-		if f.sub != nil {
-			return "table"
-		}
+	}
+	if f.isTable() {
+		return "table"
 	}
 	return "text"
 }
@@ -210,28 +213,25 @@ type Key struct {
 // not keys; the keys of list elements are.
 func Keys() []Key {
 	var keys []Key
-	def := reflect.ValueOf(Default())
-	var walk func(t *table, v reflect.Value)
-	walk = func(t *table, v reflect.Value) {
-		for _, f := range t.fields {
-			if f.typeName() == "table" {
-				walk(f.sub, v.Field(f.index))
-				continue
-			}
-			k := Key{
-				Path: f.path, Type: f.typeName(), Accepts: f.want(), Unit: f.unit, Doc: f.doc,
-				Apply: f.apply, Required: f.need, Redacted: f.redact,
-			}
-			if !f.need {
-				k.Default = tomlValue(v.Field(f.index))
-			}
-			keys = append(keys, k)
-			if f.sub != nil {
-				walk(f.sub, reflect.Zero(f.typ.Elem()))
+	def := Default()
+	add := func(f *field, v reflect.Value) {
+		k := Key{
+			Path: f.path, Type: f.typeName(), Accepts: f.want(), Unit: f.unit, Doc: f.doc,
+			Apply: f.apply, Required: f.need, Redacted: f.redact,
+		}
+		if !f.need {
+			k.Default = tomlValue(v)
+		}
+		keys = append(keys, k)
+	}
+	each(&def, func(f *field, v reflect.Value) {
+		add(f, v)
+		if f.sub != nil {
+			for _, member := range f.sub.fields {
+				add(member, reflect.Zero(member.typ))
 			}
 		}
-	}
-	walk(schema(), def)
+	})
 	return keys
 }
 

@@ -40,11 +40,25 @@ func lineOf(places map[string]int, key string) int {
 
 // check applies every rule; each key has passed its own.
 func (v *validator) check() {
+	v.settle()
 	v.listeners()
 	v.tls()
 	v.limits()
 	v.policy()
 	v.features()
+}
+
+// settle lowers defaults that another key's value makes too great, so that who
+// lowers one limit need not name the other. What stands in the file is judged as
+// it stands.
+func (v *validator) settle() {
+	s, o := &v.c.Server, &v.c.OAP
+	if v.places["server.max_conns_per_ip"] == 0 {
+		s.MaxConnsPerIP = min(s.MaxConnsPerIP, s.MaxConns)
+	}
+	if v.places["oap.chunk_bytes"] == 0 {
+		o.ChunkBytes = min(o.ChunkBytes, o.MaxFrameBytes)
+	}
 }
 
 func (v *validator) listeners() {
@@ -58,9 +72,6 @@ func (v *validator) listeners() {
 				v.fail(b.key, "%q is the address of %s too; each listener needs its own", b.addr, a.key)
 			}
 		}
-	}
-	if s.UDS != "" && len(s.UDSAllowUIDs) == 0 {
-		v.fail("server.uds_allow_uids", "must not be empty where server.uds is set: nobody could connect")
 	}
 	if s.UDS == "" && len(s.UDSAllowUIDs) > 0 {
 		v.fail("server.uds_allow_uids", "has no effect without server.uds")
@@ -124,15 +135,12 @@ func (v *validator) tls() {
 }
 
 func (v *validator) limits() {
-	s, o, l := &v.c.Server, &v.c.OAP, &v.c.Limits
+	s, o := &v.c.Server, &v.c.OAP
 	if s.MaxConnsPerIP > s.MaxConns {
 		v.fail("server.max_conns_per_ip", "%d is more than server.max_conns (%d)", s.MaxConnsPerIP, s.MaxConns)
 	}
 	if o.ChunkBytes > o.MaxFrameBytes {
 		v.fail("oap.chunk_bytes", "%d is more than oap.max_frame_bytes (%d)", o.ChunkBytes, o.MaxFrameBytes)
-	}
-	if l.MaxBodyBytes > l.DecompressBytes {
-		v.fail("limits.decompress_bytes", "%s is less than limits.max_body_bytes (%s)", l.DecompressBytes, l.MaxBodyBytes)
 	}
 }
 
