@@ -376,7 +376,7 @@ func TestDamagedMetadata(t *testing.T) {
 		storagetest.Eventually(t, func() bool {
 			_, err = f.Do(storagetest.Request{Tenant: tn, Op: "object.put", Addr: addr, Body: []byte("x")})
 			_, err2 := f.Do(storagetest.Request{Tenant: tn, Op: "object.delete", Addr: addr})
-			if macronode.KindOf(err2) != macronode.Unavailable {
+			if err2 == nil || macronode.KindOf(err2) != macronode.Unavailable {
 				t.Fatal(err2)
 			}
 			return len(ended) > 0

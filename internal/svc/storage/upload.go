@@ -7,8 +7,6 @@ import (
 	"errors"
 	"strconv"
 
-	"lukechampine.com/blake3"
-
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/idem"
@@ -286,17 +284,21 @@ func (u *upload) replay() (*macronode.Reply, error) {
 	}
 	buf := u.src.limits.chunks.Get().(*[]byte)
 	defer u.src.limits.chunks.Put(buf)
-	h := blake3.New(b3.Size, nil)
+	h := b3.NewHasher(nil)
 	for last := false; !last; {
 		var n int
 		var err error
 		if n, last, err = u.src.fill(*buf); err != nil {
 			return nil, err
 		}
-		_, _ = h.Write((*buf)[:n]) // a hash takes everything
+		if _, err := h.Write((*buf)[:n]); err != nil {
+			return nil, macronode.Wrap(macronode.Internal, "", err)
+		}
 	}
-	var addr b3.Addr
-	h.Sum(addr[:0])
+	addr, err := h.Sum()
+	if err != nil {
+		return nil, macronode.Wrap(macronode.Internal, "", err)
+	}
 	return u.claim.Match(u.fingerprint(addr, u.src.out))
 }
 

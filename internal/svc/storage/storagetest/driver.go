@@ -219,7 +219,7 @@ func (d *Driver) Stored() (n int) {
 }
 
 // Addr is the address of b's text form.
-func Addr(b []byte) string { return b3.Addr(blake3.Sum256(b)).String() }
+func Addr(b []byte) string { return b3.Sum(b).String() }
 
 // Tenant returns an unlimited tenant; n tells tenants apart.
 func Tenant(n byte) *macronode.Tenant {
