@@ -1,0 +1,281 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait; nothing here is timed.
+const patience = 60 * time.Second
+
+func binary(t testing.TB, name string) string {
+	t.Helper()
+	dir := os.Getenv("MACRONODE_BIN")
+	if dir == "" {
+		t.Fatal("MACRONODE_BIN is not set; run: make e2e")
+	}
+	return filepath.Join(dir, name)
+}
+
+// node is a running macronode.
+type node struct {
+	t    testing.TB
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+	log  *tail
+	done chan error
+
+	HTTP        string `json:"http"`
+	OAP         string `json:"oap"`
+	PID         int    `json:"pid"`
+	OperatorCap string `json:"operator_cap"`
+	TenantCap   string `json:"tenant_cap"`
+}
+
+// tail keeps the last of a process's output.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (l *tail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf = append(l.buf, p...)
+	if len(l.buf) > 1<<20 {
+		l.buf = l.buf[len(l.buf)-1<<20:]
+	}
+	return len(p), nil
+}
+
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.buf)
+}
+
+// startDev starts a development node on free ports and waits until it is ready.
+func startDev(t testing.TB, dir string, args ...string) *node {
+	t.Helper()
+	n := &node{t: t, dir: dir, args: append([]string{"run", "--data", dir, "--http", "127.0.0.1:0", "--oap", "127.0.0.1:0"}, args...)}
+	n.start()
+	t.Cleanup(n.kill)
+	return n
+}
+
+func (n *node) start() {
+	n.t.Helper()
+	os.Remove(filepath.Join(n.dir, "endpoints.json")) // a killed node leaves its own
+	n.cmd = exec.Command(binary(n.t, "macronode"), n.args...)
+	n.log = &tail{}
+	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
+	if err := n.cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	cmd, done := n.cmd, make(chan error, 1)
+	n.done = done
+	go func() { done <- cmd.Wait() }()
+	n.await("ready", func() bool {
+		text, err := os.ReadFile(filepath.Join(n.dir, "endpoints.json"))
+		if err != nil || json.Unmarshal(text, n) != nil {
+			return false
+		}
+		resp, err := http.Get(n.HTTP + "/readyz")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == 200
+	})
+}
+
+// await polls until ok, the process's end, or the end of patience.
+func (n *node) await(what string, ok func() bool) {
+	n.t.Helper()
+	deadline, tick := time.After(patience), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case err := <-n.done:
+			n.done <- err
+			n.t.Fatalf("the node ended before it was %s: %v\n%s", what, err, n.log)
+		case <-deadline:
+			n.t.Fatalf("the node is not %s after %s\n%s", what, patience, n.log)
+		case <-tick.C:
+		}
+	}
+}
+
+// kill ends the node as kill -9 does, and waits for the process to be gone.
+func (n *node) kill() {
+	if n.cmd.ProcessState == nil {
+		n.cmd.Process.Kill()
+		err := <-n.done
+		n.done <- err
+	}
+}
+
+// stop asks the node to stop and returns its exit code.
+func (n *node) stop() int {
+	n.t.Helper()
+	n.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-n.done:
+		n.done <- err
+		return code(n.t, err)
+	case <-time.After(patience):
+		n.t.Fatalf("the node does not stop\n%s", n.log)
+		return -1
+	}
+}
+
+func code(t testing.TB, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	default:
+		t.Fatal(err)
+		return -1
+	}
+}
+
+// result is what a command did.
+type result struct {
+	out, err string
+	code     int
+}
+
+// command runs a binary with the environment of a new user.
+func command(t testing.TB, env []string, stdin io.Reader, name string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, binary(t, name), args...)
+	c.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	c.Stdin = stdin
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	err := c.Run()
+	return result{out.String(), errs.String(), code(t, err)}
+}
+
+// ronctl runs ronctl as the tenant.
+func (n *node) ronctl(args ...string) result {
+	n.t.Helper()
+	return command(n.t, []string{"RON_NODE=" + n.HTTP, "RON_CAP=@" + n.TenantCap}, nil, "ronctl", args...)
+}
+
+// operate runs ronctl as the operator.
+func (n *node) operate(args ...string) result {
+	n.t.Helper()
+	return command(n.t, []string{"RON_NODE=" + n.HTTP, "RON_CAP=@" + n.OperatorCap}, nil, "ronctl", args...)
+}
+
+// must fails the test unless the command ended with code want.
+func (r result) must(t testing.TB, want int) result {
+	t.Helper()
+	if r.code != want {
+		t.Fatalf("exit %d, want %d\n%s%s", r.code, want, r.out, r.err)
+	}
+	return r
+}
+
+// request makes one HTTP call with the tenant's capability.
+func (n *node) request(method, path string, header http.Header, body io.Reader) (*http.Response, []byte) {
+	n.t.Helper()
+	req, err := http.NewRequestWithContext(n.t.Context(), method, n.HTTP+path, body)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	if req.Header.Get("Authorization") == "" {
+		token, err := os.ReadFile(n.TenantCap)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return resp, text
+}
+
+// metric sums the samples of a metric whose labels contain every given text.
+func (n *node) metric(name string, labels ...string) float64 {
+	n.t.Helper()
+	resp, err := http.Get(n.HTTP + "/metrics")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var sum float64
+lines:
+	for line := range strings.Lines(string(text)) {
+		series, value, ok := strings.Cut(strings.TrimSpace(line), "} ")
+		if !ok {
+			series, value, _ = strings.Cut(strings.TrimSpace(line), " ")
+		}
+		if series != name && !strings.HasPrefix(series, name+"{") {
+			continue
+		}
+		for _, l := range labels {
+			if !strings.Contains(series, l) {
+				continue lines
+			}
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			n.t.Fatalf("%q: %v", line, err)
+		}
+		sum += v
+	}
+	return sum
+}
+
+// envInt is a count from the environment.
+func envInt(t testing.TB, name string, fallback int) int {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return fallback
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatal(fmt.Errorf("%s=%q is no count", name, s))
+	}
+	return n
+}
