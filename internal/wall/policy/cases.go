@@ -31,9 +31,6 @@ type Case struct {
 	Request
 }
 
-// maxCases bounds the tests of a bundle.
-const maxCases = 10_000
-
 // Report is how a bundle's own tests went.
 type Report struct {
 	Results []Result `json:"results"`

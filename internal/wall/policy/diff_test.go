@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -199,7 +200,13 @@ func plain(s *Set, r *wall.PolicyRequest) (allow bool, reasons map[types.PolicyI
 		return false, nil, nil
 	}
 	sc := s.w.scene(r, action)
-	entities := s.w.static.Clone()
+	var entities types.EntityMap
+	if err := json.Unmarshal(s.payload.Entities, &entities); err != nil {
+		panic(err)
+	}
+	for uid, a := range s.m.schema.Actions {
+		entities[uid] = a.Entity
+	}
 	entities[sc.pt.entity.UID], entities[sc.rt.entity.UID] = sc.pt.entity, sc.rt.entity
 	entities[sc.principal.UID], entities[sc.resource.UID] = sc.principal, sc.resource
 	var v contextValues

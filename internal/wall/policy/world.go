@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -54,6 +55,9 @@ func newWorld(m *model, static types.EntityMap) *world {
 	for uid, a := range m.schema.Actions {
 		w.static[uid] = a.Entity
 	}
+	for uid := range m.schema.Actions {
+		w.flatten(uid)
+	}
 	for uid := range static {
 		w.staticPrincipals = w.staticPrincipals || isKind(uid.Type, numPrincipals, principalType)
 		w.staticResources = w.staticResources || isKind(uid.Type, numResources, resourceType)
@@ -96,7 +100,20 @@ func loadWorld(m *model, raw json.RawMessage) (*world, error) {
 		}
 		w.above[uid] = above
 	}
+	for _, uid := range uids {
+		w.flatten(uid)
+	}
 	return w, nil
+}
+
+// flatten makes all that is above a static entity its parents. Rules cannot
+// tell the difference, and Cedar finds them in one step.
+func (w *world) flatten(uid types.EntityUID) {
+	above, ok := w.ancestors(uid)
+	if e := w.static[uid]; ok && len(above) > e.Parents.Len() {
+		e.Parents = cedar.NewEntityUIDSet(above...)
+		w.static[uid] = e
+	}
 }
 
 // mayBeAbove keeps principals, tenants and resources from standing above one
@@ -244,7 +261,7 @@ func (w *world) scene(r *wall.PolicyRequest, action int) *scene {
 	var id string
 	switch r.Principal.Kind {
 	case macronode.Capability:
-		id = r.Principal.RootID.String()
+		id = hex.EncodeToString(r.Principal.RootID[:])
 	case macronode.PeerNode:
 		id = r.Principal.Node
 	default:

@@ -1,0 +1,194 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	cedar "github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/ast"
+	"github.com/cedar-policy/cedar-go/types"
+	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
+	"github.com/cedar-policy/cedar-go/x/exp/eval"
+
+	"github.com/rustyonions/macronode/internal/wall"
+)
+
+// Explanation says which policies decided a request, and what came close.
+type Explanation struct {
+	Decision    string    `json:"decision"` // "allow", "deny" or "error"
+	Summary     string    `json:"summary"`  // one sentence
+	Reasons     []RuleRef `json:"reasons"`  // the policies that decided
+	Errors      []Failure `json:"errors"`   // the policies that failed; each denies
+	Obligations []string  `json:"obligations"`
+	// NearMisses are permits that did not apply, those that lacked least first.
+	NearMisses []NearMiss `json:"near_misses"`
+}
+
+// RuleRef points at a policy.
+type RuleRef struct {
+	ID     string `json:"id"`
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Effect string `json:"effect"` // "permit" or "forbid"
+}
+
+// Failure is a policy that did not evaluate.
+type Failure struct {
+	RuleRef
+	Message string `json:"message"`
+}
+
+// NearMiss is a permit that did not apply.
+type NearMiss struct {
+	RuleRef
+	// Lacks are the parts that were not met: "principal", "action", "resource",
+	// or a condition's text.
+	Lacks []string `json:"lacks"`
+}
+
+// maxNearMisses bounds how many are told.
+const maxNearMisses = 5
+
+// Explain loads a payload and explains its decision on a request. Labels of
+// tenants are looked up in its tests' [tenants]. Tests that fail are no hindrance.
+func Explain(payload []byte, req Request) (Explanation, error) {
+	s, _, err := load(payload)
+	if err != nil {
+		return Explanation{}, err
+	}
+	r, err := req.compile(s.payload.Tests.Tenants)
+	if err != nil {
+		return Explanation{}, err
+	}
+	return s.Explain(r), nil
+}
+
+func (s *Set) ref(r *rule) RuleRef {
+	ref := RuleRef{ID: string(r.id), File: r.ast.Position.Filename, Line: r.ast.Position.Line, Effect: "forbid"}
+	if r.permit {
+		ref.Effect = "permit"
+	}
+	return ref
+}
+
+// Explain decides r without the cache and says why. It looks at every policy,
+// so it is for people, not for requests.
+func (s *Set) Explain(r *wall.PolicyRequest) Explanation {
+	action, ok := s.admissible(r)
+	if !ok {
+		return Explanation{Decision: denied.String(), Summary: s.inadmissible(r)}
+	}
+	a := s.evaluate(r, action, allReads)
+	e := Explanation{Decision: a.outcome.String()}
+	for _, f := range a.failures {
+		if rule := s.ids[f.PolicyID]; rule != nil {
+			e.Errors = append(e.Errors, Failure{s.ref(rule), f.Message})
+		}
+	}
+	if a.outcome != failed {
+		for _, id := range a.decision.Reasons {
+			e.Reasons = append(e.Reasons, s.ref(s.ids[types.PolicyID(id)]))
+		}
+	}
+	for _, o := range a.decision.Obligations {
+		e.Obligations = append(e.Obligations, obligationText(o))
+	}
+	switch {
+	case a.outcome == allowed:
+		e.Summary = "Allowed: " + strings.Join(a.decision.Reasons, ", ") + " permits it, and nothing forbids it."
+	case a.outcome == failed:
+		e.Summary = "Denied: a policy that applies failed to evaluate: " + strings.Join(a.decision.Reasons, ", ") + "."
+	case len(e.Reasons) > 0:
+		e.Summary = "Denied: " + strings.Join(a.decision.Reasons, ", ") + " forbids it."
+	default:
+		e.Summary = "Denied: no policy permits it."
+	}
+	if a.outcome != allowed {
+		e.NearMisses = s.nearMisses(r, action)
+	}
+	return e
+}
+
+// inadmissible says why no policy was asked.
+func (s *Set) inadmissible(r *wall.PolicyRequest) string {
+	if _, ok := s.m.index[r.Action]; !ok {
+		text := fmt.Sprintf("Denied: the schema knows no action %q", r.Action)
+		if near := nearest(string(r.Action), s.m.actionNames()); near != "" {
+			text += fmt.Sprintf("; did you mean %q?", near)
+		}
+		return text
+	}
+	if r.Principal == nil || r.Tenant == nil {
+		return "Denied: the request has no principal."
+	}
+	return fmt.Sprintf("Denied: the schema does not let %s apply to %s and %s.", r.Action, r.Principal.Kind, r.Resource.Kind)
+}
+
+func (s *Set) nearMisses(r *wall.PolicyRequest, action int) []NearMiss {
+	sc := s.w.scene(r, action)
+	var v contextValues
+	v.fill(r)
+	env := eval.Env{
+		Entities: sc, Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID,
+		Context: newContext(&v, allContext),
+	}
+	var out []NearMiss
+	for _, rule := range s.rules {
+		if !rule.permit {
+			continue
+		}
+		if lacks := rule.lacks(env); len(lacks) > 0 {
+			out = append(out, NearMiss{s.ref(rule), lacks})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b NearMiss) int { return len(a.Lacks) - len(b.Lacks) })
+	return out[:min(len(out), maxNearMisses)]
+}
+
+// lacks lists the parts of the rule that are not met. Conditions are tried only
+// where the scope is met: outside it they may not even make sense.
+func (r *rule) lacks(env eval.Env) []string {
+	var out []string
+	part := func(name string, p *xast.Policy) {
+		v, err := eval.Eval(eval.PolicyToNode(p).AsIsNode(), env)
+		if err != nil {
+			out = append(out, name+" (fails: "+err.Error()+")")
+		} else if v != types.True {
+			out = append(out, name)
+		}
+	}
+	p := xast.Permit()
+	p.Principal = r.ast.Principal
+	part("principal", p)
+	p = xast.Permit()
+	p.Action = r.ast.Action
+	part("action", p)
+	p = xast.Permit()
+	p.Resource = r.ast.Resource
+	part("resource", p)
+	if len(out) > 0 {
+		return out
+	}
+	for _, c := range r.ast.Conditions {
+		p = xast.Permit()
+		p.Conditions = []xast.ConditionType{c}
+		part(conditionText(c), p)
+	}
+	return out
+}
+
+// conditionText is the condition in Cedar's own words: "when { … }".
+func conditionText(c xast.ConditionType) string {
+	p := xast.Permit()
+	p.Conditions = []xast.ConditionType{c}
+	text := string(cedar.NewPolicyFromAST((*ast.Policy)(p)).MarshalCedar())
+	for _, word := range []string{"when", "unless"} {
+		if _, after, ok := strings.Cut(text, ")\n"+word); ok {
+			return word + strings.TrimSuffix(after, ";")
+		}
+	}
+	return strings.TrimSpace(text)
+}

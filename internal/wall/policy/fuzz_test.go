@@ -1,0 +1,74 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/rustyonions/macronode"
+)
+
+// FuzzLoad: whatever the bytes, loading ends with an error or with a set whose
+// encoding is those bytes and which decides without a panic.
+func FuzzLoad(f *testing.F) {
+	for _, src := range []Sources{InitSources(), DevSources(devTenant), rules(permitAll + `forbid (principal, action, resource) when { context.bytes + 9223372036854775807 > 0 };`)} {
+		f.Add(mustBuild(f, src))
+	}
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"cedar":{"a.cedar":"permit (principal, action, resource) when { if true then !!!true else -1 > 2 };"},"entities":[],"expires_at":null,"issued_at":"2026-11-23T08:00:00Z","previous":null,"quotas":{},"schema":{},"tests":{},"version":1}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := Load(b)
+		if err != nil {
+			return
+		}
+		if again, err := s.payload.encode(); err != nil || !bytes.Equal(again, b) {
+			t.Fatalf("another encoding (%v)", err)
+		}
+		s.decide(ask("object:get", macronode.ObjectResource, "a"), noon, 0)
+	})
+}
+
+// FuzzRules: whatever stands in a rule, building ends with an error or with a
+// set that answers as plain Cedar does.
+func FuzzRules(f *testing.F) {
+	for _, seed := range []string{
+		permitAll,
+		`@id("a") permit (principal is Capability in Tenant::"x", action in [Action::"data"], resource) when { context.ip.isInRange(ip("::1/64")) };`,
+		`forbid (principal, action, resource) unless { {"a": [1, 2]} has a && "x" like "*\*" && decimal("1.0").lessThan(decimal("2.0")) };`,
+		`permit (principal, action, resource) when { if context.tls then principal in resource.tenant else !(resource is Node) };`,
+		`permit (principal == ?principal, action, resource);`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		payload, _, err := Build(rules(text), testMeta)
+		if err != nil {
+			return
+		}
+		s, err := Load(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := ask("object:get", macronode.ObjectResource, "a")
+		allow, _, _ := plain(s, r)
+		if a := s.decide(r, noon, 0); a.decision.Allow != allow {
+			t.Fatalf("allow = %v, plain Cedar says %v", a.decision.Allow, allow)
+		}
+	})
+}
+
+// FuzzTOML: quotas and tests of any content.
+func FuzzTOML(f *testing.F) {
+	f.Add("[default]\nweight = 2\n[tenants.dev]\nobjects = -1\n", "[[test]]\nname = \"x\"\naction = \"docs:read\"\nresource = \"node/\"\nprincipal = \"anonymous\"\nexpect = \"deny\"\n")
+	f.Add("a.b.c = {x = [1, {y = 2}]}", "test = [[]]")
+	f.Fuzz(func(t *testing.T, quotas, tests string) {
+		payload, _, err := Build(Sources{QuotasFile: []byte(quotas), TestsFile: []byte(tests)}, testMeta)
+		if err != nil {
+			return
+		}
+		if _, err := Load(payload); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
