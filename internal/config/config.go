@@ -6,7 +6,14 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/config/quantity"
 )
+
+// Size is a number of bytes; see [quantity.Size].
+type Size = quantity.Size
+
+// Permits is how many calls may run at a time; see [quantity.Permits].
+type Permits = quantity.Permits
 
 // Config is a decoded config bundle.
 type Config struct {
@@ -85,7 +92,7 @@ type Readiness struct {
 // OAP is the OAP/1 listener.
 type OAP struct {
 	Bind          string `key:"bind" form:"addr" apply:"rebind" doc:"Address of the OAP/1 listener."`
-	MaxFrameBytes int64  `key:"max_frame_bytes" min:"16384" max:"1048576" unit:"bytes" doc:"Greatest frame, header included. The protocol's 1 MiB may be lowered, never raised."`
+	MaxFrameBytes int64  `key:"max_frame_bytes" min:"8192" max:"1048576" unit:"bytes" doc:"Greatest frame, header included. The protocol's 1 MiB may be lowered, never raised."`
 	ChunkBytes    int64  `key:"chunk_bytes" min:"1024" max:"1048576" unit:"bytes" doc:"Greatest payload of a data frame, and the step in which object streams move. At most max_frame_bytes."`
 	MaxInflight   int64  `key:"max_inflight" min:"1" max:"128" unit:"frames" doc:"Unacknowledged frames a stream, each way."`
 	MaxStreams    int64  `key:"max_streams" min:"1" max:"65536" unit:"streams" doc:"Open streams a connection."`

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/internal/config/document"
+	"github.com/rustyonions/macronode/internal/config/nearest"
+	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
 const (
@@ -80,7 +82,7 @@ func (d *decoder) unknown(t *table, name string, e *document.Entry, path string)
 		what = "section"
 	}
 	hint := didYouMean(name, path, known)
-	if near := nearest(name, known); len(near) == 0 || distance(name, near[0]) > 2 {
+	if near := nearest.Names(name, known); len(near) == 0 || nearest.Distance(name, near[0]) > 2 {
 		if elsewhere := keyNamed(name); elsewhere != "" {
 			hint = fmt.Sprintf("; did you mean %q?", elsewhere)
 		}
@@ -114,14 +116,14 @@ func (d *decoder) value(f *field, n *document.Node, v reflect.Value, at string) 
 		d.tables(f, n, v, at)
 	case f.typ == reflect.TypeFor[time.Duration]():
 		if d.is(n, document.Text, f, at) {
-			x, err := parseDuration(n.Text)
+			x, err := quantity.ParseDuration(n.Text)
 			d.number(f, n, v, at, int64(x), err)
 		}
 	case f.typ == reflect.TypeFor[Size]():
 		if n.Kind == document.Number {
 			d.number(f, n, v, at, n.Number, nil)
 		} else if d.is(n, document.Text, f, at) {
-			x, err := ParseSize(n.Text)
+			x, err := quantity.ParseSize(n.Text)
 			d.number(f, n, v, at, int64(x), err)
 		}
 	case f.typ == reflect.TypeFor[Permits]():
@@ -172,12 +174,12 @@ func (d *decoder) permits(f *field, n *document.Node, v reflect.Value, at string
 	switch n.Kind {
 	case document.Number:
 		p = Permits{N: n.Number}
-		if p.N < 1 || p.N > maxPermits {
+		if p.N < 1 || p.N > quantity.MaxPermits {
 			d.Bad(n.Line, at, "%d is out of range; want %s", p.N, f.want())
 			return
 		}
 	case document.Text:
-		if p, err = parsePermits(n.Text); err != nil {
+		if p, err = quantity.ParsePermits(n.Text); err != nil {
 			d.Bad(n.Line, at, "%q is not accepted; want %s", document.Shorten(n.Text), f.want())
 			return
 		}
@@ -238,7 +240,7 @@ func (d *decoder) accepts(f *field, n *document.Node, at string) bool {
 }
 
 func didYouMeanValue(wrong string, known []string) string {
-	if near := nearest(wrong, known); len(near) > 0 {
+	if near := nearest.Names(wrong, known); len(near) > 0 {
 		return fmt.Sprintf("; did you mean %q?", near[0])
 	}
 	return ""
@@ -293,4 +295,20 @@ func (d *decoder) tables(f *field, n *document.Node, v reflect.Value, at string)
 		}
 	}
 	v.Set(out)
+}
+
+// didYouMean is the end of an "unknown" text.
+func didYouMean(wrong, path string, known []string) string {
+	names := nearest.Names(wrong, known)
+	if len(names) == 0 {
+		if path == "" {
+			return "; known: " + strings.Join(known, ", ")
+		}
+		return "; known in [" + path + "]: " + strings.Join(known, ", ")
+	}
+	full := make([]string, 0, len(names))
+	for _, n := range names {
+		full = append(full, `"`+join(path, n)+`"`)
+	}
+	return "; did you mean " + strings.Join(full, " or ") + "?"
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
 // Defaults that others refer to. A key that is not in the bundle has the value
@@ -29,8 +30,8 @@ const (
 	DefaultMaxInflight       = 512
 	DefaultMaxLongRunning    = 10000
 
-	DefaultCacheBytes   Size = 256 * MiB
-	DefaultReserveBytes Size = 256 * MiB
+	DefaultCacheBytes   Size = 256 * quantity.MiB
+	DefaultReserveBytes Size = 256 * quantity.MiB
 
 	DefaultMaxFrameBytes  = 1 << 20
 	DefaultChunkBytes     = 64 << 10
@@ -38,18 +39,18 @@ const (
 	DefaultMaxStreams     = 256
 	DefaultCacheTTLMS     = 250
 
-	DefaultMaxObjectBytes  Size = 5 * GiB
-	DefaultMaxBodyBytes    Size = 1 * MiB
+	DefaultMaxObjectBytes  Size = 5 * quantity.GiB
+	DefaultMaxBodyBytes    Size = 1 * quantity.MiB
 	DefaultDecompressRatio      = 10
-	DefaultDecompressBytes Size = 32 * MiB
+	DefaultDecompressBytes Size = 32 * quantity.MiB
 
 	DefaultAuditQueue              = 8192
 	DefaultCheckpointInterval      = 200 * time.Millisecond
 	DefaultCollapseAbove           = 1000
-	DefaultAuditSegmentBytes  Size = 64 * MiB
-	DefaultAuditReserveBytes  Size = 64 * MiB
+	DefaultAuditSegmentBytes  Size = 64 * quantity.MiB
+	DefaultAuditReserveBytes  Size = 64 * quantity.MiB
 
-	DefaultMaxMessageBytes   Size = 1 * MiB
+	DefaultMaxMessageBytes   Size = 1 * quantity.MiB
 	DefaultMaxBatch               = 100
 	DefaultMaxTopics              = 1000
 	DefaultMaxDepth               = 1000000
@@ -61,7 +62,7 @@ const (
 
 	DefaultPermitsPerCPU      = 4
 	DefaultTraceSample        = 10000 // 1 %
-	DefaultAmnesiaMemory Size = 256 * MiB
+	DefaultAmnesiaMemory Size = 256 * quantity.MiB
 	DefaultTorControl         = "127.0.0.1:9051"
 )
 

@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"github.com/rustyonions/macronode/internal/config/quantity"
 	"reflect"
 	"strconv"
 	"strings"
@@ -14,7 +15,7 @@ import (
 func tomlValue(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case time.Duration:
-		return strconv.Quote(formatDuration(x))
+		return strconv.Quote(quantity.FormatDuration(x))
 	case Size:
 		return strconv.Quote(x.String())
 	case Permits:
@@ -75,7 +76,7 @@ func tomlText(s string) string {
 func jsonValue(v reflect.Value) any {
 	switch x := v.Interface().(type) {
 	case time.Duration:
-		return formatDuration(x)
+		return quantity.FormatDuration(x)
 	case Permits:
 		if !x.PerCPU {
 			return x.N

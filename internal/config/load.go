@@ -14,6 +14,13 @@ import (
 	"github.com/rustyonions/macronode/internal/config/document"
 )
 
+// Limits on the two files of a bundle. A reader need not read further than one
+// byte past them.
+const (
+	MaxTextBytes      = document.MaxTextBytes
+	MaxSignatureBytes = 1 << 20
+)
+
 // Options is what the node knows when it judges a bundle.
 type Options struct {
 	// Trust is DIR/trust.json. A nil Trust trusts nobody.
@@ -125,6 +132,9 @@ func (t *truster) signature(text, sig []byte, trust *bundle.Trust) error {
 	}
 	if len(sig) == 0 {
 		return t.refuse("", bundle.ErrMalformed, "no signature: %s.sig is missing or empty", t.l.File)
+	}
+	if len(sig) > MaxSignatureBytes {
+		return t.refuse("", bundle.ErrMalformed, "signature: %d bytes, at most %d are accepted", len(sig), MaxSignatureBytes)
 	}
 	env, err := bundle.Decode(sig)
 	if err != nil {

@@ -160,9 +160,10 @@ func (l *Loaded) PrintJSON(w io.Writer) error {
 
 // Difference is one key whose value differs between two configs.
 type Difference struct {
-	Key      string `json:"key"`
-	Old, New string // as TOML, redacted
-	Apply    Apply  `json:"apply"`
+	Key   string `json:"key"`
+	Old   string `json:"old"` // as TOML, redacted
+	New   string `json:"new"`
+	Apply Apply  `json:"apply"`
 }
 
 // Diff returns the keys whose values differ, in the order of the reference.

@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"github.com/rustyonions/macronode/internal/config/quantity"
 	"slices"
 	"strings"
 )
@@ -110,7 +111,7 @@ func (o *Overrides) validate() error {
 		return o.LogFormat.refuse(format.want())
 	}
 	if f := schemaField("server.drain_timeout"); o.GracefulTimeout.Set() {
-		d, err := parseDuration(o.GracefulTimeout.Value)
+		d, err := quantity.ParseDuration(o.GracefulTimeout.Value)
 		if err != nil || int64(d) < f.lo || int64(d) > f.hi {
 			return o.GracefulTimeout.refuse(f.want())
 		}
@@ -162,7 +163,7 @@ func (l *Loaded) Override(o Overrides) error {
 	set(o.LogLevel, "telemetry.log_level", &l.Config.Telemetry.LogLevel)
 	set(o.LogFormat, "telemetry.log_format", &l.Config.Telemetry.LogFormat)
 	if o.GracefulTimeout.Set() {
-		d, err := parseDuration(o.GracefulTimeout.Value)
+		d, err := quantity.ParseDuration(o.GracefulTimeout.Value)
 		if err != nil {
 			return o.GracefulTimeout.refuse("a duration")
 		}

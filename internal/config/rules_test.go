@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
 const meta = "[meta]\nversion = 1\nbundle_hash = \"" + policyHash + "\"\nsigner = \"KMS:key/ops-release\"\n"
@@ -50,7 +51,7 @@ func TestRules(t *testing.T) {
 		{"[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/8\"]\n", "server.trusted_proxies[1]", "duplicate"},
 		{"[server]\ncors_origins = [\"*\"]\n", "server.cors_origins[0]", "web origins"},
 		{"[server]\ncors_origins = [\"https://a.example/\"]\n", "server.cors_origins[0]", "web origins"},
-		{"[oap]\nmax_frame_bytes = 1048577\n", "oap.max_frame_bytes", "16384 to 1048576"},
+		{"[oap]\nmax_frame_bytes = 1048577\n", "oap.max_frame_bytes", "8192 to 1048576"},
 		{"[oap]\nmax_frame_bytes = \"1MiB\"\n", "oap.max_frame_bytes", "found text; want a whole number"},
 		{"[oap]\nmax_frame_bytes = 32768\nchunk_bytes = 32769\n", "oap.chunk_bytes", "more than oap.max_frame_bytes"},
 		{"[oap]\nmax_frame_bytes = 32768\n", "", ""},
@@ -160,24 +161,24 @@ func TestFeatures(t *testing.T) {
 }
 
 func TestSizesAndDurations(t *testing.T) {
-	for s, want := range map[string]Size{"0B": 0, "1B": 1, "64KiB": 64 * KiB, "5GiB": 5 * GiB, "1024KiB": MiB, "1023KiB": 1023 * KiB} {
-		if got, err := ParseSize(s); err != nil || got != want {
-			t.Errorf("ParseSize(%q) = %d, %v", s, got, err)
+	for s, want := range map[string]Size{"0B": 0, "1B": 1, "64KiB": 64 * quantity.KiB, "5GiB": 5 * quantity.GiB, "1024KiB": quantity.MiB, "1023KiB": 1023 * quantity.KiB} {
+		if got, err := quantity.ParseSize(s); err != nil || got != want {
+			t.Errorf("quantity.ParseSize(%q) = %d, %v", s, got, err)
 		}
 	}
 	for _, s := range []string{"", "B", "KiB", "64", "64 KiB", "64kib", "64KB", "-1B", "+1B", "1.5MiB", "9223372036854775807TiB", "8192TiB", "1e3B", "0x1B"} {
-		if got, err := ParseSize(s); err == nil {
-			t.Errorf("ParseSize(%q) = %d", s, got)
+		if got, err := quantity.ParseSize(s); err == nil {
+			t.Errorf("quantity.ParseSize(%q) = %d", s, got)
 		}
 	}
 	for _, s := range []string{"", "5", "-5s", "+5s", "0", "5 s", "5d", "1e3s", "99999999h"} {
-		if got, err := parseDuration(s); err == nil {
-			t.Errorf("parseDuration(%q) = %s", s, got)
+		if got, err := quantity.ParseDuration(s); err == nil {
+			t.Errorf("quantity.ParseDuration(%q) = %s", s, got)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		s := Size(rapid.Int64Range(0, bundle.MaxInteger).Draw(t, "size"))
-		if back, err := ParseSize(s.String()); err != nil || back != s {
+		if back, err := quantity.ParseSize(s.String()); err != nil || back != s {
 			t.Fatalf("%d reads back as %d, %v", s, back, err)
 		}
 	})

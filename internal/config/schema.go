@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
 // Apply is what a changed value needs to take effect.
@@ -97,11 +98,11 @@ func bound(sf reflect.StructField, tag string, otherwise int64) int64 {
 	switch sf.Type {
 	case reflect.TypeFor[time.Duration]():
 		var d time.Duration
-		d, err = parseDuration(s)
+		d, err = quantity.ParseDuration(s)
 		n = int64(d)
 	case reflect.TypeFor[Size]():
 		var z Size
-		z, err = ParseSize(s)
+		z, err = quantity.ParseSize(s)
 		n = int64(z)
 	default:
 		n, err = strconv.ParseInt(s, 10, 64)
@@ -152,7 +153,7 @@ func (f *field) want() string {
 	}
 	switch f.typeName() {
 	case "duration":
-		return fmt.Sprintf("a duration from %q to %q", formatDuration(time.Duration(f.lo)), formatDuration(time.Duration(f.hi)))
+		return fmt.Sprintf("a duration from %q to %q", quantity.FormatDuration(time.Duration(f.lo)), quantity.FormatDuration(time.Duration(f.hi)))
 	case "size":
 		return fmt.Sprintf("a size from %q to %q", Size(f.lo), Size(f.hi))
 	case "integer":
@@ -160,7 +161,7 @@ func (f *field) want() string {
 	case "list of integers":
 		return fmt.Sprintf("a list of whole numbers from %d to %d", f.lo, f.hi)
 	case "text or integer":
-		return permitsText
+		return quantity.PermitsText
 	case "boolean":
 		if f.path == "policy.deny_by_default" {
 			return "true"

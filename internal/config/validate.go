@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/rustyonions/macronode/internal/config/document"
+	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
 // validator holds the rules that look at more than one key.
@@ -80,7 +81,7 @@ func (v *validator) listeners() {
 		v.fail("server.uds", "has %d bytes; a Unix socket's path has at most %d", len(s.UDS), maxSocketPath)
 	}
 	if s.LameDuck >= s.DrainTimeout {
-		v.fail("server.lame_duck", "must be shorter than server.drain_timeout (%s)", formatDuration(s.DrainTimeout))
+		v.fail("server.lame_duck", "must be shorter than server.drain_timeout (%s)", quantity.FormatDuration(s.DrainTimeout))
 	}
 	for i, p := range v.c.OAP.Peers {
 		for j, q := range v.c.OAP.Peers[:i] {

@@ -35,6 +35,9 @@ func (c Class) String() string {
 	return "bad"
 }
 
+// MarshalText writes the class's name.
+func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // ExitCode is the process's exit code for a refusal of this class.
 func (c Class) ExitCode() int {
 	if c == ClassTrust {
@@ -45,11 +48,11 @@ func (c Class) ExitCode() int {
 
 // Problem is one thing wrong with a bundle.
 type Problem struct {
-	File  string
-	Line  int    // 0: the document as a whole
-	Key   string // dotted path; "" where no key is at fault
-	Text  string // what is wrong and what is accepted
-	Class Class
+	File  string `json:"file"`
+	Line  int    `json:"line,omitempty"` // 0: the document as a whole
+	Key   string `json:"key,omitempty"`  // dotted path; "" where no key is at fault
+	Text  string `json:"text"`           // what is wrong and what is accepted
+	Class Class  `json:"class"`
 }
 
 // String returns the problem as "FILE:LINE: key "a.b": text".

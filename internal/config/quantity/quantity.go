@@ -1,6 +1,8 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package config
+// Package quantity reads and writes the quantities of a config bundle: sizes,
+// durations and permits.
+package quantity
 
 import (
 	"errors"
@@ -63,8 +65,8 @@ func (s Size) String() string {
 
 var errDuration = errors.New(`want a duration such as "5s" (ms, s, m, h)`)
 
-// parseDuration reads a duration that is not negative, with a unit.
-func parseDuration(s string) (time.Duration, error) {
+// ParseDuration reads a duration that is not negative, with a unit.
+func ParseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 || s[0] == '+' || s[0] == '-' || s == "0" {
 		return 0, errDuration
@@ -72,9 +74,9 @@ func parseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// formatDuration writes a duration without the zero parts that
+// FormatDuration writes a duration without the zero parts that
 // time.Duration.String adds: "5m", not "5m0s".
-func formatDuration(d time.Duration) string {
+func FormatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = s[:len(s)-2]
@@ -92,9 +94,11 @@ type Permits struct {
 }
 
 const (
-	maxPermits  = 1_000_000
+	// MaxPermits is the greatest number in a Permits.
+	MaxPermits = 1_000_000
+	// PermitsText says what a Permits accepts.
+	PermitsText = `a whole number from 1 to 1000000, or a text such as "4xCPU"`
 	perCPU      = "xCPU"
-	permitsText = `a whole number from 1 to 1000000, or a text such as "4xCPU"`
 )
 
 // Count is the number of permits on this machine.
@@ -112,11 +116,12 @@ func (p Permits) String() string {
 	return strconv.FormatInt(p.N, 10)
 }
 
-func parsePermits(s string) (Permits, error) {
+// ParsePermits reads a multiple of the processors, "4xCPU".
+func ParsePermits(s string) (Permits, error) {
 	digits, ok := strings.CutSuffix(s, perCPU)
 	n, err := strconv.ParseInt(digits, 10, 32)
-	if !ok || err != nil || n < 1 || n > maxPermits || digits[0] == '+' {
-		return Permits{}, errors.New("want " + permitsText)
+	if !ok || err != nil || n < 1 || n > MaxPermits || digits[0] == '+' {
+		return Permits{}, errors.New("want " + PermitsText)
 	}
 	return Permits{N: n, PerCPU: true}, nil
 }
