@@ -1,0 +1,235 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package access
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/idem"
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+// Name is the service's name in config, metrics and logs.
+const Name = "ron-auth"
+
+// KeyStore is what the service needs of the key service. Names are those of
+// MintKeyName. Implementations are safe for concurrent use.
+type KeyStore interface {
+	// CreateMint makes the 32-byte minting key where there is none, and
+	// returns once it is durable.
+	CreateMint(ctx context.Context, name string) error
+	// NewestMint returns the number of the key's newest version, from memory;
+	// an error of kind NotFound where there is no such key.
+	NewestMint(name string) (uint64, error)
+	// WithMint calls f with the secret of a version; f does not keep it. An
+	// error of kind NotFound where there is no such version.
+	WithMint(name string, version uint64, f func(secret []byte) error) error
+	// DeleteMint drops all versions. A missing key is no error.
+	DeleteMint(ctx context.Context, name string) error
+	// Epoch changes, at the latest, when a change of any key is visible. It is
+	// read on every call, so it is an atomic load or not much more.
+	Epoch() uint64
+}
+
+// Purger removes what a service keeps for a tenant that is being deleted. It is
+// called again after a crash or an error, and once more after the tenant's last
+// call has ended; a tenant of whom nothing is left is no error.
+type Purger interface {
+	Purge(ctx context.Context, tenant macronode.TenantID) error
+}
+
+// Config is what the service works with. All but Stored, InFlight, Purgers, Log
+// and Now must be set.
+type Config struct {
+	KV    store.KV
+	Keys  KeyStore
+	Audit macronode.Auditor
+	Idem  *idem.Keeper
+	// Purgers run in order when a tenant is deleted.
+	Purgers []Purger
+	// Stored tells what a tenant stores; nil: nothing is known of it.
+	Stored func(ctx context.Context, tenant macronode.TenantID) (bytes, objects int64, err error)
+	// InFlight tells how many calls of a tenant run now, long-running ones
+	// left out; nil: none.
+	InFlight func(tenant macronode.TenantID) int64
+	Metrics  Metrics
+	Log      *slog.Logger     // nil: nothing is logged
+	Now      func() time.Time // nil: time.Now
+}
+
+// Service is ron-auth. Its methods may be called from any goroutine.
+type Service struct {
+	store    kvStore
+	kv       store.KV
+	audit    macronode.Auditor
+	idem     *idem.Keeper
+	purgers  []Purger
+	stored   func(context.Context, macronode.TenantID) (int64, int64, error)
+	inFlight func(macronode.TenantID) int64
+	m        Metrics
+	log      *slog.Logger
+	now      func() time.Time
+
+	// change lets one change of tenants run at a time, from the transaction to
+	// the change in memory, so that memory never goes back. A channel, so that
+	// waiting heeds the context.
+	change  chan struct{}
+	tenants tenants
+	revoked revocations
+	keys    keys
+
+	kick   chan struct{}         // capacity 1: a deletion waits to be carried on
+	damage atomic.Pointer[error] // the first damage met in the store
+
+	mu       sync.Mutex
+	finished map[macronode.TenantID]chan struct{} // closed when a deletion is complete; guarded by mu
+}
+
+var _ macronode.Service = (*Service)(nil)
+
+// New loads tenants and revocations into memory and makes the built-in tenants
+// where the store has none.
+func New(ctx context.Context, c Config) (*Service, error) {
+	if c.KV == nil || c.Keys == nil || c.Audit == nil || c.Idem == nil {
+		return nil, errors.New("access: KV, Keys, Audit and Idem are needed")
+	}
+	if c.Stored == nil {
+		c.Stored = func(context.Context, macronode.TenantID) (int64, int64, error) { return 0, 0, nil }
+	}
+	if c.InFlight == nil {
+		c.InFlight = func(macronode.TenantID) int64 { return 0 }
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Metrics.fill()
+	s := &Service{
+		store: kvStore{c.KV}, kv: c.KV, audit: c.Audit, idem: c.Idem, purgers: c.Purgers, stored: c.Stored, inFlight: c.InFlight,
+		m: c.Metrics, log: c.Log.With("service", Name), now: c.Now,
+		change: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		finished: make(map[macronode.TenantID]chan struct{}),
+	}
+	s.keys.init(c.Keys, s.tenants.exists)
+	if err := s.store.ensureBuiltin(ctx, c.Now().UnixMilli()); err != nil {
+		return nil, err
+	}
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Name implements macronode.Service.
+func (s *Service) Name() string { return Name }
+
+// load puts memory in step with the store. Revocations are only ever added, so
+// those in memory stay.
+func (s *Service) load(ctx context.Context) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	list, revs, err := s.store.loadAll(ctx)
+	if err != nil {
+		return err
+	}
+	s.tenants.replace(list)
+	for _, r := range revs {
+		s.revoked.add(r)
+	}
+	s.gauges()
+	return nil
+}
+
+// lock waits for the right to change tenants.
+func (s *Service) lock(ctx context.Context) error {
+	select {
+	case s.change <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return s.storeError(ctx.Err())
+	}
+}
+
+func (s *Service) unlock() { <-s.change }
+
+func (s *Service) gauges() {
+	s.m.tenants.Set(float64(s.tenants.len()))
+	s.m.revocations.Set(float64(s.revoked.len()))
+}
+
+// Ready implements macronode.Service: the store answers, and no damage was met.
+func (s *Service) Ready(ctx context.Context) error {
+	if err := s.damage.Load(); err != nil {
+		return *err
+	}
+	return s.kv.Check(ctx)
+}
+
+// Serve implements macronode.Service: it carries deletions through.
+func (s *Service) Serve(ctx context.Context) error {
+	// A run before this one may have ended between store and memory.
+	if err := s.load(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	s.deletions(ctx)
+	return nil
+}
+
+// Wipe forgets the minting keys in memory and overwrites them. It is for the end
+// of the node, when no call runs any more.
+func (s *Service) Wipe() { s.keys.wipe() }
+
+// storeError gives a store's error the kind that the caller sees, and notes
+// damage, after which the service is not ready.
+func (s *Service) storeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, store.ErrCorrupt) && s.damage.CompareAndSwap(nil, &err) {
+		s.log.Error("the store is damaged", "event", "access.damage", "err", err)
+	}
+	if _, ok := errors.AsType[*macronode.Error](err); ok {
+		return err
+	}
+	switch {
+	case errors.Is(err, store.ErrFull):
+		return macronode.Wrap(macronode.DiskFull, "", err)
+	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrCorrupt):
+		return macronode.Wrap(macronode.Unavailable, "", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return macronode.Wrap(macronode.DeadlineExceeded, "", err)
+	case errors.Is(err, context.Canceled):
+		return macronode.Wrap(macronode.ClientGone, "", err)
+	default:
+		return macronode.Wrap(macronode.Internal, "", err)
+	}
+}
+
+// record appends an audit event, durable when it returns. Where the log takes
+// none, nothing may be done.
+func (s *Service) record(ctx context.Context, e macronode.AuditEvent) error {
+	if err := s.audit.Append(ctx, e); err != nil {
+		return macronode.Wrap(macronode.Unavailable, "the audit log takes no records, so nothing was done", err)
+	}
+	return nil
+}
+
+// failed notes that what was recorded before it was done was not done.
+func (s *Service) failed(e macronode.AuditEvent, err error) {
+	e.Reason = macronode.KindOf(err).String()
+	s.audit.Record(e)
+	s.log.Warn("a change was recorded and then failed", "event", e.Kind, "reason", e.Reason, "err", err)
+}
