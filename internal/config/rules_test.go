@@ -8,11 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-
-	"pgregory.net/rapid"
-
-	"github.com/rustyonions/macronode/bundle"
-	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
 const meta = "[meta]\nversion = 1\nbundle_hash = \"" + policyHash + "\"\nsigner = \"KMS:key/ops-release\"\n"
@@ -158,30 +153,6 @@ func TestFeatures(t *testing.T) {
 	if !errors.As(err, &e) || e.Class != ClassBad || len(e.Problems) != 2 {
 		t.Errorf("got %v", err)
 	}
-}
-
-func TestSizesAndDurations(t *testing.T) {
-	for s, want := range map[string]Size{"0B": 0, "1B": 1, "64KiB": 64 * quantity.KiB, "5GiB": 5 * quantity.GiB, "1024KiB": quantity.MiB, "1023KiB": 1023 * quantity.KiB} {
-		if got, err := quantity.ParseSize(s); err != nil || got != want {
-			t.Errorf("quantity.ParseSize(%q) = %d, %v", s, got, err)
-		}
-	}
-	for _, s := range []string{"", "B", "KiB", "64", "64 KiB", "64kib", "64KB", "-1B", "+1B", "1.5MiB", "9223372036854775807TiB", "8192TiB", "1e3B", "0x1B"} {
-		if got, err := quantity.ParseSize(s); err == nil {
-			t.Errorf("quantity.ParseSize(%q) = %d", s, got)
-		}
-	}
-	for _, s := range []string{"", "5", "-5s", "+5s", "0", "5 s", "5d", "1e3s", "99999999h"} {
-		if got, err := quantity.ParseDuration(s); err == nil {
-			t.Errorf("quantity.ParseDuration(%q) = %s", s, got)
-		}
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		s := Size(rapid.Int64Range(0, bundle.MaxInteger).Draw(t, "size"))
-		if back, err := quantity.ParseSize(s.String()); err != nil || back != s {
-			t.Fatalf("%d reads back as %d, %v", s, back, err)
-		}
-	})
 }
 
 func FuzzLoad(f *testing.F) {
