@@ -2,7 +2,11 @@
 
 package kms
 
-import "github.com/rustyonions/macronode/internal/svc/kms/locked"
+import (
+	"time"
+
+	"github.com/rustyonions/macronode/internal/svc/kms/locked"
+)
 
 // What tests outside the package may look at.
 
@@ -22,4 +26,9 @@ func EncodeKey(alg Algorithm, p Purpose, raws []rawVersion) []byte {
 // SecretOf copies the newest secret of a key.
 func (s *Store) SecretOf(name string) []byte {
 	return append([]byte(nil), s.keys[name].newest().secret.Bytes()...)
+}
+
+// Raw makes a rawVersion.
+func Raw(n uint64, created time.Time, replay [32]byte, secret []byte) rawVersion {
+	return rawVersion{version: n, created: created.UTC(), replay: replay, secret: secret}
 }

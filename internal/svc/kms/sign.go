@@ -86,7 +86,7 @@ func (s *Store) Sign(ctx context.Context, name string, p Purpose, message []byte
 	sig, alg, err := s.sign(name, p, message)
 	s.metrics.count(opSign, alg, err)
 	if err == nil {
-		s.after(s.event(ctx, opSign, name, attrs(alg, sig.Version)))
+		s.after(ctx, opSign, name, alg, sig.Version)
 	}
 	return sig, err
 }
@@ -124,12 +124,11 @@ func (s *Store) Verify(ctx context.Context, name string, p Purpose, message []by
 	}
 	s.metrics.count(opVerify, alg, counted)
 	if err == nil {
-		a := attrs(alg, sig.Version)
-		a["valid"] = "no"
+		valid := "no"
 		if ok {
-			a["valid"] = "yes"
+			valid = "yes"
 		}
-		s.after(s.event(ctx, opVerify, name, a))
+		s.after(ctx, opVerify, name, alg, sig.Version, "valid", valid)
 	}
 	return ok, err
 }
@@ -212,7 +211,7 @@ func (g *Signer) Sign(message []byte) ([]byte, error) {
 	sig, err := g.sign(message)
 	g.store.metrics.count(opSign, g.key.alg, err)
 	if err == nil && g.key.purpose == PurposeBundle {
-		g.store.after(g.store.event(context.Background(), opSign, g.key.name, attrs(g.key.alg, g.v.number)))
+		g.store.after(context.Background(), opSign, g.key.name, g.key.alg, g.v.number)
 	}
 	return sig, err
 }

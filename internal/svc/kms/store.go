@@ -341,12 +341,17 @@ func (s *Store) before(ctx context.Context, e macronode.AuditEvent) error {
 	return nil
 }
 
-// after records a use through the bounded queue.
-func (s *Store) after(e macronode.AuditEvent) {
+// after records a use through the bounded queue. More are pairs of further attributes.
+func (s *Store) after(ctx context.Context, o op, name string, alg Algorithm, version uint64, more ...string) {
 	s.use.RLock()
 	a := s.auditor
 	s.use.RUnlock()
-	if a != nil {
-		a.Record(e)
+	if a == nil {
+		return
 	}
+	m := attrs(alg, version)
+	for i := 0; i+1 < len(more); i += 2 {
+		m[more[i]] = more[i+1]
+	}
+	a.Record(s.event(ctx, o, name, m))
 }

@@ -35,7 +35,7 @@ func (s *Store) Wrap(ctx context.Context, name string, p Purpose, plain, ad []by
 	out, version, alg, err := s.wrap(name, p, plain, ad)
 	s.metrics.count(opWrap, alg, err)
 	if err == nil {
-		s.after(s.event(ctx, opWrap, name, attrs(alg, version)))
+		s.after(ctx, opWrap, name, alg, version)
 	}
 	return out, err
 }
@@ -71,7 +71,7 @@ func (s *Store) Unwrap(ctx context.Context, name string, p Purpose, wrapped, ad 
 	out, version, alg, err := s.unwrap(name, p, wrapped, ad)
 	s.metrics.count(opUnwrap, alg, err)
 	if err == nil {
-		s.after(s.event(ctx, opUnwrap, name, attrs(alg, version)))
+		s.after(ctx, opUnwrap, name, alg, version)
 	}
 	return out, err
 }
