@@ -118,14 +118,17 @@ func FuzzParseRef(f *testing.F) {
 
 func FuzzUnwrap(f *testing.F) {
 	s := newStore(f)
-	create(f, s, "w", kms.AES256GCM, kms.PurposeApp)
+	// A fixed key: every worker of the fuzzer has the same.
+	if _, _, err := s.Import(ctx, kms.Spec{Name: "w", Alg: kms.AES256GCM, Purpose: kms.PurposeApp}, make([]byte, 32)); err != nil {
+		f.Fatal(err)
+	}
 	good, err := s.Wrap(ctx, "w", kms.PurposeApp, []byte("x"), nil)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, err := s.Unwrap(ctx, "w", kms.PurposeApp, b, nil); err == nil && !bytes.Equal(b, good) {
+		if plain, err := s.Unwrap(ctx, "w", kms.PurposeApp, b, nil); err == nil && string(plain) != "x" {
 			t.Fatal("forged")
 		}
 	})

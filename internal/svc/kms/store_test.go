@@ -361,4 +361,3 @@ func TestRotateRepeatedByOneRequest(t *testing.T) {
 		t.Fatal(n, made, err)
 	}
 }
-
