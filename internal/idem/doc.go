@@ -19,6 +19,9 @@
 // either both are there or neither is. What runs now is known in memory only: a
 // crash frees the keys of calls that changed nothing.
 //
+// A kept reply rests in the metadata store as it was sent, for as long as its
+// record lives. A route whose answer is a secret must know that.
+//
 // # Use
 //
 // A handler of small bodies is wrapped ([Keeper.Wrap]). One that learns its

@@ -66,6 +66,17 @@ type faultObjects struct {
 	mu     sync.Mutex
 	damage map[store.Loc]int64
 	opened func(store.Loc) // called before an object is opened
+
+	committed func() // called after an object was committed
+	walked    func() // called after a walk
+}
+
+func (o *faultObjects) Walk(ctx context.Context, f func(store.Loc, b3.Addr, int64) bool) error {
+	err := o.Objects.Walk(ctx, f)
+	if o.walked != nil {
+		o.walked()
+	}
+	return err
 }
 
 func (o *faultObjects) Create(ctx context.Context, hint int64) (store.ObjectWriter, error) {
@@ -126,7 +137,11 @@ func (w *faultWriter) Commit() (store.Loc, b3.Addr, int64, error) {
 	if err := failing(&w.o.commit); err != nil {
 		return "", b3.Addr{}, 0, err
 	}
-	return w.ObjectWriter.Commit()
+	l, a, n, err := w.ObjectWriter.Commit()
+	if w.o.committed != nil {
+		w.o.committed()
+	}
+	return l, a, n, err
 }
 
 type damaged struct {
@@ -458,4 +473,38 @@ func TestUploadRefusals(t *testing.T) {
 	}
 	_, err = d.Do(storagetest.Request{Tenant: tn, Op: "object.post", Body: make([]byte, 11)})
 	wantKind(t, err, macronode.TooLarge)
+}
+
+// The sweep at start meets an upload between its two steps, and leaves it alone.
+func TestSweepSparesUploads(t *testing.T) {
+	f, tn := faultyDriver(t), storagetest.Tenant(1)
+	orphan, err := f.objects.Objects.Create(context.Background(), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := orphan.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	committed, walked := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.objects.walked = func() { once.Do(func() { close(walked) }) }
+	f.objects.committed = func() {
+		close(committed)
+		<-walked // the sweep has seen the bytes, which nothing refers to yet
+	}
+	done := make(chan error, 1)
+	body := storagetest.Bytes(1000, 1)
+	go func() {
+		_, err := f.Do(storagetest.Request{Tenant: tn, Op: "object.post", Body: body})
+		done <- err
+	}()
+	<-committed
+	f.Serve()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	storagetest.Eventually(t, func() bool { return f.Stored() == 1 })
+	if a, err := f.Do(storagetest.Request{Tenant: tn, Op: "object.get", Addr: storagetest.Addr(body)}); err != nil || !bytes.Equal(a.Body, body) {
+		t.Fatal(err)
+	}
 }

@@ -169,6 +169,9 @@ func (s *source) fill(p []byte) (n int, last bool, err error) {
 // must not depend on how it was cut into packets, so with a known length the
 // ratio is that of the whole body, and finish looks again at the end.
 func (s *source) check() error {
+	if s.length >= 0 && s.wire.n > s.length {
+		return macronode.Errorf(macronode.Malformed, "the body is longer than its length")
+	}
 	if s.out > s.limits.MaxObjectBytes {
 		return macronode.Errorf(macronode.TooLarge, "an object may have %d bytes", s.limits.MaxObjectBytes)
 	}

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"Idempotency", idempotency},
 		{"Purge", purge},
 		{"Orphans", orphans},
+		{"Churn", churn},
 		{"RangesOfLargeObject", rangesOfLargeObject},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, open(t)) })
@@ -147,18 +148,23 @@ func truncated(t *testing.T, e Env) {
 	body := Bytes(200_000, 3)
 	for _, c := range []struct {
 		name string
-		r    io.Reader
+		r    func() io.Reader
 		l    int64
 		kind macronode.Kind
 	}{
-		{"short of its length", bytes.NewReader(body[:199_999]), 200_000, macronode.ClientGone},
-		{"empty", bytes.NewReader(nil), 200_000, macronode.ClientGone},
-		{"broken off", io.MultiReader(bytes.NewReader(body[:100_000]), iotest.ErrReader(io.ErrUnexpectedEOF)), -1, macronode.ClientGone},
-		{"broken at once", iotest.ErrReader(errors.New("reset")), 10, macronode.ClientGone},
-		{"stalled", io.MultiReader(bytes.NewReader(body), iotest.ErrReader(macronode.Errorf(macronode.Timeout, "slow"))), -1, macronode.Timeout},
+		{"short of its length", func() io.Reader { return bytes.NewReader(body[:199_999]) }, 200_000, macronode.ClientGone},
+		{"longer than its length", func() io.Reader { return bytes.NewReader(body) }, 199_999, macronode.Malformed},
+		{"empty", func() io.Reader { return bytes.NewReader(nil) }, 200_000, macronode.ClientGone},
+		{"broken off", func() io.Reader {
+			return io.MultiReader(bytes.NewReader(body[:100_000]), iotest.ErrReader(io.ErrUnexpectedEOF))
+		}, -1, macronode.ClientGone},
+		{"broken at once", func() io.Reader { return iotest.ErrReader(errors.New("reset")) }, 10, macronode.ClientGone},
+		{"stalled", func() io.Reader {
+			return io.MultiReader(bytes.NewReader(body), iotest.ErrReader(macronode.Errorf(macronode.Timeout, "slow")))
+		}, -1, macronode.Timeout},
 	} {
 		for _, op := range []macronode.Op{"object.put", "object.post"} {
-			r := Request{Tenant: tn, Op: op, Reader: c.r, Length: c.l, Key: "k"}
+			r := Request{Tenant: tn, Op: op, Reader: c.r(), Length: c.l, Key: "k"}
 			if op == "object.put" {
 				r.Addr = Addr(body)
 			}
