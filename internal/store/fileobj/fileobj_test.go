@@ -26,3 +26,13 @@ func TestObjects(t *testing.T) {
 		})
 	}
 }
+
+func openCrash(fs *disk.FS) (store.Objects, error) {
+	return Open(Config{FS: fs, Dir: "/data/objects"})
+}
+
+func leftOver(fs *disk.FS) ([]string, error) { return fs.List("/data/objects/" + tempDir) }
+
+func TestCrash(t *testing.T) { storetest.ObjectsCrash(t, openCrash, leftOver) }
+
+func TestFaults(t *testing.T) { storetest.ObjectsFaults(t, openCrash, leftOver) }

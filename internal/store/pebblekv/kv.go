@@ -47,9 +47,13 @@ type KV struct {
 	c       Config
 	log     *slog.Logger
 	db      *pebble.DB
-	turn    chan struct{} // held by the one writer; a channel, to heed contexts
-	commits chan *commit  // to the committer
-	stopped chan struct{} // the committer has ended
+	turn    chan struct{}         // held by the one writer; a channel, to heed contexts
+	commits chan *commit          // to the committer
+	applied chan *commit          // from there to the syncer
+	stopped chan struct{}         // both have ended
+	spent   chan *pebble.Snapshot // to the sweeper
+	swept   chan struct{}         // it has ended
+	open    atomic.Bool
 	use     inUse
 	pending pending
 	ballast ballast
@@ -60,7 +64,8 @@ type KV struct {
 	failErr  error
 
 	mu       sync.Mutex // guards the rest
-	flushErr error      // of the last flush
+	flushEnd error      // of the last flush, which may mean nothing
+	flushErr error      // of the last flush, where it failed
 	backErr  error      // of the last background work
 	corrupt  error      // of any read, for good
 }
@@ -78,7 +83,10 @@ func (k *KV) View(ctx context.Context, f func(store.Reader) error) error {
 	err := func() error {
 		defer func() {
 			t.done = true
-			_ = snap.Close() // never fails for a live database
+			select {
+			case k.spent <- snap:
+			case <-k.failed:
+			}
 		}()
 		return f(t)
 	}()
@@ -117,10 +125,15 @@ func (k *KV) update(ctx context.Context, reclaim bool, f func(store.Tx) error) e
 		}
 		return err
 	}
-	if err == nil {
-		err = k.finish(c)
+	if err != nil {
+		return err
 	}
-	return err
+	select {
+	case <-c.durable:
+		return nil
+	case <-k.failed:
+		return k.failErr
+	}
 }
 
 // inTurn runs f and makes what it wrote visible, then ends the turn. It returns a
@@ -162,34 +175,42 @@ func (k *KV) inTurn(reclaim bool, f func(store.Tx) error) (*commit, *tx, error) 
 	}
 }
 
-// finish waits until an applied commit is durable.
-func (k *KV) finish(c *commit) error {
-	if err := c.batch.SyncWait(); err != nil {
-		k.fail(fmt.Errorf("pebblekv: commit: %w", err))
-		return k.failErr
-	}
-	k.pending.remove(c)
-	k.counts.commits.Add(1)
-	_ = c.batch.Close() // it only gives memory back
-	return nil
-}
-
-// committer applies batches. It has a goroutine of its own because Pebble
-// answers an error of its log with a panic or with Fatalf, which must not return:
-// both end here, and not in the goroutine of a request.
+// committer applies batches. It has a goroutine of its own because Pebble parks,
+// or ends, the one that meets a fatal error: not that of a request.
 func (k *KV) committer() {
-	defer close(k.stopped)
-	defer func() {
-		if r := recover(); r != nil {
-			k.fail(fmt.Errorf("pebblekv: commit: %w", asError(r)))
-		}
-	}()
+	defer close(k.applied)
 	for c := range k.commits {
 		if err := k.db.ApplyNoSyncWait(c.batch, pebble.Sync); err != nil {
 			k.fail(fmt.Errorf("pebblekv: commit: %w", err))
 			return
 		}
 		close(c.applied)
+		k.applied <- c
+	}
+}
+
+// syncer waits for the fsync of each commit, in their order, which is the log's.
+func (k *KV) syncer() {
+	defer close(k.stopped)
+	for c := range k.applied {
+		if err := c.batch.SyncWait(); err != nil {
+			k.fail(fmt.Errorf("pebblekv: commit: %w", err))
+			return
+		}
+		k.pending.remove(c)
+		k.counts.commits.Add(1)
+		_ = c.batch.Close() // it only gives memory back
+	}
+}
+
+// sweeper closes snapshots, which can wait for an fsync of the manifest: readers
+// should not.
+func (k *KV) sweeper() {
+	defer close(k.swept)
+	for snap := range k.spent {
+		if err := snap.Close(); err != nil {
+			k.log.Warn("close of a snapshot", "event", "metadata_snapshot", "error", err)
+		}
 	}
 }
 
@@ -261,17 +282,25 @@ func (k *KV) Check(ctx context.Context) error {
 // Close waits for the calls under way. After a failure it returns that, and the
 // files stay open until the process ends.
 func (k *KV) Close() error {
-	if !k.use.close() {
+	if !k.use.close(k.failed) {
 		return nil
 	}
-	close(k.commits)
 	select {
 	case <-k.failed:
 		return k.failErr
-	case <-k.stopped:
+	default:
+		close(k.commits)
+		close(k.spent)
+	}
+	for _, end := range []chan struct{}{k.stopped, k.swept} {
+		select {
+		case <-k.failed:
+			return k.failErr
+		case <-end:
+		}
 	}
 	done := make(chan error, 1)
-	go func() { done <- k.db.Close() }() // ends with it, or with the process
+	go func() { done <- k.db.Close() }() // awaited, unless it fails for good
 	select {
 	case err := <-done:
 		return corrupted(err)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -56,17 +55,22 @@ func Open(c Config) (*KV, error) {
 	k := &KV{
 		c: c, log: c.Logger,
 		turn: make(chan struct{}, 1), commits: make(chan *commit),
+		applied: make(chan *commit, 512),
+		spent:   make(chan *pebble.Snapshot, 64), swept: make(chan struct{}),
 		stopped: make(chan struct{}), failed: make(chan struct{}),
 	}
 	k.ballast = ballast{fs: c.FS, path: c.FS.PathJoin(c.Dir, ballastName), size: c.BallastBytes, log: c.Logger}
-	if err := k.open(); err != nil {
+	if err := k.prepare(); err != nil {
 		return nil, fmt.Errorf("pebblekv: open: %w", corrupted(err))
 	}
-	go k.committer() // Close waits for it
+	k.open.Store(true)
+	go k.committer() // Close waits for them
+	go k.syncer()
+	go k.sweeper()
 	return k, nil
 }
 
-func (k *KV) open() error {
+func (k *KV) prepare() error {
 	if err := k.c.FS.MkdirAllSync(k.c.Dir); err != nil {
 		return err
 	}
@@ -114,8 +118,8 @@ func checkFormat(f *disk.FS, path string) (bool, error) {
 	return true, nil
 }
 
-// openPebble opens the database in a goroutine of its own, since Pebble may end
-// it by Fatalf or panic.
+// openPebble opens the database in a goroutine of its own, since Pebble may meet
+// a fatal error there.
 func (k *KV) openPebble() (*pebble.DB, error) {
 	type result struct {
 		db  *pebble.DB
@@ -123,7 +127,7 @@ func (k *KV) openPebble() (*pebble.DB, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		res := result{err: errors.New("the database could not be opened")}
+		var res result
 		defer func() {
 			if r := recover(); r != nil {
 				res = result{err: asError(r)}
@@ -132,19 +136,19 @@ func (k *KV) openPebble() (*pebble.DB, error) {
 		}()
 		res.db, res.err = pebble.Open(k.c.FS.PathJoin(k.c.Dir, dbName), k.options())
 	}()
-	res := <-done
 	select {
-	case <-k.failed:
-		return nil, k.failErr // says more
-	default:
+	case res := <-done:
 		return res.db, res.err
+	case <-k.failed:
+		return nil, k.failErr
 	}
 }
 
 func (k *KV) options() *pebble.Options {
 	o := &pebble.Options{
-		// The ballast is freed below the watch for full disks.
-		FS:                    vfs.OnDiskFull(k.c.FS, k.ballast.spend),
+		// The ballast is freed below the watch for full disks, which writes
+		// again before the guard sees an error.
+		FS:                    guard{vfs.OnDiskFull(k.c.FS, k.ballast.spend), k, &k.open},
 		FormatMajorVersion:    pebbleFormat,
 		CacheSize:             k.c.CacheBytes,
 		MemTableSize:          uint64(k.c.MemTableBytes),
@@ -175,8 +179,8 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 	l.k.log.Warn("pebble", "detail", fmt.Sprintf(format, args...))
 }
 
-// Fatalf ends the goroutine and not the process: the committer's, one of
-// Pebble's own, or the one that opens.
+// Fatalf must not return. It parks the goroutine, with the locks it holds, rather
+// than end the process; see guard.
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	err := &fatalError{text: fmt.Sprintf(format, args...)}
 	for _, a := range args {
@@ -185,7 +189,7 @@ func (l pebbleLog) Fatalf(format string, args ...any) {
 		}
 	}
 	l.k.fail(err)
-	runtime.Goexit()
+	select {}
 }
 
 // fatalError is Pebble's last words.
@@ -204,6 +208,9 @@ func (k *KV) events() *pebble.EventListener {
 			k.log.Warn("metadata store: background work failed", "event", "metadata_background_error", "error", err)
 			k.mu.Lock()
 			k.backErr = fmt.Errorf("pebblekv: background: %w", corrupted(err))
+			if k.flushEnd != nil && errors.Is(err, k.flushEnd) {
+				k.flushErr = fmt.Errorf("pebblekv: flush: %w", corrupted(err))
+			}
 			k.mu.Unlock()
 		},
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
@@ -215,11 +222,10 @@ func (k *KV) events() *pebble.EventListener {
 		FlushEnd: func(i pebble.FlushInfo) {
 			k.counts.flushes.Add(1)
 			k.mu.Lock()
-			k.flushErr = nil
-			if i.Err != nil {
-				k.flushErr = fmt.Errorf("pebblekv: flush: %w", corrupted(i.Err))
-			} else {
-				k.backErr = nil
+			// An error here may be none, as of a flush that found nothing to
+			// write; if it is one, BackgroundError follows.
+			if k.flushEnd = i.Err; i.Err == nil {
+				k.flushErr, k.backErr = nil, nil
 			}
 			k.mu.Unlock()
 		},

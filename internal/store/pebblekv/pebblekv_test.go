@@ -26,3 +26,12 @@ func TestKV(t *testing.T) {
 		})
 	}
 }
+
+func openCrash(fs *disk.FS) (store.KV, error) {
+	// A small memtable, so that flushes and compactions are in it.
+	return Open(Config{FS: fs, Dir: "/data/meta", MemTableBytes: 64 << 10})
+}
+
+func TestCrash(t *testing.T) { storetest.KVCrash(t, openCrash) }
+
+func TestFaults(t *testing.T) { storetest.KVFaults(t, openCrash) }

@@ -100,9 +100,9 @@ func (u *inUse) leave() {
 	}
 }
 
-// close refuses what comes and waits for what is there. It reports whether it
-// was the first.
-func (u *inUse) close() bool {
+// close refuses what comes and waits for what is there, or for failed. It reports
+// whether it was the first.
+func (u *inUse) close(failed <-chan struct{}) bool {
 	u.mu.Lock()
 	if u.closed {
 		u.mu.Unlock()
@@ -114,6 +114,9 @@ func (u *inUse) close() bool {
 		close(u.idle)
 	}
 	u.mu.Unlock()
-	<-u.idle
+	select {
+	case <-u.idle:
+	case <-failed:
+	}
 	return true
 }
