@@ -82,10 +82,25 @@ func gridRequest(tenant, object int) *wall.PolicyRequest {
 	return r
 }
 
+// gridSet compiles the grid; more of it than a bundle may hold, too.
+func gridSet(b *testing.B, n int) *Set {
+	b.Helper()
+	src := gridSources(n)
+	schema, err := src.schema()
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := compile(&Payload{Cedar: map[string]string{"grid.cedar": string(src["grid.cedar"])}, Schema: schema, Entities: src[EntitiesFile]})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
 // BenchmarkGrid compares with plain cedar-go on the same rules and entities.
 func BenchmarkGrid(b *testing.B) {
-	for _, n := range []int{10, 100, 1000, 3000} {
-		s := mustSet(b, gridSources(n))
+	for _, n := range []int{10, 100, 1000, 10000} {
+		s := gridSet(b, n)
 		for name, r := range map[string]*wall.PolicyRequest{"allow": gridRequest(7, 7), "deny": gridRequest(8, 7)} {
 			if a := s.decide(r, noon, 0); a.decision.Allow != (name == "allow") {
 				b.Fatalf("%s: %+v", name, a)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,6 +32,18 @@ type world struct {
 	// views keeps what is the same for all requests of one tenant; a slot is
 	// overwritten by the next tenant that falls into it.
 	views [tenantSlots]atomic.Pointer[tenantView]
+	// merged keeps, in the same way, entities that entities.json adds to.
+	seed   maphash.Seed
+	merged [mergedSlots]atomic.Pointer[mergedEntity]
+}
+
+const mergedSlots = 1024
+
+// mergedEntity is a principal or resource of a tenant, joined with what
+// entities.json says of it.
+type mergedEntity struct {
+	t      *tenantView
+	entity types.Entity
 }
 
 const tenantSlots = 1024
@@ -48,7 +61,7 @@ type tenantView struct {
 
 // newWorld joins static entities with the actions of m's schema.
 func newWorld(m *model, static types.EntityMap) *world {
-	w := &world{m: m, static: make(types.EntityMap, len(static)+len(m.schema.Actions)), above: map[types.EntityUID][]types.EntityUID{}}
+	w := &world{m: m, seed: maphash.MakeSeed(), static: make(types.EntityMap, len(static)+len(m.schema.Actions)), above: map[types.EntityUID][]types.EntityUID{}}
 	for uid, e := range static {
 		w.static[uid] = e
 	}
@@ -202,6 +215,23 @@ func (w *world) merge(e types.Entity) types.Entity {
 	return types.Entity{UID: e.UID, Attributes: types.NewRecord(attrs), Parents: cedar.NewEntityUIDSet(parents...), Tags: s.Tags}
 }
 
+// mergeFor is merge for an entity of t, from the table or new. It keeps nothing
+// of requests but what entities.json names too.
+func (w *world) mergeFor(e types.Entity, t *tenantView) types.Entity {
+	static, ok := w.static[e.UID]
+	if !ok {
+		return e
+	}
+	slot := &w.merged[(maphash.String(w.seed, string(e.UID.ID))^uint64(t.id[15]))%mergedSlots]
+	if m := slot.Load(); m != nil && m.t == t && m.entity.UID == e.UID {
+		return m.entity
+	}
+	e.UID = static.UID
+	m := &mergedEntity{t, w.merge(e)}
+	slot.Store(m)
+	return m.entity
+}
+
 func (w *world) principalEntity(uid types.EntityUID, kind macronode.PrincipalKind, t *tenantView) types.Entity {
 	e := types.Entity{UID: uid, Attributes: t.principal}
 	if kind != macronode.PeerNode {
@@ -210,7 +240,7 @@ func (w *world) principalEntity(uid types.EntityUID, kind macronode.PrincipalKin
 	if !w.staticPrincipals {
 		return e
 	}
-	return w.merge(e)
+	return w.mergeFor(e, t)
 }
 
 func (w *world) resourceEntity(uid types.EntityUID, t *tenantView) types.Entity {
@@ -218,7 +248,7 @@ func (w *world) resourceEntity(uid types.EntityUID, t *tenantView) types.Entity 
 	if !w.staticResources {
 		return e
 	}
-	return w.merge(e)
+	return w.mergeFor(e, t)
 }
 
 // scene is the world as one request sees it.
