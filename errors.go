@@ -140,7 +140,12 @@ var kinds = [NumKinds]KindInfo{
 // Info returns how k looks from outside.
 func (k Kind) Info() KindInfo { return kinds[k] }
 
-func (k Kind) String() string { return kinds[k].Code }
+func (k Kind) String() string {
+	if k >= NumKinds {
+		return "none"
+	}
+	return kinds[k].Code
+}
 
 // Error is the one error type that crosses package borders on the request
 // path. Detail is for the caller and must not speak of internals; Err is the
@@ -197,8 +202,14 @@ func AsError(err error) *Error {
 	return &Error{Kind: Internal, Err: err}
 }
 
-// KindOf returns the kind of err; Internal where it is no *Error.
-func KindOf(err error) Kind { return AsError(err).Kind }
+// KindOf returns the kind of err: Internal where it is no *Error, NumKinds,
+// which is no kind, where it is nil.
+func KindOf(err error) Kind {
+	if err == nil {
+		return NumKinds
+	}
+	return AsError(err).Kind
+}
 
 // defaultRetryAfter is what a retryable refusal says when nobody knows better.
 const defaultRetryAfter = time.Second

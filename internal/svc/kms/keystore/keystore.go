@@ -41,6 +41,8 @@ var (
 	ErrDamaged = errors.New("keystore: damaged")
 	// ErrRolledBack: the store is older than it was known to be.
 	ErrRolledBack = errors.New("keystore: it was put back to an older state")
+	// ErrReadOnly: it was opened to read.
+	ErrReadOnly = errors.New("keystore: opened to read only")
 	// ErrFull: MaxRecords reached.
 	ErrFull = errors.New("keystore: too many records")
 )
@@ -51,6 +53,10 @@ type Options struct {
 	Log *slog.Logger
 	// MinEpoch is the last epoch that the caller remembers; 0: none.
 	MinEpoch uint64
+	// ReadOnly writes nothing, not even to mend: for one who signs beside the
+	// process that holds the directory. What that process changes meanwhile may
+	// look damaged; opening again tells.
+	ReadOnly bool
 }
 
 // Store is a keystore directory, opened. One process at a time has one open;
@@ -61,6 +67,8 @@ type Store struct {
 	log   *slog.Logger
 	arena *locked.Arena
 	id    [idBytes]byte
+
+	readOnly bool
 
 	mu          sync.RWMutex
 	closed      bool
@@ -147,7 +155,7 @@ func Open(f *disk.FS, dir string, root Root, o Options) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{fs: f, dir: dir, log: log}
+	s := &Store{fs: f, dir: dir, log: log, readOnly: o.ReadOnly}
 	s.arena = locked.New(func(err error) {
 		log.Warn("secrets are in memory that can be swapped out", "event", "kms_memory_unlocked", "reason", err.Error())
 	})
@@ -159,7 +167,7 @@ func Open(f *disk.FS, dir string, root Root, o Options) (*Store, error) {
 }
 
 func (s *Store) open(root Root, minEpoch uint64) error {
-	dataKey, h, err := openRoot(s.fs, s.arena, s.dir, root, s.log)
+	dataKey, h, err := openRoot(s.fs, s.arena, s.dir, root, s.log, !s.readOnly)
 	if err != nil {
 		return err
 	}
@@ -173,6 +181,9 @@ func (s *Store) open(root Root, minEpoch uint64) error {
 	}
 	if s.m.epoch < minEpoch {
 		return fmt.Errorf("%w: its epoch is %d, and was %d", ErrRolledBack, s.m.epoch, minEpoch)
+	}
+	if s.readOnly {
+		return nil
 	}
 	if fellBack || s.copyBehind {
 		if err := s.writeManifest(s.m); err != nil {
@@ -222,6 +233,14 @@ func (s *Store) ready() error {
 	}
 	s.stale = false
 	return nil
+}
+
+// writable is ready, for changes.
+func (s *Store) writable() error {
+	if s.readOnly {
+		return ErrReadOnly
+	}
+	return s.ready()
 }
 
 // Names lists the records.
@@ -302,7 +321,7 @@ func (s *Store) Save(name string, plain []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.ready(); err != nil {
+	if err := s.writable(); err != nil {
 		return err
 	}
 	m := s.m.clone()
@@ -335,7 +354,7 @@ func (s *Store) Save(name string, plain []byte) error {
 func (s *Store) Remove(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.ready(); err != nil {
+	if err := s.writable(); err != nil {
 		return err
 	}
 	old, ok := s.m.records[name]
@@ -391,8 +410,11 @@ func (s *Store) Public() ([]byte, error) {
 func (s *Store) SavePublic(doc []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	switch {
+	case s.closed:
 		return kms.ErrVaultClosed
+	case s.readOnly:
+		return ErrReadOnly
 	}
 	return s.fs.ReplaceFile(s.fs.PathJoin(s.dir, PublicFile), doc, disk.FileMode)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // openRoot returns the data key and the root file's header.
-func openRoot(f *disk.FS, a *locked.Arena, dir string, root Root, log *slog.Logger) (*locked.Secret, header, error) {
+func openRoot(f *disk.FS, a *locked.Arena, dir string, root Root, log *slog.Logger, mend bool) (*locked.Secret, header, error) {
 	sec, err := root.read(f, a)
 	if err != nil {
 		return nil, header{}, err
@@ -36,7 +36,7 @@ func openRoot(f *disk.FS, a *locked.Arena, dir string, root Root, log *slog.Logg
 			wrong = err
 			continue
 		}
-		if len(t.damaged) > 0 || len(t.found) == 2 && t.found[0].h.generation != t.found[1].h.generation {
+		if mend && (len(t.damaged) > 0 || len(t.found) == 2 && t.found[0].h.generation != t.found[1].h.generation) {
 			for _, name := range t.damaged {
 				log.Warn("keystore: a copy of the root was damaged and is mended", "event", "kms_mended", "file", name)
 			}
