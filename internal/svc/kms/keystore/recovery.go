@@ -28,7 +28,7 @@ var ErrRecovery = errors.New("keystore: not a recovery export of this keystore")
 func Reseal(f *disk.FS, dir string, from, to Root) error {
 	a := locked.New(nil)
 	defer a.Close()
-	dataKey, h, err := openRoot(f, a, dir, from, slog.New(slog.DiscardHandler, true))
+	dataKey, h, err := openRoot(f, a, dir, from, slog.New(slog.DiscardHandler), true)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func Reseal(f *disk.FS, dir string, from, to Root) error {
 func ExportRecovery(f *disk.FS, dir string, root Root, recipients ...age.Recipient) ([]byte, error) {
 	a := locked.New(nil)
 	defer a.Close()
-	dataKey, h, err := openRoot(f, a, dir, root, slog.New(slog.DiscardHandler, true))
+	dataKey, h, err := openRoot(f, a, dir, root, slog.New(slog.DiscardHandler), true)
 	if err != nil {
 		return nil, err
 	}
