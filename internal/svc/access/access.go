@@ -184,6 +184,7 @@ func (s *Service) Serve(ctx context.Context) error {
 		}
 		return err
 	}
+	s.damage.Store(nil)
 	s.deletions(ctx)
 	return nil
 }

@@ -193,7 +193,7 @@ func (s *Service) finish(ctx context.Context, x *tenant) error {
 	}
 	defer s.unlock()
 	if err := s.store.bury(ctx, x, s.now().UnixMilli()); err != nil {
-		return err
+		return s.storeError(err)
 	}
 	s.tenants.remove(x)
 	s.revoked.forget(x.ID)
