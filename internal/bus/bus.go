@@ -110,6 +110,16 @@ func (b *Bus) After(after uint64, limit int) (events []Event, next, lost uint64)
 	return events, first + n - 1, lost
 }
 
+// Each is After for readers that know no Event: f gets each event in order.
+func (b *Bus) Each(after uint64, limit int, f func(seq uint64, at time.Time, name, service string, attrs map[string]any)) (next, lost uint64) {
+	events, next, lost := b.After(after, limit)
+	for i := range events {
+		e := &events[i]
+		f(e.Seq, e.Time, e.Name, e.Service, e.Attrs())
+	}
+	return next, lost
+}
+
 // Wait returns nil once there is an event that follows after, or ctx's error.
 func (b *Bus) Wait(ctx context.Context, after uint64) error {
 	for {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -157,6 +158,23 @@ func TestAfter(t *testing.T) {
 		if len(ev) != tt.n || next != tt.next || lost != tt.lost || tt.n > 0 && ev[0].Seq != tt.first {
 			t.Errorf("After(%d, %d): %d events, next %d, lost %d", tt.after, tt.limit, len(ev), next, lost)
 		}
+	}
+}
+
+func TestEach(t *testing.T) {
+	b := newBus(metrics.New(false))
+	b.Publish(Health("svc-a", false, "disk"))
+	b.Publish(Drain("gate", 3))
+	var got []string
+	next, lost := b.Each(0, 10, func(seq uint64, at time.Time, name, service string, attrs map[string]any) {
+		if at.IsZero() {
+			t.Error("no time")
+		}
+		got = append(got, fmt.Sprint(seq, name, service, attrs))
+	})
+	want := []string{"1Healthsvc-amap[ok:false reason:disk]", "2Drainmap[left:3 phase:gate]"}
+	if next != 2 || lost != 0 || !slices.Equal(got, want) {
+		t.Errorf("%q, %d, %d", got, next, lost)
 	}
 }
 

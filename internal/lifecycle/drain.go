@@ -89,6 +89,12 @@ func (d *Drainer) Status() DrainStatus {
 	return DrainStatus{d.phase, d.since, d.cfg.Gate.Left()}
 }
 
+// Progress is Status for readers that know no DrainStatus.
+func (d *Drainer) Progress() (phase string, since time.Time, left int) {
+	st := d.Status()
+	return string(st.Phase), st.Since, st.Left
+}
+
 // Drain begins a drain and returns at once; false where one is under way. When
 // it returns the node is no longer ready, and where there is no lame-duck time
 // the gate is closed.

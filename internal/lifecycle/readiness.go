@@ -140,6 +140,12 @@ func (r *Readiness) Report(ctx context.Context) (*Report, []byte) {
 	}
 }
 
+// Probe is Report for those who only pass the answer on.
+func (r *Readiness) Probe(ctx context.Context) (ready bool, body []byte) {
+	rep, body := r.Report(ctx)
+	return rep.Ready, body
+}
+
 // join returns the evaluation under way, or one that it starts, or the answer
 // that came meanwhile.
 func (r *Readiness) join() (*flight, *answer) {
