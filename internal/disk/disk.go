@@ -47,14 +47,17 @@ var _ vfs.FS = (*FS)(nil)
 type FS struct {
 	vfs.FS
 	real bool
-	mem  *vfs.MemFS // set by Crashable
+	mem  *vfs.MemFS // of Mem and Crashable
 }
 
 // Real returns the machine's file system.
 func Real() *FS { return &FS{FS: private{vfs.Default}, real: true} }
 
 // Mem returns an empty file system in memory.
-func Mem() *FS { return &FS{FS: vfs.NewMem()} }
+func Mem() *FS {
+	m := vfs.NewMem()
+	return &FS{FS: m, mem: m}
+}
 
 // Crashable returns an empty file system in memory that knows what was synced.
 func Crashable() *FS {
@@ -100,6 +103,12 @@ func (f *FS) Free(path string) (int64, error) {
 		return 0, err
 	}
 	return int64(min(u.AvailBytes, math.MaxInt64)), nil
+}
+
+// SetFree makes Free return n, which it does not count down. Only in memory, for
+// tests.
+func (f *FS) SetFree(n int64) {
+	f.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(n), TotalBytes: math.MaxInt64})
 }
 
 // IsFull reports whether err says that the disk, or a quota on it, is used up.

@@ -67,6 +67,8 @@ type Objects struct {
 	closed  atomic.Bool
 	scratch sync.Pool // *scratch
 	cache   cache
+	// treeBytes is the constant, but in tests.
+	treeBytes int
 
 	mu     sync.Mutex // guards the rest
 	dirs   map[string]*dirSync
@@ -90,7 +92,7 @@ func Open(c Config) (*Objects, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Objects{fs: c.FS, dir: c.Dir, reserve: c.ReserveBytes, log: c.Logger, dirs: make(map[string]*dirSync)}
+	s := &Objects{fs: c.FS, dir: c.Dir, reserve: c.ReserveBytes, log: c.Logger, treeBytes: treeBytes, dirs: make(map[string]*dirSync)}
 	s.scratch.New = func() any { return &scratch{hasher: b3.NewHasher(nil)} }
 	s.cache.max = c.OpenFiles
 	s.cache.handles = make(map[objectID]*handle)

@@ -45,7 +45,7 @@ func newWriter(s *Objects, name string) (*writer, error) {
 		return nil, full(err)
 	}
 	w.file = file
-	w.tree = treeSink{fs: s.fs, path: w.temp + ".tree"}
+	w.tree = treeSink{fs: s.fs, path: w.temp + ".tree", max: s.treeBytes}
 	w.mem = s.scratch.Get().(*scratch)
 	w.mem.hasher.Reset(&w.tree)
 	return w, nil
@@ -187,12 +187,13 @@ func (w *writer) Abort() {
 type treeSink struct {
 	fs   *disk.FS
 	path string
+	max  int
 	mem  []byte
 	file disk.File // nil while everything is in mem
 }
 
 func (t *treeSink) Write(p []byte) (int, error) {
-	if len(t.mem)+len(p) > treeBytes {
+	if len(t.mem)+len(p) > t.max {
 		if err := t.spill(); err != nil {
 			return 0, err
 		}
