@@ -3,151 +3,35 @@
 package policy
 
 import (
-	"fmt"
-	"strings"
 	"testing"
 	"time"
 
-	cedar "github.com/cedar-policy/cedar-go"
-	"github.com/cedar-policy/cedar-go/types"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/internal/wall"
 )
 
-// BenchmarkDefault is the policy of development mode: what each request pays.
-func BenchmarkDefault(b *testing.B) {
-	s := mustSet(b, DevSources(devTenant))
-	allow := ask("object:get", macronode.ObjectResource, "b3:0011223344556677889900112233445566778899001122334455667788990011")
-	deny := ask("node:drain", macronode.NodeResource, "")
-	for _, bc := range []struct {
-		name string
-		r    *wall.PolicyRequest
-		ttl  time.Duration
-	}{{"warm", allow, time.Hour}, {"cold allow", allow, 0}, {"cold deny", deny, 0}} {
-		b.Run(bc.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				s.decide(bc.r, noon, bc.ttl)
-			}
-		})
-	}
-	b.Run("service warm", func(b *testing.B) {
-		payload := mustBuild(b, DevSources(devTenant))
-		svc, err := New(Config{Source: &memSource{}, Verifier: testVerifier, Pin: Hash(payload), CacheTTL: time.Hour})
-		if err != nil {
-			b.Fatal(err)
-		}
-		svc.Swap(s)
-		b.ReportAllocs()
-		for b.Loop() {
-			if d, err := svc.Decide(b.Context(), allow); err != nil || !d.Allow {
-				b.Fatal("denied")
-			}
-		}
-	})
-}
-
-// gridSources is the world of the comparison with other engines: n policies,
-// each lets one group of tenants read one bucket of objects under conditions,
-// and one forbids suspended tenants; 1000 entities (800 tenants, 100 groups,
-// 100 buckets).
-func gridSources(n int) Sources {
-	schema := strings.Replace(DefaultSchema(), "entity Tenant {", "entity Group;\nentity Bucket;\nentity Tenant in [Group] {\n    suspended?: Bool, level?: Long,", 1)
-	schema = strings.Replace(schema, "entity Object in [Tenant] { tenant: Tenant };", "entity Object in [Tenant, Bucket] { tenant: Tenant, public?: Bool };", 1)
-	var rules strings.Builder
-	rules.WriteString(`@id("suspended") forbid (principal is Capability, action, resource) when { principal.tenant has suspended && principal.tenant.suspended };` + "\n")
-	for i := range n - 1 {
-		fmt.Fprintf(&rules, `@id("p%d") permit (principal in Group::"g%d", action == Action::"object:get", resource == Object::"o%d") when { principal.tenant has level && principal.tenant.level >= 3 && context.bytes <= 1000000 };`+"\n", i, i%100, i)
-	}
-	var entities []string
-	for i := range 100 {
-		entities = append(entities, fmt.Sprintf(`{"uid":{"type":"Group","id":"g%d"},"attrs":{},"parents":[]}`, i))
-		entities = append(entities, fmt.Sprintf(`{"uid":{"type":"Object","id":"o%d"},"attrs":{"public":false,"tenant":{"__entity":{"type":"Tenant","id":"x"}}},"parents":[]}`, i))
-	}
-	for i := range 800 {
-		entities = append(entities, strings.Replace(tenantJSON(gridTenant(i).String(), fmt.Sprintf(`{"type":"Group","id":"g%d"}`, i%100)), `"attrs":{`, `"attrs":{"suspended":false,"level":5,`, 1))
-	}
-	return Sources{"grid.cedar": []byte(rules.String()), SchemaFile: []byte(schema), EntitiesFile: []byte("[" + strings.Join(entities, ",") + "]")}
-}
-
-func gridTenant(i int) macronode.TenantID {
-	return macronode.TenantID{1, 1, 14: byte(i >> 8), 15: byte(i)}
-}
-
-func gridRequest(tenant, object int) *wall.PolicyRequest {
-	r := ask("object:get", macronode.ObjectResource, fmt.Sprintf("o%d", object))
-	r.Principal.Tenant = gridTenant(tenant)
-	r.Tenant = &macronode.Tenant{ID: gridTenant(tenant), Label: "x"}
-	return r
-}
-
-// gridSet compiles the grid; more of it than a bundle may hold, too.
-func gridSet(b *testing.B, n int) *Set {
-	b.Helper()
-	src := gridSources(n)
-	schema, err := src.schema()
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := compile(&Payload{Cedar: map[string]string{"grid.cedar": string(src["grid.cedar"])}, Schema: schema, Entities: src[EntitiesFile]})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return s
-}
-
-// BenchmarkGrid compares with plain cedar-go on the same rules and entities.
-func BenchmarkGrid(b *testing.B) {
-	for _, n := range []int{10, 100, 1000, 10000} {
-		s := gridSet(b, n)
-		for name, r := range map[string]*wall.PolicyRequest{"allow": gridRequest(7, 7), "deny": gridRequest(8, 7)} {
-			if a := s.decide(r, noon, 0); a.decision.Allow != (name == "allow") {
-				b.Fatalf("%s: %+v", name, a)
-			}
-			b.Run(fmt.Sprintf("%d/%s/cold", n, name), func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					s.decide(r, noon, 0)
-				}
-			})
-			b.Run(fmt.Sprintf("%d/%s/warm", n, name), func(b *testing.B) {
-				b.ReportAllocs()
-				for b.Loop() {
-					s.decide(r, noon, time.Hour)
-				}
-			})
-			b.Run(fmt.Sprintf("%d/%s/plain cedar", n, name), func(b *testing.B) { benchPlain(b, s, r) })
-		}
-	}
-}
-
-// benchPlain is cedar-go alone, given its request and entities ready-made.
-func benchPlain(b *testing.B, s *Set, r *wall.PolicyRequest) {
-	action, _ := s.admissible(r)
-	sc := s.w.scene(r, action)
-	entities := s.w.static.Clone()
-	entities[sc.pt.entity.UID], entities[sc.principal.UID], entities[sc.resource.UID] = sc.pt.entity, sc.principal, sc.resource
-	all := cedar.NewPolicySet()
-	for _, rule := range s.rules {
-		all.Add(rule.id, rule.policy)
-	}
-	var v contextValues
-	v.fill(r)
-	req := types.Request{Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID, Context: newContext(&v, allContext)}
-	b.ReportAllocs()
-	for b.Loop() {
-		cedar.Authorize(all, entities, req)
-	}
-}
-
-// BenchmarkLoad is what a reload pays.
-func BenchmarkLoad(b *testing.B) {
+// BenchmarkDecide is what each request pays for a cached decision under the
+// policy of development mode, metrics and clock included.
+func BenchmarkDecide(b *testing.B) {
 	payload := mustBuild(b, DevSources(devTenant))
+	svc, err := New(Config{
+		Source: &memSource{}, Verifier: testVerifier, Pin: Hash(payload), CacheTTL: time.Hour,
+		Metrics: NewMetrics(memRegistry{prometheus.NewRegistry()}),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	set, err := Load(payload)
+	if err != nil {
+		b.Fatal(err)
+	}
+	svc.Swap(set)
+	r := ask("object:get", macronode.ObjectResource, "a")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Load(payload); err != nil {
-			b.Fatal(err)
+		if d, err := svc.Decide(b.Context(), r); err != nil || !d.Allow {
+			b.Fatal("denied")
 		}
 	}
 }

@@ -16,7 +16,7 @@
 //   - A Set is immutable. Reloading prepares a second one and swaps it in whole,
 //     with an empty cache, so no decision outlives the rules that made it.
 //   - A cached decision is keyed by everything that the rules which could apply
-//     read, found by walking those rules (see reads); it is the answer that
+//     read, found by walking those rules (rules/reads.go); it is the answer that
 //     evaluation would give, for at most the cache's time to live.
 //   - Where the pinned object cannot be read, or the payload has expired, the
 //     answer is an error of kind PolicyUnavailable and the node is not ready.
@@ -27,4 +27,10 @@
 // @obligation("key=value") travels with the decisions the permit is a reason
 // for. One annotation may hold several, apart by "," or ";", and there may be
 // more under @obligation_2 to @obligation_9. A forbid carries none.
+//
+// # Where to find things
+//
+// This package is the service: what is in force, and whether it still may be.
+// Package payload is the document and the default policies; package rules
+// checks it and decides.
 package policy

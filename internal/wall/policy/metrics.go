@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rustyonions/macronode/internal/wall/policy/rules"
 )
 
 // Registry makes metrics; the node's own does.
@@ -17,7 +19,7 @@ type Registry interface {
 
 // Metrics are the service's.
 type Metrics struct {
-	decisions [failed + 1]prometheus.Counter // by outcome
+	decisions [rules.Failed + 1]prometheus.Counter // by outcome
 	seconds   prometheus.Histogram
 	refused   prometheus.Counter
 }
@@ -27,7 +29,7 @@ var evalBuckets = []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 5e-4, 1e-3
 
 // NewMetrics registers the service's metrics, once for a registry.
 func NewMetrics(r Registry) *Metrics {
-	labels := []string{allowed.String(), denied.String(), failed.String()}
+	labels := []string{rules.Allowed.String(), rules.Denied.String(), rules.Failed.String()}
 	vec := r.Counters("policy_decisions_total", "Policy decisions, by outcome; error is a denial because a rule failed or there was no policy.",
 		[]string{"decision"}, labels)
 	m := &Metrics{
@@ -35,12 +37,12 @@ func NewMetrics(r Registry) *Metrics {
 		refused: r.Counter("policy_source_refusals_total", "Readings of the policy source that found a bundle which is not the pinned one."),
 	}
 	for o := range m.decisions {
-		m.decisions[o] = vec.WithLabelValues(outcome(o).String())
+		m.decisions[o] = vec.WithLabelValues(rules.Outcome(o).String())
 	}
 	return m
 }
 
-func (m *Metrics) decided(o outcome, took time.Duration) {
+func (m *Metrics) decided(o rules.Outcome, took time.Duration) {
 	if m == nil {
 		return
 	}

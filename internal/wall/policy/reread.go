@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"time"
+
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 // How often the source is read: twice in a time to live, so that one reading
@@ -50,7 +52,7 @@ func (s *Service) read(ctx context.Context) {
 	set := s.set.Load()
 	src, pin := s.cfg.Source, s.cfg.Pin
 	if set != nil {
-		pin = set.hash
+		pin = set.Hash()
 		if set.source != nil {
 			src = set.source
 		}
@@ -98,7 +100,7 @@ func (s *Service) compare(set *Set, envelope []byte) {
 		s.refused = ""
 		return
 	}
-	if _, err := s.open(envelope, set.hash); err != nil {
+	if _, err := s.open(envelope, set.Hash()); err != nil {
 		s.refuse(envelope, err)
 	}
 }
@@ -106,7 +108,7 @@ func (s *Service) compare(set *Set, envelope []byte) {
 // refuse counts a content that is not in order, and logs it once.
 func (s *Service) refuse(envelope []byte, err error) {
 	s.cfg.Metrics.refusedSource()
-	text := err.Error() + " " + Hash(envelope[:min(len(envelope), MaxEnvelopeBytes)])
+	text := err.Error() + " " + payload.Hash(envelope[:min(len(envelope), payload.MaxEnvelopeBytes)])
 	if s.refused == text {
 		return
 	}

@@ -14,10 +14,19 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules"
 )
 
 // Name is the service's.
 const Name = "ron-policy"
+
+// Set is a checked bundle, ready to be put in force. It does not change.
+type Set struct {
+	*rules.Set
+	source   Source // where it came from; nil: the service's own
+	envelope []byte // as it was verified; empty where it was loaded bare
+}
 
 // DefaultCacheTTL is the config's default of cache_ttl_ms.
 const DefaultCacheTTL = 250 * time.Millisecond
@@ -44,11 +53,11 @@ func (f VerifierFunc) Verify(envelope []byte) ([]byte, error) { return f(envelop
 type SignFunc func(payloadType string, payload []byte) (envelope []byte, err error)
 
 // Seal signs a payload that loads.
-func Seal(payload []byte, sign SignFunc) (envelope []byte, err error) {
-	if _, err := Load(payload); err != nil {
+func Seal(b []byte, sign SignFunc) (envelope []byte, err error) {
+	if _, err := rules.Load(b); err != nil {
 		return nil, err
 	}
-	return sign(PayloadType, payload)
+	return sign(PayloadType, b)
 }
 
 // Config is what the service needs.
@@ -75,7 +84,7 @@ func (c *Config) Validate() error {
 	if c.Verifier == nil {
 		errs = append(errs, errors.New("policy: no verifier"))
 	}
-	if !hashForm.MatchString(c.Pin) {
+	if !payload.IsHash(c.Pin) {
 		errs = append(errs, fmt.Errorf("policy: bundle hash %q is not of the form blake3:HEX", c.Pin))
 	}
 	if c.CacheTTL < time.Millisecond {
@@ -151,40 +160,39 @@ func (s *Service) PrepareFrom(ctx context.Context, src Source, pin string) (*Set
 }
 
 func (s *Service) prepare(src Source, envelope []byte, pin string) (*Set, error) {
-	if !hashForm.MatchString(pin) {
+	if !payload.IsHash(pin) {
 		return nil, fmt.Errorf("policy: bundle hash %q is not of the form blake3:HEX", pin)
 	}
-	payload, err := s.open(envelope, pin)
+	b, err := s.open(envelope, pin)
 	if err != nil {
 		return nil, err
 	}
-	set, err := Load(payload)
+	set, err := rules.Load(b)
 	if err != nil {
 		return nil, err
 	}
-	if set.expired(s.cfg.Now()) {
-		return nil, fmt.Errorf("the policy bundle expired at %s", set.expires.Format(time.RFC3339))
+	if set.Expired(s.cfg.Now()) {
+		return nil, fmt.Errorf("the policy bundle expired at %s", set.Expires().Format(time.RFC3339))
 	}
-	set.source, set.envelope = src, bytes.Clone(envelope)
-	return set, nil
+	return &Set{Set: set, source: src, envelope: bytes.Clone(envelope)}, nil
 }
 
 // open takes the pinned payload out of an envelope.
 func (s *Service) open(envelope []byte, pin string) ([]byte, error) {
-	if len(envelope) > MaxEnvelopeBytes {
-		return nil, fmt.Errorf("policy envelope is over %d bytes", MaxEnvelopeBytes)
+	if len(envelope) > payload.MaxEnvelopeBytes {
+		return nil, fmt.Errorf("policy envelope is over %d bytes", payload.MaxEnvelopeBytes)
 	}
-	payload, err := s.cfg.Verifier.Verify(envelope)
+	b, err := s.cfg.Verifier.Verify(envelope)
 	if err != nil {
 		return nil, fmt.Errorf("policy signature: %w", err)
 	}
-	if len(payload) > MaxPayloadBytes {
-		return nil, fmt.Errorf("policy payload is over %d bytes", MaxPayloadBytes)
+	if len(b) > payload.MaxBytes {
+		return nil, fmt.Errorf("policy payload is over %d bytes", payload.MaxBytes)
 	}
-	if Hash(payload) != pin {
+	if payload.Hash(b) != pin {
 		return nil, ErrPin
 	}
-	return payload, nil
+	return b, nil
 }
 
 // Swap puts a prepared set in force, at once and for all calls that begin
@@ -208,12 +216,10 @@ func (s *Service) Set() *Set { return s.set.Load() }
 // Quotas is what the bundle in force says of quotas.
 func (s *Service) Quotas() Quotas {
 	if set := s.set.Load(); set != nil {
-		return set.quotas
+		return set.Set.Quotas()
 	}
 	return Quotas{}
 }
-
-func (s *Set) expired(now time.Time) bool { return !s.expires.IsZero() && !now.Before(s.expires) }
 
 // silence is how long Serve may be late with its own reading, beyond the time
 // to live, before the source counts as away though no reading failed: a
@@ -225,7 +231,7 @@ func (s *Service) unavailable(set *Set, now time.Time) string {
 	if set == nil {
 		return "no policy is loaded"
 	}
-	if set.expired(now) {
+	if set.Expired(now) {
 		return "the policy bundle has expired"
 	}
 	age := now.Sub(s.start) - time.Duration(s.good.Load())
@@ -250,23 +256,23 @@ func (s *Service) Decide(_ context.Context, r *wall.PolicyRequest) (wall.Decisio
 	now := s.cfg.Now()
 	set := s.set.Load()
 	if why := s.unavailable(set, now); why != "" {
-		s.cfg.Metrics.decided(failed, 0)
+		s.cfg.Metrics.decided(rules.Failed, 0)
 		return wall.Decision{}, macronode.Wrap(macronode.PolicyUnavailable, "", errors.New(why))
 	}
-	a := set.decide(r, now, time.Duration(s.ttl.Load()))
-	if len(a.failures) > 0 {
+	a := set.Decide(r, now, time.Duration(s.ttl.Load()))
+	if len(a.Failures) > 0 {
 		s.logFailures(set, a)
 	}
-	s.cfg.Metrics.decided(a.outcome, s.cfg.Now().Sub(now))
-	return a.decision, nil
+	s.cfg.Metrics.decided(a.Outcome, s.cfg.Now().Sub(now))
+	return a.Decision, nil
 }
 
 // logFailures tells the operator, once a rule and set, that a rule fails.
-func (s *Service) logFailures(set *Set, a answer) {
-	for _, f := range a.failures {
+func (s *Service) logFailures(set *Set, a rules.Answer) {
+	for _, f := range a.Failures {
 		if _, seen := s.logged.LoadOrStore(f.PolicyID, true); !seen {
 			s.cfg.Log.Error("a policy failed to evaluate; requests it applies to are denied", "service", Name,
-				"event", "policy_error", "policy", string(f.PolicyID), "reason", f.Message, "bundle_hash", set.hash)
+				"event", "policy_error", "policy", string(f.PolicyID), "reason", f.Message, "bundle_hash", set.Hash())
 		}
 	}
 }

@@ -17,7 +17,34 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules"
 )
+
+var devTenant = macronode.TenantID{1, 0x8f, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+
+var testMeta = Meta{Version: 3, Issued: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)}
+
+const permitAll = "permit (principal, action, resource);\n"
+
+func cedarText(text string) Sources { return Sources{"a.cedar": []byte(text)} }
+
+func mustBuild(t testing.TB, src Sources) []byte {
+	t.Helper()
+	payload, _, err := Build(src, testMeta)
+	if err != nil {
+		t.Fatalf("Build: %v", err)
+	}
+	return payload
+}
+
+// ask makes a request of a capability of the tenant dev.
+func ask(action macronode.Action, kind macronode.ResourceKind, id string) *wall.PolicyRequest {
+	return &wall.PolicyRequest{
+		Principal: &macronode.Principal{Kind: macronode.Capability, Tenant: devTenant},
+		Tenant:    &macronode.Tenant{ID: devTenant, Label: "dev"},
+		Action:    action, Resource: macronode.Resource{Kind: kind, ID: id}, TLS: true,
+	}
+}
 
 // The tests' envelope: a word that stands for a signature, then the payload.
 const seal = "signed:"
@@ -161,13 +188,13 @@ func TestConfigValidate(t *testing.T) {
 }
 
 func TestPrepareRefuses(t *testing.T) {
-	payload := mustBuild(t, rules(permitAll))
+	payload := mustBuild(t, cedarText(permitAll))
 	other := mustBuild(t, InitSources())
 	broken := bytes.Replace(payload, []byte("permit"), []byte("grants"), 1)
 	m := testMeta
 	m.Issued = time.Now().Add(-2 * time.Hour)
 	m.Expires = m.Issued.Add(time.Hour)
-	old, _, err := Build(rules(permitAll), m)
+	old, _, err := Build(cedarText(permitAll), m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +223,7 @@ func TestPrepareRefuses(t *testing.T) {
 }
 
 func TestSwapIsWhole(t *testing.T) {
-	open, shut := mustBuild(t, rules(permitAll)), mustBuild(t, rules(permitAll+"forbid (principal, action, resource);"))
+	open, shut := mustBuild(t, cedarText(permitAll)), mustBuild(t, cedarText(permitAll+"forbid (principal, action, resource);"))
 	r := newRunning(t, open, nil)
 	for _, step := range []struct {
 		payload []byte
@@ -219,7 +246,7 @@ func TestSwapIsWhole(t *testing.T) {
 
 // The source goes away and comes back, in each way it can.
 func TestSourceAwayAndBack(t *testing.T) {
-	payload := mustBuild(t, rules(permitAll))
+	payload := mustBuild(t, cedarText(permitAll))
 	for name, away := range map[string]func(*memSource){
 		"error": func(m *memSource) { m.set(nil, errors.New("kms is down"), false) },
 		"hang":  func(m *memSource) { m.set(nil, nil, true) },
@@ -248,10 +275,10 @@ func TestSourceAwayAndBack(t *testing.T) {
 				r.src.set(sealed(payload), nil, false)
 				time.Sleep(time.Second)
 				r.want(t, "allow")
-				if n := count(t, metrics.decisions[failed]); n != 3 {
+				if n := count(t, metrics.decisions[rules.Failed]); n != 3 {
 					t.Errorf("policy_decisions_total{error} = %d, want 3", n)
 				}
-				if n := count(t, metrics.decisions[allowed]); n < 4 {
+				if n := count(t, metrics.decisions[rules.Allowed]); n < 4 {
 					t.Errorf("policy_decisions_total{allow} = %d", n)
 				}
 			})
@@ -262,7 +289,7 @@ func TestSourceAwayAndBack(t *testing.T) {
 // While the source is away a reload may still put another bundle in force.
 func TestReloadWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		payload, next := mustBuild(t, rules(permitAll)), mustBuild(t, rules(permitAll+"// 2\n"))
+		payload, next := mustBuild(t, cedarText(permitAll)), mustBuild(t, cedarText(permitAll+"// 2\n"))
 		r := newRunning(t, payload, nil)
 		stop := r.serve(t)
 		defer stop()
@@ -287,9 +314,9 @@ func TestReloadWhileAway(t *testing.T) {
 
 // Another content in the pinned object's place is refused; what is in force stays.
 func TestSourceHoldsAnother(t *testing.T) {
-	payload := mustBuild(t, rules(permitAll+`forbid (principal, action == Action::"kms:sign", resource);`))
+	payload := mustBuild(t, cedarText(permitAll+`forbid (principal, action == Action::"kms:sign", resource);`))
 	for name, envelope := range map[string][]byte{
-		"another bundle": sealed(mustBuild(t, rules(permitAll))),
+		"another bundle": sealed(mustBuild(t, cedarText(permitAll))),
 		"unsigned":       payload,
 		"nothing":        nil,
 		"cut off":        sealed(payload)[:100],
@@ -328,7 +355,7 @@ func TestSourceHoldsAnother(t *testing.T) {
 // Where Serve itself does not run, the policy grows stale and nothing passes.
 func TestServeStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		payload := mustBuild(t, rules(permitAll))
+		payload := mustBuild(t, cedarText(permitAll))
 		r := newRunning(t, payload, nil)
 		r.serve(t)()
 		set, err := r.Prepare(sealed(payload), r.pin)
@@ -350,7 +377,7 @@ func TestServeStopped(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := Meta{Version: 1, Issued: time.Now(), Expires: time.Now().Add(time.Hour)}
-		payload, _, err := Build(rules(permitAll), m)
+		payload, _, err := Build(cedarText(permitAll), m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -363,80 +390,6 @@ func TestExpiry(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		r.want(t, "policy_unavailable") // though it is cached
 	})
-}
-
-// A cached decision lives for the TTL and no longer, also where the clock jumps.
-func TestCacheTTL(t *testing.T) {
-	s := mustSet(t, rules(permitAll))
-	r := ask("object:get", macronode.ObjectResource, "a")
-	at := func(now time.Time) *cacheEntry {
-		s.decide(r, now, time.Second)
-		var k cacheKey
-		k.fill(r, s.m.index[r.Action], 0)
-		return s.cache.slot(&k).Load()
-	}
-	first := at(noon)
-	if at(noon.Add(999*time.Millisecond)) != first {
-		t.Error("not cached")
-	}
-	second := at(noon.Add(time.Second))
-	if second == first {
-		t.Error("cached past the TTL")
-	}
-	if at(noon.Add(-time.Hour)) == second {
-		t.Error("cached from the future")
-	}
-}
-
-// Requests that differ in what a rule reads do not get each other's answers,
-// and long or odd texts do not run into one another.
-func TestCachePoisoning(t *testing.T) {
-	s := mustSet(t, rules(`permit (principal, action, resource == Object::"good") when { context.path == "/a" && context.mtls_subject == "b" };`))
-	good := func() *wall.PolicyRequest {
-		r := ask("object:get", macronode.ObjectResource, "good")
-		r.Path, r.Subject = "/a", "b"
-		return r
-	}
-	for name, change := range map[string]func(*wall.PolicyRequest){
-		"resource":      func(r *wall.PolicyRequest) { r.Resource.ID = "goo" },
-		"resource case": func(r *wall.PolicyRequest) { r.Resource.ID = "Good" },
-		"nul":           func(r *wall.PolicyRequest) { r.Resource.ID = "good\x00" },
-		"shifted":       func(r *wall.PolicyRequest) { r.Path, r.Subject = "/ab", "" },
-		"kind":          func(r *wall.PolicyRequest) { r.Resource.Kind = macronode.NodeResource },
-		"action":        func(r *wall.PolicyRequest) { r.Action = "name:get" },
-		"tenant":        func(r *wall.PolicyRequest) { r.Principal.Tenant = macronode.TenantID{1} },
-		"long":          func(r *wall.PolicyRequest) { r.Path = "/a" + strings.Repeat("a", 5000) },
-	} {
-		bad := good()
-		change(bad)
-		for range 3 {
-			if a := s.decide(good(), noon, time.Hour); !a.decision.Allow {
-				t.Fatalf("%s: the good request is denied", name)
-			}
-			if a := s.decide(bad, noon, time.Hour); a.decision.Allow {
-				t.Fatalf("%s: allowed", name)
-			}
-		}
-	}
-}
-
-// Keys do not keep the request's buffers.
-func TestCacheOwnsItsKeys(t *testing.T) {
-	s := mustSet(t, rules(`permit (principal, action, resource == Object::"good");`))
-	r := ask("object:get", macronode.ObjectResource, "good")
-	want := s.idx.reads[s.m.index["object:get"]][macronode.Capability][macronode.ObjectResource]
-	if want != readsResource {
-		t.Fatalf("reads %b", want)
-	}
-	s.decide(r, noon, time.Hour)
-	var k cacheKey
-	k.fill(r, s.m.index[r.Action], want)
-	long := ask("object:get", macronode.ObjectResource, strings.Repeat("x", maxKeyText+1))
-	s.decide(long, noon, time.Hour)
-	k.fill(long, s.m.index[r.Action], want)
-	if e := s.cache.slot(&k).Load(); e != nil && e.key == k {
-		t.Error("a long key is kept")
-	}
 }
 
 func TestDecideIsFreeWhenCached(t *testing.T) {
@@ -461,7 +414,7 @@ func TestDecideIsFreeWhenCached(t *testing.T) {
 
 // Decisions, swaps and readings run together.
 func TestConcurrent(t *testing.T) {
-	open, shut := mustBuild(t, rules(permitAll)), mustBuild(t, rules(""))
+	open, shut := mustBuild(t, cedarText(permitAll)), mustBuild(t, cedarText(""))
 	r := newRunning(t, open, nil)
 	var sets []*Set
 	for _, p := range [][]byte{open, shut} {

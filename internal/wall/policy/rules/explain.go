@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"fmt"
@@ -14,6 +14,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/eval"
 
 	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 // Explanation says which policies decided a request, and what came close.
@@ -54,12 +55,12 @@ const maxNearMisses = 5
 
 // Explain loads a payload and explains its decision on a request. Labels of
 // tenants are looked up in its tests' [tenants]. Tests that fail are no hindrance.
-func Explain(payload []byte, req Request) (Explanation, error) {
-	s, _, err := load(payload)
+func Explain(b []byte, req payload.Request) (Explanation, error) {
+	s, _, err := load(b)
 	if err != nil {
 		return Explanation{}, err
 	}
-	r, err := req.compile(s.payload.Tests.Tenants)
+	r, err := req.Compile(s.doc.Tests.Tenants)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -79,34 +80,34 @@ func (s *Set) ref(r *rule) RuleRef {
 func (s *Set) Explain(r *wall.PolicyRequest) Explanation {
 	action, ok := s.admissible(r)
 	if !ok {
-		return Explanation{Decision: denied.String(), Summary: s.inadmissible(r)}
+		return Explanation{Decision: Denied.String(), Summary: s.inadmissible(r)}
 	}
 	a := s.evaluate(r, action, allReads)
-	e := Explanation{Decision: a.outcome.String()}
-	for _, f := range a.failures {
+	e := Explanation{Decision: a.Outcome.String()}
+	for _, f := range a.Failures {
 		if rule := s.ids[f.PolicyID]; rule != nil {
 			e.Errors = append(e.Errors, Failure{s.ref(rule), f.Message})
 		}
 	}
-	if a.outcome != failed {
-		for _, id := range a.decision.Reasons {
+	if a.Outcome != Failed {
+		for _, id := range a.Decision.Reasons {
 			e.Reasons = append(e.Reasons, s.ref(s.ids[types.PolicyID(id)]))
 		}
 	}
-	for _, o := range a.decision.Obligations {
+	for _, o := range a.Decision.Obligations {
 		e.Obligations = append(e.Obligations, obligationText(o))
 	}
 	switch {
-	case a.outcome == allowed:
-		e.Summary = "Allowed: " + strings.Join(a.decision.Reasons, ", ") + " permits it, and nothing forbids it."
-	case a.outcome == failed:
-		e.Summary = "Denied: a policy that applies failed to evaluate: " + strings.Join(a.decision.Reasons, ", ") + "."
+	case a.Outcome == Allowed:
+		e.Summary = "Allowed: " + strings.Join(a.Decision.Reasons, ", ") + " permits it, and nothing forbids it."
+	case a.Outcome == Failed:
+		e.Summary = "Denied: a policy that applies failed to evaluate: " + strings.Join(a.Decision.Reasons, ", ") + "."
 	case len(e.Reasons) > 0:
-		e.Summary = "Denied: " + strings.Join(a.decision.Reasons, ", ") + " forbids it."
+		e.Summary = "Denied: " + strings.Join(a.Decision.Reasons, ", ") + " forbids it."
 	default:
 		e.Summary = "Denied: no policy permits it."
 	}
-	if a.outcome != allowed {
+	if a.Outcome != Allowed {
 		e.NearMisses = s.nearMisses(r, action)
 	}
 	return e
@@ -116,7 +117,7 @@ func (s *Set) Explain(r *wall.PolicyRequest) Explanation {
 func (s *Set) inadmissible(r *wall.PolicyRequest) string {
 	if _, ok := s.m.index[r.Action]; !ok {
 		text := fmt.Sprintf("Denied: the schema knows no action %q", r.Action)
-		if near := nearest(string(r.Action), s.m.actionNames()); near != "" {
+		if near := payload.Nearest(string(r.Action), s.m.actionNames()); near != "" {
 			text += fmt.Sprintf("; did you mean %q?", near)
 		}
 		return text

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"hash/maphash"
@@ -32,7 +32,7 @@ type cache struct {
 
 type cacheEntry struct {
 	key    cacheKey
-	answer answer
+	answer Answer
 	at     time.Time
 }
 

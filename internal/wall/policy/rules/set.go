@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"fmt"
@@ -16,22 +16,21 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 // Set is a checked bundle, ready to decide. It does not change.
 type Set struct {
-	hash     string
-	payload  *Payload
-	expires  time.Time // zero: never
-	quotas   Quotas
-	m        *model
-	w        *world
-	rules    []*rule
-	ids      map[types.PolicyID]*rule
-	idx      *index
-	cache    *cache
-	source   Source // where it came from; nil: the service's own
-	envelope []byte // as last verified; "" where it was loaded bare
+	hash    string
+	doc     *payload.Doc
+	expires time.Time // zero: never
+	quotas  payload.Quotas
+	m       *model
+	w       *world
+	rules   []*rule
+	ids     map[types.PolicyID]*rule
+	idx     *index
+	cache   *cache
 }
 
 // rule is one policy of a set.
@@ -50,8 +49,8 @@ type rule struct {
 // Load checks a payload as far as it can be checked without its pin and
 // signature: canonical form, syntax, strict validation, obligations, and its
 // own tests. Build, node and command line all load through here.
-func Load(payload []byte) (*Set, error) {
-	s, rep, err := load(payload)
+func Load(b []byte) (*Set, error) {
+	s, rep, err := load(b)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +58,8 @@ func Load(payload []byte) (*Set, error) {
 }
 
 // load is Load but for the tests' failures, which are in the report.
-func load(payload []byte) (s *Set, rep Report, err error) {
-	p, err := decode(payload)
+func load(b []byte) (s *Set, rep Report, err error) {
+	p, err := payload.Decode(b)
 	if err != nil {
 		return nil, Report{}, err
 	}
@@ -68,13 +67,13 @@ func load(payload []byte) (s *Set, rep Report, err error) {
 	if err != nil {
 		return nil, Report{}, err
 	}
-	s.hash = Hash(payload)
+	s.hash = payload.Hash(b)
 	return s, s.runTests(), nil
 }
 
 // compile checks a decoded payload. Cedar's parsers and validator see only
 // what decode let through; a panic in them is an error here, not the node's end.
-func compile(p *Payload) (s *Set, err error) {
+func compile(p *payload.Doc) (s *Set, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			s, err = nil, fmt.Errorf("policy cannot be compiled: %v", v)
@@ -88,9 +87,9 @@ func compile(p *Payload) (s *Set, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s = &Set{payload: p, m: m, w: w, quotas: p.Quotas.quotas(), cache: newCache()}
+	s = &Set{doc: p, m: m, w: w, quotas: p.Quotas.Quotas(), cache: newCache()}
 	if p.ExpiresAt != nil {
-		if s.expires, err = parseTime(*p.ExpiresAt); err != nil {
+		if s.expires, err = payload.ParseTime(*p.ExpiresAt); err != nil {
 			return nil, err
 		}
 	}
@@ -231,28 +230,20 @@ func looksLike(a, b string) bool {
 	return strings.HasPrefix(a, b[:4]) || levenshtein.Distance(a, b, nil) <= 3
 }
 
-// nearest is the entry of known closest to name, or "" where none is close.
-func nearest(name string, known []string) string {
-	best, at := "", 1+max(2, len(name)/3)
-	for _, k := range known {
-		if d := levenshtein.Distance(name, k, nil); d < at {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
 // Hash is what pins the set: "blake3:HEX" of its payload.
 func (s *Set) Hash() string { return s.hash }
 
 // Version is the payload's.
-func (s *Set) Version() int64 { return s.payload.Version }
+func (s *Set) Version() int64 { return s.doc.Version }
 
 // Expires is when the set stops deciding; the zero time: never.
 func (s *Set) Expires() time.Time { return s.expires }
 
+// Expired reports whether the set has stopped deciding.
+func (s *Set) Expired(now time.Time) bool { return !s.expires.IsZero() && !now.Before(s.expires) }
+
 // Quotas is what the bundle says of quotas.
-func (s *Set) Quotas() Quotas { return s.quotas }
+func (s *Set) Quotas() payload.Quotas { return s.quotas }
 
 // Len is the number of policies.
 func (s *Set) Len() int { return len(s.rules) }

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"errors"
@@ -9,27 +9,8 @@ import (
 	"strings"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
-
-// TestDoc is the form of tests.toml.
-type TestDoc struct {
-	// Tenants gives labels, for the tests alone, the ids they stand for.
-	Tenants map[string]macronode.TenantID `json:"tenants,omitempty" toml:"tenants"`
-	Tests   []Case                        `json:"test,omitempty" toml:"test"`
-}
-
-// Case is one request with the decision that it must get.
-type Case struct {
-	Name string `json:"name" toml:"name"`
-	// Expect is "allow", "deny", or "error": denied because a rule failed. A
-	// rule that fails is not what "deny" expects.
-	Expect string `json:"expect" toml:"expect"`
-	// Reasons, where given, are exactly the ids of the deciding policies.
-	Reasons *[]string `json:"reasons,omitempty" toml:"reasons"`
-	// Obligations, where given, are exactly those of the decision ("key=value").
-	Obligations *[]string `json:"obligations,omitempty" toml:"obligations"`
-	Request
-}
 
 // Report is how a bundle's own tests went.
 type Report struct {
@@ -69,16 +50,16 @@ func (r *Report) Err() error {
 }
 
 // Test loads a payload and runs its own tests. The error is of loading alone.
-func Test(payload []byte) (Report, error) {
-	_, rep, err := load(payload)
+func Test(b []byte) (Report, error) {
+	_, rep, err := load(b)
 	return rep, err
 }
 
 func (s *Set) runTests() Report {
 	var rep Report
 	seen := map[string]bool{}
-	for i := range s.payload.Tests.Tests {
-		c := &s.payload.Tests.Tests[i]
+	for i := range s.doc.Tests.Tests {
+		c := &s.doc.Tests.Tests[i]
 		res := s.runCase(c)
 		if res.Name == "" {
 			res.Name = fmt.Sprintf("test %d", i+1)
@@ -101,28 +82,28 @@ func (s *Set) runTests() Report {
 	return rep
 }
 
-func (s *Set) runCase(c *Case) Result {
+func (s *Set) runCase(c *payload.Case) Result {
 	res := Result{Name: c.Name, Want: c.Expect}
 	if c.Expect != "allow" && c.Expect != "deny" && c.Expect != "error" {
 		res.Detail = fmt.Sprintf("expect is %q, not allow, deny or error", c.Expect)
 		return res
 	}
-	req, err := c.compile(s.payload.Tests.Tenants)
+	req, err := c.Compile(s.doc.Tests.Tenants)
 	if err != nil {
 		res.Detail = err.Error()
 		return res
 	}
 	if _, ok := s.m.index[req.Action]; !ok {
 		res.Detail = fmt.Sprintf("unknown action %q", req.Action)
-		if near := nearest(string(req.Action), s.m.actionNames()); near != "" {
+		if near := payload.Nearest(string(req.Action), s.m.actionNames()); near != "" {
 			res.Detail += fmt.Sprintf(": did you mean %q?", near)
 		}
 		return res
 	}
-	a := s.decide(req, req.Time, 0)
-	res.Got, res.Reasons = a.outcome.String(), a.decision.Reasons
+	a := s.Decide(req, req.Time, 0)
+	res.Got, res.Reasons = a.Outcome.String(), a.Decision.Reasons
 	var obligations []string
-	for _, o := range a.decision.Obligations {
+	for _, o := range a.Decision.Obligations {
 		obligations = append(obligations, obligationText(o))
 	}
 	switch {
@@ -131,8 +112,8 @@ func (s *Set) runCase(c *Case) Result {
 		if len(res.Reasons) > 0 {
 			res.Detail += " by " + strings.Join(res.Reasons, ", ")
 		}
-		if len(a.failures) > 0 {
-			res.Detail += ": " + a.failures[0].Message
+		if len(a.Failures) > 0 {
+			res.Detail += ": " + a.Failures[0].Message
 		}
 	case c.Reasons != nil && !sameSet(*c.Reasons, res.Reasons):
 		res.Detail = fmt.Sprintf("want reasons %q, got %q", *c.Reasons, res.Reasons)

@@ -1,33 +1,19 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package payload
 
 import (
-	"encoding/json"
 	"testing"
-
-	"github.com/cedar-policy/cedar-go/x/exp/schema"
 
 	"github.com/rustyonions/macronode"
 )
 
-func schemaJSON(t *testing.T, text []byte) []byte {
-	t.Helper()
-	var s schema.Schema
-	if err := s.UnmarshalCedar(text); err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(&s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
+var devTenant = macronode.TenantID{1}
 
 func TestRequestRefuses(t *testing.T) {
 	good := Request{Tenant: "dev", Action: "object:get", Resource: "object/x"}
 	tenants := map[string]macronode.TenantID{"dev": devTenant}
-	if r, err := good.compile(tenants); err != nil || r.Tenant.ID != devTenant || r.Tenant.Label != "dev" || !r.TLS {
+	if r, err := good.Compile(tenants); err != nil || r.Tenant.ID != devTenant || r.Tenant.Label != "dev" || !r.TLS {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	for name, change := range map[string]func(*Request){
@@ -47,7 +33,7 @@ func TestRequestRefuses(t *testing.T) {
 	} {
 		r := good
 		change(&r)
-		if _, err := r.compile(tenants); err == nil {
+		if _, err := r.Compile(tenants); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

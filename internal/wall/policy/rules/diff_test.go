@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"encoding/json"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 // A small world, so that rules and requests often meet.
@@ -30,7 +31,7 @@ var (
 // diffSchema adds groups of tenants, capabilities and objects, and attributes
 // that lead from one entity to another.
 func diffSchema() string {
-	s := strings.Replace(DefaultSchema(), "entity Tenant {", "entity Group in [Group];\nentity Tenant in [Group] {\n    plan?: String,", 1)
+	s := strings.Replace(payload.DefaultSchema(), "entity Tenant {", "entity Group in [Group];\nentity Tenant in [Group] {\n    plan?: String,", 1)
 	s = strings.Replace(s, "entity Capability in [Tenant] {", "entity Capability in [Tenant, Group] {\n    rank?: Long,", 1)
 	return strings.Replace(s, "entity Object in [Tenant] { tenant: Tenant };", "entity Object in [Tenant, Group] { tenant: Tenant, hot?: Bool };", 1)
 }
@@ -201,7 +202,7 @@ func plain(s *Set, r *wall.PolicyRequest) (allow bool, reasons map[types.PolicyI
 	}
 	sc := s.w.scene(r, action)
 	var entities types.EntityMap
-	if err := json.Unmarshal(s.payload.Entities, &entities); err != nil {
+	if err := json.Unmarshal(s.doc.Entities, &entities); err != nil {
 		panic(err)
 	}
 	for uid, a := range s.m.schema.Actions {
@@ -234,12 +235,12 @@ func plain(s *Set, r *wall.PolicyRequest) (allow bool, reasons map[types.PolicyI
 
 func TestDifferential(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		src := Sources{"a.cedar": []byte(drawRules(t)), SchemaFile: []byte(diffSchema()), EntitiesFile: []byte(drawEntities(t))}
-		payload, _, err := Build(src, testMeta)
+		src := payload.Sources{"a.cedar": []byte(drawRules(t)), payload.SchemaFile: []byte(diffSchema()), payload.EntitiesFile: []byte(drawEntities(t))}
+		built, _, err := Build(src, testMeta)
 		if err != nil {
 			t.Skip(err) // some conditions never apply in their scope: strict validation refuses them
 		}
-		s, err := Load(payload)
+		s, err := Load(built)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,17 +252,17 @@ func TestDifferential(t *testing.T) {
 			} else {
 				r = vary(t, base, r)
 			}
-			got := s.decide(r, noon, time.Hour)
+			got := s.Decide(r, noon, time.Hour)
 			allow, reasons, failures := plain(s, r)
-			if got.decision.Allow != allow {
-				t.Fatalf("allow = %v, plain Cedar says %v\n%s\n%+v\n%+v", got.decision.Allow, allow, src["a.cedar"], r, r.Principal)
+			if got.Decision.Allow != allow {
+				t.Fatalf("allow = %v, plain Cedar says %v\n%s\n%+v\n%+v", got.Decision.Allow, allow, src["a.cedar"], r, r.Principal)
 			}
 			want := reasons
 			if len(failures) > 0 {
 				want = failures
 			}
 			have := map[types.PolicyID]bool{}
-			for _, id := range got.decision.Reasons {
+			for _, id := range got.Decision.Reasons {
 				have[types.PolicyID(id)] = true
 			}
 			if len(have)+len(want) > 0 && !reflect.DeepEqual(have, want) {

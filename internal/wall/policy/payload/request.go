@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package payload
 
 import (
 	"encoding/hex"
@@ -39,8 +39,8 @@ type Request struct {
 	Service  string `json:"service,omitempty" toml:"service"`
 }
 
-// compile makes the wall's request of r. Labels are looked up in tenants.
-func (r *Request) compile(tenants map[string]macronode.TenantID) (*wall.PolicyRequest, error) {
+// Compile makes the wall's request of r. Labels are looked up in tenants.
+func (r *Request) Compile(tenants map[string]macronode.TenantID) (*wall.PolicyRequest, error) {
 	p, t, err := r.principal(tenants)
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (r *Request) principal(tenants map[string]macronode.TenantID) (*macronode.P
 // parseResource reads the form of macronode.Resource.String.
 func parseResource(s string) (macronode.Resource, error) {
 	kind, id, ok := strings.Cut(s, "/")
-	for k := range macronode.ResourceKind(numResources) {
+	for k := range macronode.FacetResource + 1 {
 		if ok && k.Prefix() == kind {
 			return macronode.Resource{Kind: k, ID: id}, nil
 		}

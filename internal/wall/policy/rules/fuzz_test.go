@@ -1,18 +1,19 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"bytes"
 	"testing"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 // FuzzLoad: whatever the bytes, loading ends with an error or with a set whose
 // encoding is those bytes and which decides without a panic.
 func FuzzLoad(f *testing.F) {
-	for _, src := range []Sources{InitSources(), DevSources(devTenant), rules(permitAll + `forbid (principal, action, resource) when { context.bytes + 9223372036854775807 > 0 };`)} {
+	for _, src := range []payload.Sources{payload.InitSources(), payload.DevSources(devTenant), rules(permitAll + `forbid (principal, action, resource) when { context.bytes + 9223372036854775807 > 0 };`)} {
 		f.Add(mustBuild(f, src))
 	}
 	f.Add([]byte(`{}`))
@@ -22,10 +23,10 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again, err := s.payload.encode(); err != nil || !bytes.Equal(again, b) {
+		if again, err := s.doc.Encode(); err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("another encoding (%v)", err)
 		}
-		s.decide(ask("object:get", macronode.ObjectResource, "a"), noon, 0)
+		s.Decide(ask("object:get", macronode.ObjectResource, "a"), noon, 0)
 	})
 }
 
@@ -42,18 +43,18 @@ func FuzzRules(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		payload, _, err := Build(rules(text), testMeta)
+		built, _, err := Build(rules(text), testMeta)
 		if err != nil {
 			return
 		}
-		s, err := Load(payload)
+		s, err := Load(built)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := ask("object:get", macronode.ObjectResource, "a")
 		allow, _, _ := plain(s, r)
-		if a := s.decide(r, noon, 0); a.decision.Allow != allow {
-			t.Fatalf("allow = %v, plain Cedar says %v", a.decision.Allow, allow)
+		if a := s.Decide(r, noon, 0); a.Decision.Allow != allow {
+			t.Fatalf("allow = %v, plain Cedar says %v", a.Decision.Allow, allow)
 		}
 	})
 }
@@ -63,11 +64,11 @@ func FuzzTOML(f *testing.F) {
 	f.Add("[default]\nweight = 2\n[tenants.dev]\nobjects = -1\n", "[[test]]\nname = \"x\"\naction = \"docs:read\"\nresource = \"node/\"\nprincipal = \"anonymous\"\nexpect = \"deny\"\n")
 	f.Add("a.b.c = {x = [1, {y = 2}]}", "test = [[]]")
 	f.Fuzz(func(t *testing.T, quotas, tests string) {
-		payload, _, err := Build(Sources{QuotasFile: []byte(quotas), TestsFile: []byte(tests)}, testMeta)
+		built, _, err := Build(payload.Sources{payload.QuotasFile: []byte(quotas), payload.TestsFile: []byte(tests)}, testMeta)
 		if err != nil {
 			return
 		}
-		if _, err := Load(payload); err != nil {
+		if _, err := Load(built); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 const (
@@ -60,7 +61,7 @@ func loadModel(raw json.RawMessage) (*model, error) {
 		if err := json.Unmarshal(trimmed, &text); err != nil {
 			return nil, fmt.Errorf("schema: %w", err)
 		}
-		if err := checkCedar(text, schemaBrackets); err != nil {
+		if err := payload.CheckText(text, payload.SchemaBrackets); err != nil {
 			return nil, fmt.Errorf("schema: %w", err)
 		}
 		if err := s.UnmarshalCedar([]byte(text)); err != nil {

@@ -1,6 +1,9 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+// Package payload is the document of a policy bundle: its canonical form and
+// hash, the files it is built from, and the node's own default policies. It
+// checks form alone; whether the rules in it hold water is for package rules.
+package payload
 
 import (
 	"bytes"
@@ -18,12 +21,12 @@ import (
 	"lukechampine.com/blake3"
 )
 
-// PayloadType is the DSSE payload type of a policy bundle.
-const PayloadType = "application/vnd.macronode.policy+json"
+// Type is the DSSE payload type of a policy bundle.
+const Type = "application/vnd.macronode.policy+json"
 
 // Limits of a bundle, checked before anything is parsed.
 const (
-	MaxPayloadBytes  = 1 << 20
+	MaxBytes         = 1 << 20
 	MaxEnvelopeBytes = 2 << 20 // base64 of the payload, and signatures
 	maxPolicyBytes   = 64 << 10
 	maxNesting       = 64 // brackets within brackets, in any of the languages
@@ -31,9 +34,9 @@ const (
 	maxInt           = 1<<53 - 1 // what RFC 8785 can carry
 )
 
-// Payload is the decoded document of a policy bundle. Its canonical encoding
+// Doc is the decoded document of a policy bundle. Its canonical encoding
 // is what is hashed, pinned and signed.
-type Payload struct {
+type Doc struct {
 	Version   int64             `json:"version"`    // 1 or more; grows with each bundle
 	IssuedAt  string            `json:"issued_at"`  // RFC 3339, UTC, whole seconds
 	ExpiresAt *string           `json:"expires_at"` // the same; null: never
@@ -50,14 +53,17 @@ var (
 	fileForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.cedar$`)
 )
 
+// IsHash reports whether s has the form of a payload's hash.
+func IsHash(s string) bool { return hashForm.MatchString(s) }
+
 // Hash is the form in which a payload is pinned: "blake3:" and 64 hex digits.
 func Hash(payload []byte) string {
 	sum := blake3.Sum256(payload)
 	return "blake3:" + hex.EncodeToString(sum[:])
 }
 
-// encode writes p in canonical form.
-func (p *Payload) encode() ([]byte, error) {
+// Encode writes p in canonical form.
+func (p *Doc) Encode() ([]byte, error) {
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return nil, fmt.Errorf("policy payload: %w", err)
@@ -69,22 +75,22 @@ func (p *Payload) encode() ([]byte, error) {
 	return out, nil
 }
 
-// decode reads a payload and refuses every other encoding of it than the
+// Decode reads a payload and refuses every other encoding of it than the
 // canonical one: another order or spacing, unknown or repeated members.
-func decode(b []byte) (*Payload, error) {
-	if len(b) > MaxPayloadBytes {
-		return nil, fmt.Errorf("policy payload is over %d bytes", MaxPayloadBytes)
+func Decode(b []byte) (*Doc, error) {
+	if len(b) > MaxBytes {
+		return nil, fmt.Errorf("policy payload is over %d bytes", MaxBytes)
 	}
 	if err := checkJSON(b); err != nil {
 		return nil, fmt.Errorf("policy payload: %w", err)
 	}
-	p := new(Payload)
+	p := new(Doc)
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(p); err != nil {
 		return nil, fmt.Errorf("policy payload: %w", err)
 	}
-	canonical, err := p.encode()
+	canonical, err := p.Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -95,16 +101,16 @@ func decode(b []byte) (*Payload, error) {
 }
 
 // check tests the members that need no Cedar.
-func (p *Payload) check() error {
+func (p *Doc) check() error {
 	if p.Version < 1 || p.Version > maxInt {
 		return fmt.Errorf("policy version must be from 1 to 2^53-1, is %d", p.Version)
 	}
-	issued, err := parseTime(p.IssuedAt)
+	issued, err := ParseTime(p.IssuedAt)
 	if err != nil {
 		return fmt.Errorf("issued_at: %w", err)
 	}
 	if p.ExpiresAt != nil {
-		expires, err := parseTime(*p.ExpiresAt)
+		expires, err := ParseTime(*p.ExpiresAt)
 		if err != nil {
 			return fmt.Errorf("expires_at: %w", err)
 		}
@@ -112,7 +118,7 @@ func (p *Payload) check() error {
 			return errors.New("expires_at is not after issued_at")
 		}
 	}
-	if p.Previous != nil && !hashForm.MatchString(*p.Previous) {
+	if p.Previous != nil && !IsHash(*p.Previous) {
 		return errors.New("previous is no hash (blake3:HEX)")
 	}
 	if p.Cedar == nil {
@@ -125,14 +131,15 @@ func (p *Payload) check() error {
 		if !fileForm.MatchString(name) {
 			return fmt.Errorf("policy file name %q is not of the form NAME.cedar", name)
 		}
-		if err := checkCedar(text, policyBrackets); err != nil {
+		if err := CheckText(text, PolicyBrackets); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return p.Quotas.check()
 }
 
-func parseTime(s string) (time.Time, error) {
+// ParseTime reads the one accepted form of a time.
+func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil || t.UTC().Format(time.RFC3339) != s {
 		return time.Time{}, fmt.Errorf("%q is not a time such as 2026-01-31T12:00:00Z", s)
@@ -175,13 +182,13 @@ func checkJSON(b []byte) error {
 
 // Brackets that nest in Cedar's two languages. "<" is an operator in the first.
 const (
-	policyBrackets = "([{)]}"
-	schemaBrackets = "([{<)]}>"
+	PolicyBrackets = "([{)]}"
+	SchemaBrackets = "([{<)]}>"
 )
 
-// checkCedar bounds what Cedar's parsers, which recurse, will be given: the
+// CheckText bounds what Cedar's parsers, which recurse, will be given: the
 // nesting of brackets and the length of one statement.
-func checkCedar(text, brackets string) error {
+func CheckText(text, brackets string) error {
 	depth, start := 0, 0
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {

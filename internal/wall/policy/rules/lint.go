@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 // Finding is something in a bundle that is allowed, but likely not meant.
@@ -31,8 +32,8 @@ var knownObligations = []string{"audit", "degrade", "max_bytes", "zk"}
 
 // Lint loads a payload and looks for what is legal but odd. The error is of
 // loading; tests that fail are no hindrance.
-func Lint(payload []byte) ([]Finding, error) {
-	s, rep, err := load(payload)
+func Lint(b []byte) ([]Finding, error) {
+	s, rep, err := load(b)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func Lint(payload []byte) ([]Finding, error) {
 		l.add("warning", "no-permit", nil, "nothing is permitted: every request will be denied")
 	}
 	l.schema()
-	if len(s.payload.Tests.Tests) == 0 {
+	if len(s.doc.Tests.Tests) == 0 {
 		l.add("warning", "no-tests", nil, "the bundle has no tests")
 	} else {
 		for _, id := range rep.Untested {
@@ -82,7 +83,7 @@ func (l *linter) add(level, check string, r *rule, format string, args ...any) {
 }
 
 func suggest(name string, known []string) string {
-	if near := nearest(name, known); near != "" {
+	if near := payload.Nearest(name, known); near != "" {
 		return fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	return ""
@@ -225,7 +226,7 @@ func sameRule(a, b *rule) bool {
 
 // schema compares the bundle's actions with those the node asks about.
 func (l *linter) schema() {
-	raw, err := json.Marshal(DefaultSchema())
+	raw, err := json.Marshal(payload.DefaultSchema())
 	if err != nil {
 		return
 	}

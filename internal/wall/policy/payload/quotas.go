@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package payload
 
 import (
 	"fmt"
@@ -101,7 +101,8 @@ type Quotas struct {
 	tenants    map[string]macronode.Quota
 }
 
-func (d *QuotaDoc) quotas() Quotas {
+// Quotas is d with what is not given filled in.
+func (d *QuotaDoc) Quotas() Quotas {
 	q := Quotas{def: macronode.UnlimitedQuota(), tenants: make(map[string]macronode.Quota, len(d.Tenants))}
 	if d.Default != nil {
 		q.hasDefault = true

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"net/netip"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 // noon is the time of requests in tests.
@@ -26,7 +27,7 @@ func ask(action macronode.Action, kind macronode.ResourceKind, id string) *wall.
 	}
 }
 
-func rules(text string) Sources { return Sources{"a.cedar": []byte(text)} }
+func rules(text string) payload.Sources { return payload.Sources{"a.cedar": []byte(text)} }
 
 func TestDecide(t *testing.T) {
 	const dev = `principal in Tenant::"@"`
@@ -99,9 +100,9 @@ func TestDecide(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := mustSet(t, rules(strings.ReplaceAll(tc.rules, "@\"", devTenant.String()+"\"")))
 			for _, ttl := range []time.Duration{0, time.Minute, time.Minute} {
-				a := s.decide(tc.req, noon, ttl)
-				if a.outcome.String() != tc.want || a.decision.Allow != (tc.want == "allow") || !slices.Equal(a.decision.Reasons, tc.by) {
-					t.Fatalf("got %s %+v, want %s by %q", a.outcome, a.decision, tc.want, tc.by)
+				a := s.Decide(tc.req, noon, ttl)
+				if a.Outcome.String() != tc.want || a.Decision.Allow != (tc.want == "allow") || !slices.Equal(a.Decision.Reasons, tc.by) {
+					t.Fatalf("got %s %+v, want %s by %q", a.Outcome, a.Decision, tc.want, tc.by)
 				}
 			}
 		})
@@ -110,18 +111,18 @@ func TestDecide(t *testing.T) {
 
 // A schema that lets peers do more does not let them.
 func TestPeerRuleIsNotTheSchemas(t *testing.T) {
-	wide := strings.Replace(DefaultSchema(), `action "object:get", "object:list" in ["object:*", "data:read"]
+	wide := strings.Replace(payload.DefaultSchema(), `action "object:get", "object:list" in ["object:*", "data:read"]
     appliesTo { principal: [Tenant,`, `action "object:get", "object:list" in ["object:*", "data:read"]
     appliesTo { principal: [Peer, Tenant,`, 1)
 	src := rules(permitAll)
-	src[SchemaFile] = []byte(wide)
-	if wide == DefaultSchema() {
+	src[payload.SchemaFile] = []byte(wide)
+	if wide == payload.DefaultSchema() {
 		t.Fatal("the schema did not change")
 	}
 	s := mustSet(t, src)
 	r := ask("object:get", macronode.ObjectResource, "")
 	r.Principal.Kind, r.Principal.Node = macronode.PeerNode, "b3:11"
-	if a := s.decide(r, noon, 0); a.decision.Allow {
+	if a := s.Decide(r, noon, 0); a.Decision.Allow {
 		t.Error("a peer reads objects")
 	}
 }
@@ -131,14 +132,14 @@ func TestObligations(t *testing.T) {
 @id("a") @obligation("audit=data; max_bytes=1024, zk=under-quota") @obligation_2("degrade") permit (principal, action, resource);
 @id("b") @obligation("audit=data") permit (principal, action, resource);
 @id("c") @obligation("zk=never") permit (principal, action, resource) when { !context.tls };`))
-	a := s.decide(ask("object:get", macronode.ObjectResource, ""), noon, 0)
+	a := s.Decide(ask("object:get", macronode.ObjectResource, ""), noon, 0)
 	want := []macronode.Obligation{{Key: "audit", Value: "data"}, {Key: "max_bytes", Value: "1024"}, {Key: "zk", Value: "under-quota"}, {Key: "degrade"}}
-	if !slices.Equal(a.decision.Obligations, want) || !slices.Equal(a.decision.Reasons, []string{"a", "b"}) {
-		t.Errorf("%+v", a.decision)
+	if !slices.Equal(a.Decision.Obligations, want) || !slices.Equal(a.Decision.Reasons, []string{"a", "b"}) {
+		t.Errorf("%+v", a.Decision)
 	}
 	denied := mustSet(t, rules(`@obligation("audit") permit (principal, action, resource); forbid (principal, action, resource);`))
-	if a := denied.decide(ask("object:get", macronode.ObjectResource, ""), noon, 0); len(a.decision.Obligations) != 0 {
-		t.Errorf("a denial obliges: %+v", a.decision)
+	if a := denied.Decide(ask("object:get", macronode.ObjectResource, ""), noon, 0); len(a.Decision.Obligations) != 0 {
+		t.Errorf("a denial obliges: %+v", a.Decision)
 	}
 }
 
@@ -147,18 +148,18 @@ func TestEntities(t *testing.T) {
 	src := rules(`@id("gold") permit (principal in Group::"gold", action, resource) when { principal.tenant has plan && principal.tenant.plan == "big" };
 @id("one") permit (principal in Group::"ops", action == Action::"name:get", resource);
 @id("label") permit (principal, action == Action::"name:set", resource) when { principal.tenant.label == "forged" };`)
-	schema := strings.Replace(DefaultSchema(), "entity Tenant {", "entity Group;\nentity Tenant in [Group] {\n    plan?: String,", 1)
+	schema := strings.Replace(payload.DefaultSchema(), "entity Tenant {", "entity Group;\nentity Tenant in [Group] {\n    plan?: String,", 1)
 	schema = strings.Replace(schema, "entity Capability in [Tenant]", "entity Capability in [Tenant, Group]", 1)
-	src[SchemaFile] = []byte(schema)
-	src[EntitiesFile] = []byte(`[{"uid":{"type":"Group","id":"gold"},"attrs":{},"parents":[]},
+	src[payload.SchemaFile] = []byte(schema)
+	src[payload.EntitiesFile] = []byte(`[{"uid":{"type":"Group","id":"gold"},"attrs":{},"parents":[]},
 {"uid":{"type":"Tenant","id":"` + devTenant.String() + `"},"attrs":{"plan":"big","label":"forged","tenant":{"__entity":{"type":"Tenant","id":"x"}}},"parents":[{"type":"Group","id":"gold"}]},
 {"uid":{"type":"Capability","id":"07000000000000000000000000000000"},"attrs":{"label":"dev","tenant":{"__entity":{"type":"Tenant","id":"x"}}},"parents":[{"type":"Group","id":"ops"}]}]`)
 	s := mustSet(t, src)
 	expect := func(name string, r *wall.PolicyRequest, reasons ...string) {
 		t.Helper()
 		for range 2 {
-			if a := s.decide(r, noon, time.Minute); !slices.Equal(a.decision.Reasons, reasons) {
-				t.Errorf("%s: %+v, want %q", name, a.decision, reasons)
+			if a := s.Decide(r, noon, time.Minute); !slices.Equal(a.Decision.Reasons, reasons) {
+				t.Errorf("%s: %+v, want %q", name, a.Decision, reasons)
 			}
 		}
 	}
@@ -175,7 +176,7 @@ func TestEntities(t *testing.T) {
 }
 
 func TestEntitiesRefuseOddParents(t *testing.T) {
-	schema := DefaultSchema() + "entity Group in [Group, Node];\n"
+	schema := payload.DefaultSchema() + "entity Group in [Group, Node];\n"
 	schema = strings.Replace(schema, "entity Tenant {", "entity Tenant in [Group] {", 1)
 	group := func(id, parent string) string {
 		return `{"uid":{"type":"Group","id":"` + id + `"},"attrs":{},"parents":[` + parent + `]}`
@@ -184,7 +185,7 @@ func TestEntitiesRefuseOddParents(t *testing.T) {
 		"cycle":                  group("a", `{"type":"Group","id":"b"}`) + "," + group("b", `{"type":"Group","id":"a"}`),
 		"a tenant in a resource": tenantJSON("t", `{"type":"Group","id":"a"}`) + "," + group("a", `{"type":"Node","id":""}`),
 	} {
-		src := Sources{SchemaFile: []byte(schema), EntitiesFile: []byte("[" + entities + "]")}
+		src := payload.Sources{payload.SchemaFile: []byte(schema), payload.EntitiesFile: []byte("[" + entities + "]")}
 		if _, _, err := Build(src, testMeta); err == nil || !strings.Contains(err.Error(), "entities") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -192,7 +193,7 @@ func TestEntitiesRefuseOddParents(t *testing.T) {
 }
 
 func TestUncovered(t *testing.T) {
-	s := mustSet(t, InitSources())
+	s := mustSet(t, payload.InitSources())
 	got := s.Uncovered([]macronode.Binding{
 		{Op: "ok", Action: "object:get", Resource: macronode.ObjectResource},
 		{Op: "public", Public: true},

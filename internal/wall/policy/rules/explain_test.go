@@ -1,12 +1,14 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 func TestExplain(t *testing.T) {
@@ -16,34 +18,34 @@ when { context.tls } unless { context.bytes > 10 };
 @id("sys") permit (principal in Tenant::"00000000000000000000000001", action in Action::"operate", resource);
 @id("night") forbid (principal, action == Action::"object:get", resource) when { context.hour < 6 };
 @id("sum") forbid (principal, action == Action::"name:get", resource) when { context.bytes + 9223372036854775807 > 0 };`)
-	src[TestsFile] = []byte("[tenants]\ndev = \"" + devTenant.String() + "\"\n")
-	payload := mustBuild(t, src)
+	src[payload.TestsFile] = []byte("[tenants]\ndev = \"" + devTenant.String() + "\"\n")
+	built := mustBuild(t, src)
 	no := false
-	base := Request{Tenant: "dev", Action: "object:get", Resource: "object/a", Hour: 12}
+	base := payload.Request{Tenant: "dev", Action: "object:get", Resource: "object/a", Hour: 12}
 	for name, tc := range map[string]struct {
-		change   func(*Request)
+		change   func(*payload.Request)
 		decision string
 		reasons  []string
 		errors   []string
 		summary  string
 		near     string // "ID: lacks"
 	}{
-		"allowed": {func(*Request) {}, "allow", []string{"readers"}, nil, "readers permits", ""},
-		"forbidden": {func(r *Request) { r.Hour = 3 }, "deny", []string{"night"}, nil, "night forbids",
+		"allowed": {func(*payload.Request) {}, "allow", []string{"readers"}, nil, "readers permits", ""},
+		"forbidden": {func(r *payload.Request) { r.Hour = 3 }, "deny", []string{"night"}, nil, "night forbids",
 			`sys: principal, action`},
-		"condition": {func(r *Request) { r.TLS = &no }, "deny", nil, nil, "no policy permits", `readers: when { context.tls }`},
-		"second condition": {func(r *Request) { r.Bytes = 11 }, "deny", nil, nil, "no policy permits",
+		"condition": {func(r *payload.Request) { r.TLS = &no }, "deny", nil, nil, "no policy permits", `readers: when { context.tls }`},
+		"second condition": {func(r *payload.Request) { r.Bytes = 11 }, "deny", nil, nil, "no policy permits",
 			`readers: unless { context.bytes > 10 }`},
-		"tenant":         {func(r *Request) { r.Tenant = "01ARZ3NDEKTSV4RRFFQ69G5FAV" }, "deny", nil, nil, "no policy permits", "readers: principal"},
-		"action":         {func(r *Request) { r.Action = "object:put" }, "deny", nil, nil, "no policy permits", "readers: action"},
-		"failure":        {func(r *Request) { r.Action, r.Resource, r.Bytes = "name:get", "name/x", 1 }, "error", nil, []string{"sum"}, "failed to evaluate", `sys: principal, action`},
-		"unknown action": {func(r *Request) { r.Action = "object:gett" }, "deny", nil, nil, `did you mean "object:get"`, ""},
-		"kind":           {func(r *Request) { r.Resource = "key/x" }, "deny", nil, nil, "does not let object:get apply to Capability and Key", ""},
+		"tenant":         {func(r *payload.Request) { r.Tenant = "01ARZ3NDEKTSV4RRFFQ69G5FAV" }, "deny", nil, nil, "no policy permits", "readers: principal"},
+		"action":         {func(r *payload.Request) { r.Action = "object:put" }, "deny", nil, nil, "no policy permits", "readers: action"},
+		"failure":        {func(r *payload.Request) { r.Action, r.Resource, r.Bytes = "name:get", "name/x", 1 }, "error", nil, []string{"sum"}, "failed to evaluate", `sys: principal, action`},
+		"unknown action": {func(r *payload.Request) { r.Action = "object:gett" }, "deny", nil, nil, `did you mean "object:get"`, ""},
+		"kind":           {func(r *payload.Request) { r.Resource = "key/x" }, "deny", nil, nil, "does not let object:get apply to Capability and Key", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := base
 			tc.change(&r)
-			e, err := Explain(payload, r)
+			e, err := Explain(built, r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,11 +71,11 @@ when { context.tls } unless { context.bytes > 10 };
 			}
 		})
 	}
-	if _, err := Explain(payload, Request{}); err == nil {
+	if _, err := Explain(built, payload.Request{}); err == nil {
 		t.Error("an empty request is explained")
 	}
 	if _, err := Explain([]byte("{}"), base); err == nil {
-		t.Error("an empty payload is explained")
+		t.Error("an empty built is explained")
 	}
 }
 
@@ -119,7 +121,7 @@ func TestLint(t *testing.T) {
 
 // The policies that the node makes itself are in order.
 func TestLintDefaults(t *testing.T) {
-	for _, src := range []Sources{InitSources(), InitSources(devTenant), DevSources(devTenant)} {
+	for _, src := range []payload.Sources{payload.InitSources(), payload.InitSources(devTenant), payload.DevSources(devTenant)} {
 		found, err := Lint(mustBuild(t, src))
 		if err != nil {
 			t.Fatal(err)
@@ -133,8 +135,8 @@ func TestLintDefaults(t *testing.T) {
 }
 
 func TestLintSchema(t *testing.T) {
-	src := InitSources()
-	src[SchemaFile] = []byte(strings.Replace(DefaultSchema(), `"media:read"`, `"media:reed"`, 1))
+	src := payload.InitSources()
+	src[payload.SchemaFile] = []byte(strings.Replace(payload.DefaultSchema(), `"media:read"`, `"media:reed"`, 1))
 	found, err := Lint(mustBuild(t, src))
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"fmt"
@@ -13,27 +13,28 @@ import (
 	"github.com/rustyonions/macronode/internal/wall"
 )
 
-// outcome is a decision's label in metrics.
-type outcome uint8
+// Outcome is a decision's label in metrics.
+type Outcome uint8
 
+// The outcomes.
 const (
-	allowed outcome = iota
-	denied
-	failed // denied because a rule did not evaluate
+	Allowed Outcome = iota
+	Denied
+	Failed // denied because a rule did not evaluate
 )
 
-func (o outcome) String() string { return [...]string{"allow", "deny", "error"}[o] }
+func (o Outcome) String() string { return [...]string{"allow", "deny", "error"}[o] }
 
-// answer is a decision with what metrics and explanations want to know. It is
+// Answer is a decision with what metrics and explanations want to know. It is
 // shared by all who get it from the cache.
-type answer struct {
-	decision wall.Decision
-	outcome  outcome
-	failures []types.DiagnosticError
+type Answer struct {
+	Decision wall.Decision
+	Outcome  Outcome
+	Failures []types.DiagnosticError // of the rules that did not evaluate
 }
 
 // refusal is the answer to requests that no rule is asked about.
-func refusal(o outcome) answer { return answer{outcome: o} }
+func refusal(o Outcome) Answer { return Answer{Outcome: o} }
 
 // admissible finds the request's action, and whether the schema knows such a
 // request at all. If not, strict validation has said nothing about it, so it is
@@ -53,11 +54,11 @@ func (s *Set) admissible(r *wall.PolicyRequest) (action int, ok bool) {
 	return action, ok && s.m.covers(action, r.Principal.Kind, r.Resource.Kind)
 }
 
-// decide answers r from the cache, or by asking the rules that can apply.
-func (s *Set) decide(r *wall.PolicyRequest, now time.Time, ttl time.Duration) answer {
+// Decide answers r from the cache, or by asking the rules that can apply.
+func (s *Set) Decide(r *wall.PolicyRequest, now time.Time, ttl time.Duration) Answer {
 	action, ok := s.admissible(r)
 	if !ok {
-		return refusal(denied)
+		return refusal(Denied)
 	}
 	want := s.idx.reads[action][r.Principal.Kind][r.Resource.Kind]
 	if ttl <= 0 {
@@ -80,16 +81,16 @@ func (s *Set) decide(r *wall.PolicyRequest, now time.Time, ttl time.Duration) an
 }
 
 // evaluate asks the rules that can apply.
-func (s *Set) evaluate(r *wall.PolicyRequest, action int, want reads) (a answer) {
+func (s *Set) evaluate(r *wall.PolicyRequest, action int, want reads) (a Answer) {
 	defer func() {
 		if v := recover(); v != nil {
-			a = answer{outcome: failed, failures: []types.DiagnosticError{{Message: fmt.Sprint(v)}}}
+			a = Answer{Outcome: Failed, Failures: []types.DiagnosticError{{Message: fmt.Sprint(v)}}}
 		}
 	}()
 	sc := s.w.scene(r, action)
 	list := s.candidates(sc)
 	if len(list) == 0 {
-		return refusal(denied)
+		return refusal(Denied)
 	}
 	// Rules that read no context are not charged for making one.
 	var ctx types.Record
@@ -102,31 +103,31 @@ func (s *Set) evaluate(r *wall.PolicyRequest, action int, want reads) (a answer)
 }
 
 // authorize asks Cedar about the given rules and turns its answer into ours.
-func (s *Set) authorize(rules cedar.PolicyIterator, sc *scene, ctx types.Record) answer {
+func (s *Set) authorize(rules cedar.PolicyIterator, sc *scene, ctx types.Record) Answer {
 	ok, diag := cedar.Authorize(rules, sc, types.Request{
 		Principal: sc.principal.UID, Action: s.m.actions[sc.action].uid, Resource: sc.resource.UID, Context: ctx,
 	})
-	a := answer{outcome: denied, failures: diag.Errors}
+	a := Answer{Outcome: Denied, Failures: diag.Errors}
 	switch {
 	case len(diag.Errors) > 0:
 		// A rule that fails might have been the one to forbid.
-		a.outcome = failed
+		a.Outcome = Failed
 		for _, e := range diag.Errors {
-			a.decision.Reasons = append(a.decision.Reasons, string(e.PolicyID))
+			a.Decision.Reasons = append(a.Decision.Reasons, string(e.PolicyID))
 		}
 		return a
 	case bool(ok):
-		a.outcome = allowed
-		a.decision.Allow = true
+		a.Outcome = Allowed
+		a.Decision.Allow = true
 	}
 	if len(diag.Reasons) > 0 {
-		a.decision.Reasons = make([]string, len(diag.Reasons))
+		a.Decision.Reasons = make([]string, len(diag.Reasons))
 	}
 	for i, reason := range diag.Reasons {
-		a.decision.Reasons[i] = string(reason.PolicyID)
-		if a.decision.Allow {
+		a.Decision.Reasons[i] = string(reason.PolicyID)
+		if a.Decision.Allow {
 			for _, o := range s.ids[reason.PolicyID].obligations {
-				a.decision.Obligations = addObligation(a.decision.Obligations, o)
+				a.Decision.Obligations = addObligation(a.Decision.Obligations, o)
 			}
 		}
 	}

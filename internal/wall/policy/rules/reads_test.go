@@ -1,10 +1,12 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package rules
 
 import (
 	"strings"
 	"testing"
+
+	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
 // What a rule reads decides what is left out of cache keys, so each form is
@@ -55,19 +57,19 @@ func TestReads(t *testing.T) {
 		{when(`{"a": resource} == {"a": resource}`), "", "", readsResource},
 	} {
 		src := rules(tc.rule)
-		src[SchemaFile] = []byte(diffSchema())
+		src[payload.SchemaFile] = []byte(diffSchema())
 		if tc.schema != "" {
-			src[SchemaFile] = []byte(tc.schema)
+			src[payload.SchemaFile] = []byte(tc.schema)
 		}
 		if tc.entities != "" {
-			src[EntitiesFile] = []byte(tc.entities)
+			src[payload.EntitiesFile] = []byte(tc.entities)
 		}
-		payload, _, err := Build(src, testMeta)
+		built, _, err := Build(src, testMeta)
 		if err != nil {
 			t.Errorf("%s: %v", tc.rule, err)
 			continue
 		}
-		s, err := Load(payload)
+		s, err := Load(built)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package policy
+package payload
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/agext/levenshtein"
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/rustyonions/macronode"
@@ -108,13 +109,13 @@ func ReadDir(fsys fs.FS) (Sources, error) {
 			continue
 		}
 		if ext != ".cedar" && !slices.Contains(known, name) {
-			hint := nearest(name, known)
+			hint := Nearest(name, known)
 			if hint != "" {
 				hint = ": did you mean " + hint + "?"
 			}
 			return nil, fmt.Errorf("%s is no part of a policy%s", name, hint)
 		}
-		b, err := readBounded(fsys, name, MaxPayloadBytes-total)
+		b, err := readBounded(fsys, name, MaxBytes-total)
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +136,7 @@ func readBounded(fsys fs.FS, name string, limit int) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(b) > limit {
-		return nil, fmt.Errorf("%s: a policy's files are at most %d bytes together", name, MaxPayloadBytes)
+		return nil, fmt.Errorf("%s: a policy's files are at most %d bytes together", name, MaxBytes)
 	}
 	if !utf8.Valid(b) {
 		return nil, fmt.Errorf("%s is not UTF-8", name)
@@ -143,20 +144,10 @@ func readBounded(fsys fs.FS, name string, limit int) ([]byte, error) {
 	return b, nil
 }
 
-// BuildDir builds a bundle's payload from a directory. See Build.
-func BuildDir(fsys fs.FS, meta Meta) (payload []byte, rep Report, err error) {
-	src, err := ReadDir(fsys)
-	if err != nil {
-		return nil, Report{}, err
-	}
-	return Build(src, meta)
-}
-
-// Build makes the canonical payload of a bundle. It refuses what Load refuses;
-// where only the bundle's own tests fail, the error is ErrTests and the report
-// says which. The same sources and meta give the same bytes.
-func Build(src Sources, meta Meta) (payload []byte, rep Report, err error) {
-	p := &Payload{
+// Assemble makes the canonical payload of the sources. It checks their form
+// alone. The same sources and meta give the same bytes.
+func Assemble(src Sources, meta Meta) ([]byte, error) {
+	p := &Doc{
 		Version: meta.Version, IssuedAt: formatTime(meta.Issued), Cedar: map[string]string{},
 		Entities: json.RawMessage("[]"),
 	}
@@ -167,37 +158,28 @@ func Build(src Sources, meta Meta) (payload []byte, rep Report, err error) {
 	if meta.Previous != "" {
 		p.Previous = &meta.Previous
 	}
+	var err error
 	if p.Schema, err = src.schema(); err != nil {
-		return nil, Report{}, err
+		return nil, err
 	}
 	if b, ok := src[EntitiesFile]; ok {
 		if err := checkJSON(b); err != nil {
-			return nil, Report{}, fmt.Errorf("%s: %w", EntitiesFile, err)
+			return nil, fmt.Errorf("%s: %w", EntitiesFile, err)
 		}
 		p.Entities = b
 	}
 	if err := decodeTOML(QuotasFile, src[QuotasFile], &p.Quotas, quotaKeys); err != nil {
-		return nil, Report{}, err
+		return nil, err
 	}
 	if err := decodeTOML(TestsFile, src[TestsFile], &p.Tests, testKeys); err != nil {
-		return nil, Report{}, err
+		return nil, err
 	}
 	for name, b := range src {
 		if path.Ext(name) == ".cedar" {
 			p.Cedar[name] = string(b)
 		}
 	}
-	if payload, err = p.encode(); err != nil {
-		return nil, Report{}, err
-	}
-	_, rep, err = load(payload)
-	if err == nil {
-		err = rep.Err()
-	}
-	if err != nil {
-		return nil, rep, err
-	}
-	return payload, rep, nil
+	return p.Encode()
 }
 
 func (src Sources) schema() (json.RawMessage, error) {
@@ -255,7 +237,7 @@ func decodeTOML(file string, b []byte, into any, keys []string) error {
 		key := strings.Join(e.Key(), ".")
 		hint := ""
 		if k := e.Key(); len(k) > 0 {
-			if near := nearest(k[len(k)-1], keys); near != "" {
+			if near := Nearest(k[len(k)-1], keys); near != "" {
 				hint = ": did you mean " + near + "?"
 			}
 		}
@@ -267,4 +249,15 @@ func decodeTOML(file string, b []byte, into any, keys []string) error {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	return nil
+}
+
+// Nearest is the entry of known closest to name, or "" where none is close.
+func Nearest(name string, known []string) string {
+	best, at := "", 1+max(2, len(name)/3)
+	for _, k := range known {
+		if d := levenshtein.Distance(name, k, nil); d < at {
+			best, at = k, d
+		}
+	}
+	return best
 }
