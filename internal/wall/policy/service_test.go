@@ -121,6 +121,9 @@ func count(t *testing.T, c prometheus.Counter) int {
 
 const testTTL = 200 * time.Millisecond
 
+// pass lets the bubble's clock go on.
+func pass(d time.Duration) { <-time.After(d) }
+
 // running is a service under test whose bundle permits everything.
 type running struct {
 	*Service
@@ -261,19 +264,19 @@ func TestSourceAwayAndBack(t *testing.T) {
 				defer stop()
 				synctest.Wait()
 				r.want(t, "allow") // Serve read it itself
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				r.want(t, "allow")
 
 				away(r.src)
-				time.Sleep(testTTL / 2)
+				pass(testTTL / 2)
 				r.want(t, "allow") // not past the TTL yet
-				time.Sleep(3 * testTTL)
+				pass(3 * testTTL)
 				r.want(t, "policy_unavailable")
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 				r.want(t, "policy_unavailable")
 
 				r.src.set(sealed(payload), nil, false)
-				time.Sleep(time.Second)
+				pass(time.Second)
 				r.want(t, "allow")
 				if n := count(t, metrics.decisions[rules.Failed]); n != 3 {
 					t.Errorf("policy_decisions_total{error} = %d, want 3", n)
@@ -295,7 +298,7 @@ func TestReloadWhileAway(t *testing.T) {
 		defer stop()
 		synctest.Wait()
 		r.src.set(nil, errors.New("away"), false)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, "policy_unavailable")
 		other := &memSource{envelope: sealed(next)}
 		set, err := r.PrepareFrom(t.Context(), other, Hash(next))
@@ -304,10 +307,10 @@ func TestReloadWhileAway(t *testing.T) {
 		}
 		r.Swap(set)
 		r.want(t, "allow")
-		time.Sleep(time.Minute) // the new source is the one that is read now
+		pass(time.Minute) // the new source is the one that is read now
 		r.want(t, "allow")
 		other.set(nil, errors.New("away"), false)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(t, "policy_unavailable")
 	})
 }
@@ -330,7 +333,7 @@ func TestSourceHoldsAnother(t *testing.T) {
 				synctest.Wait()
 				before := r.Set()
 				r.src.set(envelope, nil, false)
-				time.Sleep(time.Second)
+				pass(time.Second)
 				if r.Set() != before || r.Set().Hash() != r.pin {
 					t.Error("another set is in force")
 				}
@@ -342,7 +345,7 @@ func TestSourceHoldsAnother(t *testing.T) {
 				}
 				n := count(t, metrics.refused)
 				r.src.set(sealed(append([]byte("~"), payload...)), nil, false) // signed again: in order
-				time.Sleep(time.Second)
+				pass(time.Second)
 				if count(t, metrics.refused) > n+1 {
 					t.Error("a new signature of the same payload is refused")
 				}
@@ -363,9 +366,9 @@ func TestServeStopped(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Swap(set)
-		time.Sleep(silence)
+		pass(silence)
 		r.want(t, "allow")
-		time.Sleep(testTTL + time.Millisecond)
+		pass(testTTL + time.Millisecond)
 		r.want(t, "policy_unavailable")
 		stop := r.serve(t) // may be called again
 		synctest.Wait()
@@ -384,10 +387,10 @@ func TestExpiry(t *testing.T) {
 		r := newRunning(t, payload, nil)
 		stop := r.serve(t)
 		defer stop()
-		time.Sleep(time.Hour - time.Millisecond)
+		pass(time.Hour - time.Millisecond)
 		synctest.Wait()
 		r.want(t, "allow")
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		r.want(t, "policy_unavailable") // though it is cached
 	})
 }
