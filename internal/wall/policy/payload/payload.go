@@ -27,9 +27,9 @@ const Type = "application/vnd.macronode.policy+json"
 // Limits of a bundle, checked before anything is parsed.
 const (
 	MaxBytes         = 1 << 20
-	MaxEnvelopeBytes = 2 << 20 // base64 of the payload, and signatures
-	maxPolicyBytes   = 64 << 10
-	maxNesting       = 64 // brackets within brackets, in any of the languages
+	MaxEnvelopeBytes = 2 << 20  // base64 of the payload, and signatures
+	maxPolicyBytes   = 16 << 10 // one rule: what parser and validator recurse over
+	maxNesting       = 64       // brackets within brackets, in any of the languages
 	maxFiles         = 256
 	maxInt           = 1<<53 - 1 // what RFC 8785 can carry
 )
