@@ -183,6 +183,23 @@ func TestRunning(t *testing.T) {
 	}
 }
 
+// Calls that can only be replays do not exclude each other.
+func TestReplaysTogether(t *testing.T) {
+	k, kv, _ := setup(t)
+	ran := 0
+	ctx := context.Background()
+	if _, err := k.Wrap(counter(kv, &ran))(ctx, call(tenant(1), "k", "b")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		c, err := k.Open(ctx, call(tenant(1), "k", "b"))
+		if err != nil || !c.Recorded() {
+			t.Fatal(err)
+		}
+		defer c.Release()
+	}
+}
+
 // Of many calls at once one runs; the others are told so or get its answer.
 func TestConcurrent(t *testing.T) {
 	k, kv, _ := setup(t)

@@ -112,6 +112,8 @@ func (s *Service) removeFreed(ctx context.Context) (left int, err error) {
 	}
 }
 
+// removeBatch removes what of locs no reply reads. What was removed is struck
+// off the queue even where the service is being stopped.
 func (s *Service) removeBatch(ctx context.Context, locs []store.Loc) (removed int, err error) {
 	gone := make([]store.Loc, 0, len(locs))
 	defer func() {
@@ -123,12 +125,16 @@ func (s *Service) removeBatch(ctx context.Context, locs []store.Loc) (removed in
 		if !s.pins.condemn(l) {
 			continue
 		}
-		gone = append(gone, l)
-		if err := s.objects.Remove(ctx, l); err != nil {
-			return 0, err
+		if err = s.objects.Remove(ctx, l); err != nil {
+			s.pins.forget(l)
+			break
 		}
+		gone = append(gone, l)
 	}
-	err = s.kv.Reclaim(ctx, func(tx store.Tx) error {
+	if len(gone) == 0 {
+		return 0, err
+	}
+	kerr := s.kv.Reclaim(context.WithoutCancel(ctx), func(tx store.Tx) error {
 		for _, l := range gone {
 			if err := tx.Delete(freeKey(l)); err != nil {
 				return err
@@ -136,11 +142,11 @@ func (s *Service) removeBatch(ctx context.Context, locs []store.Loc) (removed in
 		}
 		return nil
 	})
-	if err != nil {
-		return 0, err
+	if kerr != nil {
+		return 0, errors.Join(err, kerr)
 	}
 	s.m.freed.Add(float64(len(gone)))
-	return len(gone), nil
+	return len(gone), err
 }
 
 // orphanLoop sweeps once, again where that failed.

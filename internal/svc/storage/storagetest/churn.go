@@ -18,7 +18,7 @@ import (
 // are left over.
 func churn(t *testing.T, e Env) {
 	d := NewDriver(t, e)
-	d.Serve()
+	stop := d.Serve()
 	tenants := []*macronode.Tenant{Tenant(1), Tenant(2)}
 	var bodies [][]byte
 	for i, n := range []int{0, 700, 20_000, 90_000, 300_000} {
@@ -69,4 +69,6 @@ func churn(t *testing.T, e Env) {
 		stored += len(page.Objects)
 	}
 	Eventually(t, func() bool { return d.Stored() == stored })
+	stopped(t, stop)
+	d.Index()
 }

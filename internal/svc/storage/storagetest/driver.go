@@ -218,7 +218,27 @@ func (d *Driver) Stored() (n int) {
 	return n
 }
 
-// Addr is the address of b's text form.
+// Index checks that what the service keeps beside its references is exactly
+// what they need: an owner for the bytes of each, and nothing waiting.
+func (d *Driver) Index() {
+	d.t.Helper()
+	count := map[string]int{}
+	err := d.Env.KV.View(context.Background(), func(r store.Reader) error {
+		return r.Scan([]byte("object/"), []byte("object0"), func(key, _ []byte) bool {
+			kind, _, _ := bytes.Cut(key[len("object/"):], []byte("/"))
+			count[string(kind)]++
+			return true
+		})
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if count["r"] != count["l"] || count["free"] != 0 || count["r"] != d.Stored() {
+		d.t.Fatalf("kept are %v, for %d stored objects", count, d.Stored())
+	}
+}
+
+// Addr is the text of b's address.
 func Addr(b []byte) string { return b3.Sum(b).String() }
 
 // Tenant returns an unlimited tenant; n tells tenants apart.

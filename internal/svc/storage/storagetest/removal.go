@@ -13,7 +13,7 @@ import (
 
 func deleteFreesBytes(t *testing.T, e Env) {
 	d, tn := NewDriver(t, e), Tenant(1)
-	d.Serve()
+	stop := d.Serve()
 	for i := range 20 {
 		addr := d.MustPut(tn, Bytes(1000, uint64(i)))
 		if a, err := d.Do(Request{Tenant: tn, Op: "object.delete", Addr: addr}); err != nil || a.Status != 204 || len(a.Body) > 0 {
@@ -26,6 +26,8 @@ func deleteFreesBytes(t *testing.T, e Env) {
 	}
 	Eventually(t, func() bool { return d.Stored() == 0 })
 	nothing(t, d, tn)
+	stopped(t, stop)
+	d.Index()
 }
 
 // deleteUnderReader: a reply that has begun is finished.
@@ -59,7 +61,7 @@ func deleteUnderReader(t *testing.T, e Env) {
 
 func purge(t *testing.T, e Env) {
 	d, tn, other := NewDriver(t, e), Tenant(1), Tenant(2)
-	d.Serve()
+	stop := d.Serve()
 	for i := range 600 {
 		d.MustPut(tn, Bytes(20, uint64(i)))
 	}
@@ -74,6 +76,16 @@ func purge(t *testing.T, e Env) {
 	}
 	Eventually(t, func() bool { return d.Stored() == 1 })
 	if _, err := d.Do(Request{Tenant: other, Op: "object.get", Addr: kept}); err != nil {
+		t.Fatal(err)
+	}
+	stopped(t, stop)
+	d.Index()
+}
+
+// stopped ends the service, which finishes the removal that it is at.
+func stopped(t *testing.T, stop func() error) {
+	t.Helper()
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -244,6 +244,25 @@ func encodings(t *testing.T, e Env) {
 	big := encode(t, "zstd", []byte(fmt.Sprintf("%x", Bytes(3_000_000, 5))))
 	_, err := d.Do(Request{Tenant: tn, Op: "object.post", Body: big, Header: macronode.Header{"Content-Encoding": {"zstd"}}})
 	want(t, err, macronode.DecompressLimit)
+	// A window beyond what a sender may ask for.
+	var wide bytes.Buffer
+	z, err := zstd.NewWriter(&wide, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(16<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := z.Write(text); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Do(Request{Tenant: tn, Op: "object.post", Body: wide.Bytes(), Header: macronode.Header{"Content-Encoding": {"zstd"}}})
+	want(t, err, macronode.DecompressLimit)
 	for _, coding := range []string{"br", "gzip, zstd", "deflate", "gzip;q=1"} {
 		_, err := d.Do(Request{Tenant: tn, Op: "object.post", Body: text, Header: macronode.Header{"Content-Encoding": {coding}}})
 		want(t, err, macronode.UnsupportedMedia)
