@@ -35,7 +35,19 @@ type Check struct {
 	Name string
 	// Required checks make the node not ready; the others only degraded.
 	Required bool
-	Func     func(ctx context.Context) error
+	// RequiredNow, where set, is asked in place of Required: a reload may
+	// change what the node must have.
+	RequiredNow func() bool
+	// Absent, where set and true, leaves the check out of the report.
+	Absent func() bool
+	Func   func(ctx context.Context) error
+}
+
+func (c *Check) required() bool {
+	if c.RequiredNow != nil {
+		return c.RequiredNow()
+	}
+	return c.Required
 }
 
 // CheckResult is a check's outcome in the /readyz document.
@@ -202,6 +214,10 @@ func (r *Readiness) evaluate(f *flight) *answer {
 	rep := &Report{Ready: true, Checks: make([]CheckResult, 0, len(r.cfg.Checks)), Missing: []string{}}
 	for i := range r.cfg.Checks {
 		f.at.Store(int64(i))
+		if absent := r.cfg.Checks[i].Absent; absent != nil && absent() {
+			r.since[i] = time.Time{} // it begins anew when it comes back
+			continue
+		}
 		err := ask(ctx, &r.cfg.Checks[i])
 		if ok := err == nil; r.since[i].IsZero() || r.were[i] != ok {
 			r.since[i], r.were[i] = time.Now(), ok
@@ -233,13 +249,13 @@ func ask(ctx context.Context, c *Check) (err error) {
 }
 
 func (rep *Report) add(c *Check, err error, since time.Time) {
-	res := CheckResult{Name: c.Name, OK: err == nil, Detail: "ok", Required: c.Required}
+	res := CheckResult{Name: c.Name, OK: err == nil, Detail: "ok", Required: c.required()}
 	if !since.IsZero() {
 		res.Since = since.UTC().Format("2006-01-02T15:04:05.000Z")
 	}
 	if err != nil {
 		res.Detail = detail(err)
-		if c.Required {
+		if res.Required {
 			rep.Ready = false
 			rep.Missing = append(rep.Missing, c.Name)
 		} else {
@@ -272,25 +288,32 @@ func render(rep *Report) *answer {
 	return &answer{at: time.Now(), report: rep, body: append(body, '\n')}
 }
 
-// stuck is the answer while a check does not: what is known, and who hangs.
+// stuck is the answer while a check does not: what was last known of the
+// others, and who hangs.
 func (r *Readiness) stuck(f *flight) (*Report, []byte) {
 	at := int(f.at.Load())
-	rep := &Report{Missing: []string{}, Checks: make([]CheckResult, len(r.cfg.Checks))}
-	var old []CheckResult
+	rep := &Report{Missing: []string{}}
+	known := map[string]CheckResult{}
 	if a := r.last.Load(); a != nil {
-		old = a.report.Checks
 		rep.ConfigVersion, rep.Degraded = a.report.ConfigVersion, a.report.Degraded
+		for _, c := range a.report.Checks {
+			known[c.Name] = c
+		}
 	}
 	for i := range r.cfg.Checks {
 		c := &r.cfg.Checks[i]
-		rep.Checks[i] = CheckResult{Name: c.Name, Detail: "not asked yet", Required: c.Required}
-		if i < len(old) {
-			rep.Checks[i] = old[i]
+		res, ok := known[c.Name]
+		if !ok {
+			if i != at && c.Absent != nil {
+				continue
+			}
+			res = CheckResult{Name: c.Name, Detail: "not asked yet", Required: c.required()}
 		}
 		if i == at {
-			rep.Checks[i].OK, rep.Checks[i].Detail = false, fmt.Sprintf("has not answered for %v", patience)
+			res.OK, res.Detail = false, fmt.Sprintf("has not answered for %v", patience)
 			rep.Missing = append(rep.Missing, c.Name)
 		}
+		rep.Checks = append(rep.Checks, res)
 	}
 	a := render(rep)
 	return a.report, a.body

@@ -98,6 +98,35 @@ func TestReadyzDocument(t *testing.T) {
 	})
 }
 
+func TestRequirementsMayChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var required, absent atomic.Bool
+		r := NewReadiness(ReadinessConfig{Metrics: metrics.New(false), Checks: []Check{{
+			Name: "svc-index", RequiredNow: required.Load, Absent: absent.Load, Func: func(context.Context) error { return errors.New("none") },
+		}}})
+		for _, tt := range []struct {
+			required, absent, ready, degraded bool
+			checks                            int
+		}{
+			{false, false, true, true, 1},
+			{true, false, false, false, 1},
+			{false, true, true, false, 0},
+			{true, false, false, false, 1},
+		} {
+			required.Store(tt.required)
+			absent.Store(tt.absent)
+			r.Invalidate()
+			rep, _ := r.Report(t.Context())
+			if rep.Ready != tt.ready || rep.Degraded != tt.degraded || len(rep.Checks) != tt.checks {
+				t.Errorf("%+v: %+v", tt, rep)
+			}
+			if tt.checks == 1 && rep.Checks[0].Required != tt.required {
+				t.Errorf("%+v: %+v", tt, rep)
+			}
+		}
+	})
+}
+
 func TestProbesAreCheapAndShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := probe{hold: make(chan struct{})}
