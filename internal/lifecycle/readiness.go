@@ -292,7 +292,7 @@ func render(rep *Report) *answer {
 // others, and who hangs.
 func (r *Readiness) stuck(f *flight) (*Report, []byte) {
 	at := int(f.at.Load())
-	rep := &Report{Missing: []string{}}
+	rep := &Report{Checks: []CheckResult{}, Missing: []string{}}
 	known := map[string]CheckResult{}
 	if a := r.last.Load(); a != nil {
 		rep.ConfigVersion, rep.Degraded = a.report.ConfigVersion, a.report.Degraded
