@@ -166,6 +166,13 @@ func (r *Registry) BuildInfo(semver, gitSHA, goVersion string) {
 		[]string{semver}, []string{gitSHA}, []string{goVersion}).WithLabelValues(semver, gitSHA, goVersion).Set(1)
 }
 
+// ZKVerify makes the counters of verified proofs. Every build has them, at 0
+// where it verifies none, so that one alert rule suits all.
+func (r *Registry) ZKVerify() (success, fail prometheus.Counter) {
+	return r.Counter("zk_verify_success_total", "Zero-knowledge proofs that verified."),
+		r.Counter("zk_verify_fail_total", "Zero-knowledge proofs that did not verify.")
+}
+
 func (r *Registry) histogramOpts(name, help string, buckets []float64) prometheus.HistogramOpts {
 	if len(buckets) == 0 {
 		panic("metrics: " + name + ": a histogram needs classic buckets")

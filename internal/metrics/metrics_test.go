@@ -26,6 +26,7 @@ func filled(native bool) *Registry {
 	r.Gauges("ready_state", "One for the present state, zero for the other.", []string{"state"}, []string{"true", "false"})
 	r.GaugeSet("phase_state", "One for the present phase.", "phase", func() map[string]float64 { return map[string]float64{"a": 1, "b": 0} })
 	r.Queue("audit", func() int { return 5 })
+	r.ZKVerify()
 	r.Queue("bus", func() int { return 0 })
 	r.GaugeFunc("queue_length", "What waits.", func() float64 { return 7 })
 	r.CounterFunc("ticks_total", "Ticks.", func() float64 { return 3 })
@@ -54,6 +55,7 @@ func TestFirstScrapeShowsClosedSetsAtZero(t *testing.T) {
 		"request_latency_seconds_bucket{route=\"GET /o/{addr}\",service=\"svc-gateway\",le=\"0.12\"} 2\n",
 		"phase_state{phase=\"a\"} 1\n", "phase_state{phase=\"b\"} 0\n",
 		"queue_depth{queue=\"audit\"} 5\n", "queue_depth{queue=\"bus\"} 0\n",
+		"zk_verify_success_total 0\n", "zk_verify_fail_total 0\n",
 		"queue_length 7\n", "ticks_total 3\n", "go_goroutines ", "process_resident_memory_bytes ",
 	} {
 		if !strings.Contains(body, want) {
@@ -184,7 +186,7 @@ func TestStrayFindsValuesOutsideTheSet(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	d := filled(false).Describe()
-	if len(d) != 9 || d[0].Name != "build_info" || d[0].Type != "gauge" || len(d[0].Labels) != 3 {
+	if len(d) != 11 || d[0].Name != "build_info" || d[0].Type != "gauge" || len(d[0].Labels) != 3 {
 		t.Errorf("%+v", d)
 	}
 }
