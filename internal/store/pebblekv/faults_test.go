@@ -36,9 +36,12 @@ func setOne(key string, n int) func(store.Tx) error {
 // marker that names it, the directory opens.
 func TestMarker(t *testing.T) {
 	base := disk.Crashable()
+	var mu sync.Mutex // Pebble cleans up in a goroutine
 	var images []*disk.FS
 	marked := false
 	fs := base.WithFaults(func(op errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if marked {
 			for seed := range uint64(12) {
 				images = append(images, base.Crash(50, seed))
@@ -54,7 +57,6 @@ func TestMarker(t *testing.T) {
 	if err := kv.Close(); err != nil {
 		t.Fatal(err)
 	}
-	marked = false
 	// Opening it again makes another manifest.
 	if kv, err = Open(Config{FS: fs, Dir: "/meta"}); err != nil {
 		t.Fatal(err)

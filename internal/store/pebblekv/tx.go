@@ -47,6 +47,9 @@ func (t *tx) Get(key []byte) ([]byte, error) {
 	if t.done {
 		return nil, store.ErrClosed
 	}
+	if len(key) == 0 {
+		return nil, store.ErrNotFound
+	}
 	value, closer, err := t.r.Get(key)
 	// Only now: a commit that was seen has been pending since before it was
 	// visible, and is durable if it is not pending any more.
@@ -82,6 +85,9 @@ func (t *tx) scan(lo, hi []byte, f func(key, value []byte) bool, first, next fun
 	}
 	if hi != nil && bytes.Compare(lo, hi) >= 0 {
 		return nil
+	}
+	if len(lo) == 0 {
+		lo = nil // Pebble knows no empty key
 	}
 	it, err := t.r.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
 	if err != nil {

@@ -173,13 +173,12 @@ func (l *load) check(ctx context.Context, kv store.KV, k told) error {
 	})
 }
 
-// crashAt returns a hook for WithFaults that takes a crash image of base at the
-// n-th call, once.
-func crashAt(base *disk.FS, n int64, take func()) func(errorfs.Op) error {
+// atCall returns a hook for WithFaults that calls f at the n-th call.
+func atCall(n int64, f func()) func(errorfs.Op) error {
 	var calls atomic.Int64
 	return func(errorfs.Op) error {
 		if calls.Add(1) == n {
-			take()
+			f()
 		}
 		return nil
 	}
@@ -206,11 +205,15 @@ func kvCrash(ctx context.Context, seed uint64, open OpenKV) error {
 		var image *disk.FS
 		var at told
 		stop := make(chan struct{})
-		fs := base.WithFaults(crashAt(base, r.Int64N(250), func() {
-			at = l.told() // what was told before this moment
-			image = base.Crash(percent, seed+uint64(round))
-			close(stop)
-		}))
+		var once sync.Once
+		crash := func() {
+			once.Do(func() {
+				at = l.told() // what was told before this moment
+				image = base.Crash(percent, seed+uint64(round))
+				close(stop)
+			})
+		}
+		fs := base.WithFaults(atCall(r.Int64N(250), crash))
 		kv, err := open(fs)
 		if err != nil {
 			return fmt.Errorf("round %d: open: %w", round, err)
@@ -219,10 +222,7 @@ func kvCrash(ctx context.Context, seed uint64, open OpenKV) error {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
 		l.run(ctx, kv, crashWrites, stop)
-		if image == nil {
-			at = l.told()
-			image = base.Crash(percent, seed+uint64(round))
-		}
+		crash()
 		if err := kv.Close(); err != nil {
 			return fmt.Errorf("round %d: close: %w", round, err)
 		}

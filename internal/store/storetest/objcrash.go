@@ -109,7 +109,7 @@ func (s *shelf) check(ctx context.Context, objs store.Objects) error {
 	for loc, addr := range s.stored {
 		got, err := ReadAll(ctx, objs, Stored{loc, addr, int64(len(s.tried[addr]))})
 		if err != nil || !bytes.Equal(got, s.tried[addr]) {
-			return fmt.Errorf("acknowledged object of %d bytes: %d back: %w", len(s.tried[addr]), len(got), err)
+			return fmt.Errorf("acknowledged object of %d bytes: %d back: %v", len(s.tried[addr]), len(got), err)
 		}
 	}
 	var bad error
@@ -123,7 +123,7 @@ func (s *shelf) check(ctx context.Context, objs store.Objects) error {
 		default:
 			got, err := ReadAll(ctx, objs, Stored{loc, addr, size})
 			if err != nil || !bytes.Equal(got, data) {
-				bad = fmt.Errorf("%s is visible in part: %w", loc, err)
+				bad = fmt.Errorf("%s is visible in part: %v", loc, err)
 			}
 		}
 		return bad == nil
@@ -149,18 +149,22 @@ func objectsCrash(ctx context.Context, seed uint64, open OpenObjects, left func(
 		var image *disk.FS
 		var known *shelf
 		stop := make(chan struct{})
-		fs := base.WithFaults(crashAt(base, r.Int64N(260), func() {
-			known = s.copy()
-			image = base.Crash(percent, seed+uint64(round))
-			close(stop)
-		}))
+		var once sync.Once
+		crash := func() {
+			once.Do(func() {
+				known = s.copy()
+				image = base.Crash(percent, seed+uint64(round))
+				close(stop)
+			})
+		}
+		fs := base.WithFaults(atCall(r.Int64N(260), crash))
 		objs, err := open(fs)
 		if err != nil {
 			return fmt.Errorf("round %d: open: %w", round, err)
 		}
 		names, err := left(base)
 		if err != nil || len(names) > 0 {
-			return fmt.Errorf("round %d: left over: %v, %w", round, names, err)
+			return fmt.Errorf("round %d: left over: %v, %v", round, names, err)
 		}
 		if err := s.check(ctx, objs); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
@@ -168,10 +172,7 @@ func objectsCrash(ctx context.Context, seed uint64, open OpenObjects, left func(
 		if errs := s.run(ctx, objs, seed*10+uint64(round), 8, stop); len(errs) > 0 {
 			return errors.Join(errs...)
 		}
-		if image == nil {
-			known = s.copy()
-			image = base.Crash(percent, seed+uint64(round))
-		}
+		crash()
 		known.tried = s.tried // what was begun while the image was taken is somebody's too
 		if err := objs.Close(); err != nil {
 			return err
@@ -226,7 +227,7 @@ func objectsFault(ctx context.Context, n int64, fault error, lasting bool, open 
 		if full { // removing needs no space
 			names, err := left(base)
 			if err != nil || len(names) > 0 {
-				return true, fmt.Errorf("left over: %v, %w", names, err)
+				return true, fmt.Errorf("left over: %v, %v", names, err)
 			}
 		}
 		if err := objs.Close(); err != nil {
