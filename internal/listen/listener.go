@@ -112,9 +112,9 @@ func (l *listener) admit(nc net.Conn) {
 	s, e := l.set, l.endpoint.Load()
 	c, refused := s.newConn(nc, e)
 	if refused != "" {
-		nc.Close()
 		s.conf.Metrics.refused.WithLabelValues(s.conf.Wire, refused).Inc()
 		s.conf.Log.Debug("connection refused", "event", "refused", "endpoint", e.Name, "client", RedactAddr(addrOf(nc.RemoteAddr())), "reason", refused)
+		nc.Close()
 		return
 	}
 	s.wait(c)

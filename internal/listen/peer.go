@@ -45,7 +45,7 @@ func RedactAddr(a netip.Addr) string {
 		bits = 64
 	}
 	p, err := a.WithZone("").Prefix(bits)
-	if err != nil {
+	if err != nil || !p.IsValid() {
 		return "unknown"
 	}
 	return p.String()

@@ -409,7 +409,7 @@ func (s *Set) handshake(c *Conn, e *Endpoint) *tls.Conn {
 		}
 		return tc
 	}
-	result, why := "failed", "the handshake failed"
+	result, why, plain := "failed", "the handshake failed", false
 	var record tls.RecordHeaderError
 	var timeout net.Error
 	switch {
@@ -417,14 +417,17 @@ func (s *Set) handshake(c *Conn, e *Endpoint) *tls.Conn {
 		result, why = "classical", "the client does not offer the key exchange X25519MLKEM768, which tls.pq = \"require\" asks for"
 	case errors.As(err, &record) && record.Conn != nil && looksLikeText(record.RecordHeader):
 		result, why = "plaintext", "the client speaks plain text to a TLS listener"
-		c.Write(e.PlainAnswer)
-		c.Linger()
+		plain = true
 	case errors.As(err, &timeout) && timeout.Timeout():
 		result, why = "timeout", "the client did not finish its handshake in time"
 	}
 	s.conf.Metrics.handshakes.WithLabelValues("none", "none", result).Inc()
 	s.conf.Metrics.refused.WithLabelValues(s.conf.Wire, refusedTLS).Inc()
 	s.conf.Log.Debug(why, "event", "tls_handshake", "endpoint", e.Name, "client", RedactAddr(c.addr), "result", result, "error", err)
+	if plain {
+		c.Write(e.PlainAnswer)
+		c.Linger()
+	}
 	c.Close()
 	return nil
 }

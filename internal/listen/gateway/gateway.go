@@ -272,11 +272,14 @@ func (s *Service) Shutdown(ctx context.Context) error {
 		srv.view.Close()
 		go func() { errs <- srv.http.Shutdown(ctx) }()
 	}
-	s.flight.hasten()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { s.flight.hasten(stop); close(stopped) }()
 	var err error
 	for range servers {
 		err = errors.Join(err, <-errs)
 	}
+	close(stop)
+	<-stopped
 	if err != nil {
 		for _, srv := range servers {
 			srv.http.Close()

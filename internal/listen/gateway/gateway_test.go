@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,7 +73,6 @@ type options struct {
 	limits func(*Limits)
 	rules  func(*listen.Rules)
 	tls    *listen.TLS
-	wrap   func(net.Conn) net.Conn
 }
 
 func start(t testing.TB, serve serveFunc, o options) *rig {
@@ -307,8 +307,8 @@ func TestRefusedBeforeTheWall(t *testing.T) {
 }
 
 func TestProblems(t *testing.T) {
-	var err *macronode.Error
-	r := start(t, func(context.Context, *macronode.Call, macronode.Send) error { return err }, options{})
+	var next atomic.Pointer[macronode.Error]
+	r := start(t, func(context.Context, *macronode.Call, macronode.Send) error { return next.Load() }, options{})
 	cases := []struct {
 		err    *macronode.Error
 		status int
@@ -323,7 +323,7 @@ func TestProblems(t *testing.T) {
 		{macronode.Wrap(macronode.Internal, "", errors.New("secret cause")), 500, nil},
 	}
 	for _, c := range cases {
-		err = c.err
+		next.Store(c.err)
 		resp, body := r.do("GET /x HTTP/1.1\r\nHost: h\r\nX-Corr-ID: bad id\r\n\r\n")
 		p := problem(t, body)
 		if resp.StatusCode != c.status || p.Code != c.err.Kind.String() || strings.Contains(body, "secret") {
@@ -345,8 +345,10 @@ func TestProblems(t *testing.T) {
 
 func TestReplies(t *testing.T) {
 	big := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
-	var reply func() *macronode.Reply
-	r := start(t, func(_ context.Context, _ *macronode.Call, send macronode.Send) error { return send(reply()) }, options{})
+	var next atomic.Value
+	r := start(t, func(_ context.Context, _ *macronode.Call, send macronode.Send) error {
+		return send(next.Load().(func() *macronode.Reply)())
+	}, options{})
 	pieces := func(n int) streamFunc {
 		return func(w io.Writer) (int64, error) {
 			for p := range slices.Chunk(big, n) {
@@ -387,23 +389,23 @@ func TestReplies(t *testing.T) {
 	c, br := r.raw("")
 	for _, k := range cases {
 		t.Run(k.name, func(t *testing.T) {
-			reply = k.reply
+			next.Store(k.reply)
 			io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 			resp, body := r.answer(br, "GET")
 			if body != k.body || resp.ContentLength != k.length || (resp.TransferEncoding != nil) != k.chunked || resp.Close {
 				t.Errorf("%d bytes, length %d, %v, close %v", len(body), resp.ContentLength, resp.TransferEncoding, resp.Close)
 			}
 			io.WriteString(c, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
-			reply = func() *macronode.Reply { r := k.reply(); r.Stream = nil; return r }
+			next.Store(func() *macronode.Reply { r := k.reply(); r.Stream = nil; return r })
 			resp, body = r.answer(br, "HEAD")
 			if body != "" || (k.length >= 0 && resp.ContentLength != k.length) {
 				t.Errorf("HEAD: %q, %d", body, resp.ContentLength)
 			}
 		})
 	}
-	reply = func() *macronode.Reply {
+	next.Store(func() *macronode.Reply {
 		return &macronode.Reply{Status: 304, Header: macronode.Header{"Etag": {`"x"`}, "Connection": {"upgrade"}, "Content-Length": {"9"}}}
-	}
+	})
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 	if resp, _ := r.answer(br, "GET"); resp.StatusCode != 304 || resp.Header.Get("ETag") != `"x"` || resp.Header.Get("Connection") != "" || resp.Header.Get("Content-Length") != "" {
 		t.Errorf("304: %v", resp.Header)
@@ -434,13 +436,16 @@ func TestBrokenStreams(t *testing.T) {
 		{"short", macronode.Reply{Stream: partial(70_000, nil), Length: 100_000}, 0},
 		{"long", macronode.Reply{Stream: partial(70_000, nil), Length: 60_000}, 500},
 	}
-	var reply macronode.Reply
-	serve := func(_ context.Context, _ *macronode.Call, send macronode.Send) error { r := reply; return send(&r) }
+	var next atomic.Pointer[macronode.Reply]
+	serve := func(_ context.Context, _ *macronode.Call, send macronode.Send) error {
+		r := *next.Load()
+		return send(&r)
+	}
 	conf, pool := serverTLS(t)
 	plain, secure := start(t, serve, options{}), start(t, serve, options{tls: conf})
 	clients := map[string]*http.Client{"h1": {Transport: &http.Transport{}}, "h2": h2client(t, pool)}
 	for _, c := range cases {
-		reply = c.reply
+		next.Store(&c.reply)
 		for proto, client := range clients {
 			t.Run(c.name+"/"+proto, func(t *testing.T) {
 				url := "http://" + plain.addr

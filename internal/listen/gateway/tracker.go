@@ -3,14 +3,15 @@
 package gateway
 
 import (
+	"maps"
 	"net"
 	"sync"
 	"time"
 )
 
 // freshGrace is how long a connection that has not sent a request yet may
-// still do so once the gateway shuts down.
-const freshGrace = 500 * time.Millisecond
+// still do so once the gateway shuts down; at most twice as long.
+const freshGrace = 250 * time.Millisecond
 
 // tracker knows the connections and requests that are not over, so that Serve
 // returns only after all that it started.
@@ -72,13 +73,27 @@ func (t *tracker) remove(c net.Conn) {
 	}
 }
 
-// hasten gives connections without a request little time to send one; net/http
-// alone would wait for seconds.
-func (t *tracker) hasten() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for c := range t.fresh {
-		c.SetReadDeadline(time.Now().Add(freshGrace))
+// hasten ends connections that send no request, until stop is closed: net/http
+// alone would wait for them for seconds.
+func (t *tracker) hasten(stop <-chan struct{}) {
+	tick := time.NewTicker(freshGrace)
+	defer tick.Stop()
+	var before map[net.Conn]struct{}
+	for {
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+		t.mu.Lock()
+		now := maps.Clone(t.fresh)
+		t.mu.Unlock()
+		for c := range now {
+			if _, ok := before[c]; ok {
+				c.Close()
+			}
+		}
+		before = now
 	}
 }
 
