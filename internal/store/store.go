@@ -62,7 +62,8 @@ type Tx interface {
 // call Update or Reclaim of the same KV: the one writer would wait for itself.
 type KV interface {
 	// View runs f on one consistent moment, which holds every Update that has
-	// returned.
+	// returned. What f has read is durable when View returns, so an answer may
+	// be built on it; the same holds of an Update that failed or wrote nothing.
 	View(ctx context.Context, f func(Reader) error) error
 	// Update runs f and commits what it wrote, all or nothing. It returns once
 	// the commit is durable: it survives kill -9 and power loss. Where f or

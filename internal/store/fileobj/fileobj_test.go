@@ -36,3 +36,9 @@ func leftOver(fs *disk.FS) ([]string, error) { return fs.List("/data/objects/" +
 func TestCrash(t *testing.T) { storetest.ObjectsCrash(t, openCrash, leftOver) }
 
 func TestFaults(t *testing.T) { storetest.ObjectsFaults(t, openCrash, leftOver) }
+
+func TestKill(t *testing.T) {
+	storetest.ObjectsKill(t, func(dir string) (store.Objects, error) {
+		return Open(Config{FS: disk.Real(), Dir: dir + "/objects"})
+	})
+}

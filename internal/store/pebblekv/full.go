@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -51,12 +52,15 @@ type ballast struct {
 	path  string
 	size  int64 // not positive: there is none
 	log   *slog.Logger
+	mu    sync.Mutex  // held by spend and restore
 	spent atomic.Bool // missing, and to be restored
 }
 
 // spend is called by Pebble's file system when a write finds the disk full. The
 // write is tried again afterwards.
 func (b *ballast) spend() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.size <= 0 || b.spent.Swap(true) {
 		return
 	}
@@ -71,6 +75,8 @@ func (b *ballast) restore(reserve int64) (err error) {
 	if b.size <= 0 {
 		return nil
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if fi, err := b.fs.Stat(b.path); err == nil && fi.Size() == 1 {
 		b.spent.Store(false)
 		return nil

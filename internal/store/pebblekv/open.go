@@ -61,6 +61,9 @@ func Open(c Config) (*KV, error) {
 	}
 	k.ballast = ballast{fs: c.FS, path: c.FS.PathJoin(c.Dir, ballastName), size: c.BallastBytes, log: c.Logger}
 	if err := k.prepare(); err != nil {
+		if disk.IsFull(err) {
+			err = fmt.Errorf("%w: %w", store.ErrFull, err)
+		}
 		return nil, fmt.Errorf("pebblekv: open: %w", corrupted(err))
 	}
 	k.open.Store(true)

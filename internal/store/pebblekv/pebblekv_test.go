@@ -35,3 +35,9 @@ func openCrash(fs *disk.FS) (store.KV, error) {
 func TestCrash(t *testing.T) { storetest.KVCrash(t, openCrash) }
 
 func TestFaults(t *testing.T) { storetest.KVFaults(t, openCrash) }
+
+func TestKill(t *testing.T) {
+	storetest.KVKill(t, func(dir string) (store.KV, error) {
+		return Open(Config{FS: disk.Real(), Dir: dir + "/meta", MemTableBytes: 64 << 10})
+	})
+}

@@ -1,13 +1,14 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
 // Package storetest is what a store must pass: KV and Objects for every driver
-// and wrapper, KVCrash, KVFaults, ObjectsCrash and ObjectsFaults for those that
-// keep files.
+// and wrapper; KVCrash, KVFaults, ObjectsCrash and ObjectsFaults for those that
+// keep files, and KVKill and ObjectsKill for those that keep real ones.
 //
 // The crash suites lose, at a random call to the file system, what was not
 // synced, and open what is left: everything acknowledged must be there, and
 // nothing half-written. MACRONODE_CRASH_SEEDS says how many crashes (200; 10 with
-// -short), MACRONODE_CRASH_SEED tries one again.
+// -short), MACRONODE_CRASH_SEED tries one again (writers are concurrent, so it may
+// take a few tries). MACRONODE_KILL_ROUNDS says how many kills (10; 2 with -short).
 package storetest
 
 import (
