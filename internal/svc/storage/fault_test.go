@@ -365,3 +365,45 @@ func TestSweepSparesUploads(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Senders of zstd bodies that never end cannot take the node's memory, nor all
+// the decoders from another tenant.
+func TestDecodersAreBounded(t *testing.T) {
+	d, one, two := storagetest.NewDriver(t, memEnv(t)), storagetest.Tenant(1), storagetest.Tenant(2)
+	zstd := macronode.Header{"Content-Encoding": {"zstd"}}
+	whole := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x00, 0x09, 0x00, 0x00, 'x'} // without its checksum it is cut off
+	post := func(tn *macronode.Tenant) error {
+		_, err := d.Do(storagetest.Request{Tenant: tn, Op: "object.post", Body: whole, Header: zstd})
+		return err
+	}
+	wantKind(t, post(one), macronode.Malformed)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 16 {
+		begun := make(chan struct{})
+		wg.Go(func() {
+			_, err := d.Do(storagetest.Request{Tenant: one, Op: "object.post", Length: -1, Header: zstd, Reader: &heldReader{begun: begun, stop: stop}})
+			if err == nil || macronode.KindOf(err) != macronode.ClientGone {
+				t.Errorf("a body that breaks off: %v", err)
+			}
+		})
+		<-begun
+	}
+	wantKind(t, post(one), macronode.Overload)
+	wantKind(t, post(two), macronode.Malformed)
+	close(stop)
+	wg.Wait()
+	wantKind(t, post(one), macronode.Malformed)
+}
+
+// heldReader says when it is read, and fails once it is told to stop.
+type heldReader struct {
+	once        sync.Once
+	begun, stop chan struct{}
+}
+
+func (r *heldReader) Read([]byte) (int, error) {
+	r.once.Do(func() { close(r.begun) })
+	<-r.stop
+	return 0, io.ErrUnexpectedEOF
+}

@@ -17,8 +17,6 @@ import (
 const (
 	maxContentType     = 256
 	defaultContentType = "application/octet-stream"
-	// zstdWindow is what RFC 9659 lets a sender ask for.
-	zstdWindow = 8 << 20
 	// ratioSlack is how much may come out before the ratio is looked at while
 	// the length of the encoded body is not known: a head that is all zeros
 	// says little about the whole.
@@ -85,6 +83,9 @@ type source struct {
 	limits *live
 	length int64 // of the body as announced; -1 unknown
 	out    int64 // decoded so far
+
+	decoders *decoders
+	tenant   macronode.TenantID
 }
 
 // wireBody counts the encoded bytes and remembers how they ended, so that the
@@ -109,8 +110,8 @@ func (w *wireBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func newSource(a *macronode.Admitted, c coding, l *live) *source {
-	s := &source{coding: c, limits: l, length: a.Length}
+func newSource(a *macronode.Admitted, c coding, l *live, d *decoders) *source {
+	s := &source{coding: c, limits: l, length: a.Length, decoders: d, tenant: a.Tenant.ID}
 	s.wire.r = a.Body
 	s.in = &s.wire
 	return s
@@ -126,13 +127,11 @@ func (s *source) open() error {
 		}
 		s.in = z
 	case zstandard:
-		// One goroutine, no more: the decoder works inside Read.
-		z, err := zstd.NewReader(&s.wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(zstdWindow))
+		z, err := s.decoders.take(s.tenant, &s.wire)
 		if err != nil {
 			return s.failed(err)
 		}
-		s.in, s.close = z, z.Close
+		s.in, s.close = z, func() { s.decoders.give(s.tenant, z) }
 	}
 	return nil
 }
@@ -199,8 +198,12 @@ func (s *source) expansion(encoded int64) error {
 	return nil
 }
 
-// finish judges a body that ended where its encoding says it does.
+// finish judges a body that ended where its encoding says it does. Decoders take
+// some errors of a body for its end; then the client is gone all the same.
 func (s *source) finish() error {
+	if s.wire.err != io.EOF {
+		return s.failed(io.ErrUnexpectedEOF)
+	}
 	if s.length >= 0 && s.wire.n < s.length {
 		return macronode.Wrap(macronode.ClientGone, "the body ended before its length", io.ErrUnexpectedEOF)
 	}
@@ -212,9 +215,12 @@ func (s *source) finish() error {
 
 // failed tells why reading failed.
 func (s *source) failed(err error) error {
+	if e, ok := errors.AsType[*macronode.Error](err); ok {
+		return e
+	}
 	if w := s.wire.err; w != nil && w != io.EOF {
 		if e, ok := errors.AsType[*macronode.Error](w); ok {
-			return e
+			return e // the decoder may have hidden it
 		}
 		return macronode.Wrap(macronode.ClientGone, "the body ended early", w)
 	}

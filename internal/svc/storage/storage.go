@@ -80,6 +80,8 @@ type Service struct {
 	broken atomic.Pointer[error]
 	firsts sync.Pool // *[]byte of firstBytes
 	fields fields
+
+	decoders decoders
 }
 
 // live are limits with the buffers made for them.

@@ -73,7 +73,7 @@ func (s *Service) store(ctx context.Context, a *macronode.Admitted, want *b3.Add
 		return nil, s.claimError(err)
 	}
 	defer u.claim.Release()
-	u.src = newSource(a, coding, s.limits.Load())
+	u.src = newSource(a, coding, s.limits.Load(), &s.decoders)
 	defer u.src.Close()
 	if u.claim.Recorded() {
 		return u.replay()

@@ -240,6 +240,15 @@ func encodings(t *testing.T, e Env) {
 			}
 		}
 	}
+	for _, coding := range []string{"gzip", "zstd"} {
+		for _, whole := range [][]byte{nil, encode(t, coding, text)} {
+			for _, cause := range []error{io.ErrUnexpectedEOF, errors.New("reset")} {
+				body := io.MultiReader(bytes.NewReader(whole), iotest.ErrReader(cause))
+				_, err := d.Do(Request{Tenant: tn, Op: "object.post", Reader: body, Length: -1, Header: macronode.Header{"Content-Encoding": {coding}}})
+				want(t, err, macronode.ClientGone)
+			}
+		}
+	}
 	// More than decompress_bytes, though well within the ratio.
 	big := encode(t, "zstd", []byte(fmt.Sprintf("%x", Bytes(3_000_000, 5))))
 	_, err := d.Do(Request{Tenant: tn, Op: "object.post", Body: big, Header: macronode.Header{"Content-Encoding": {"zstd"}}})
