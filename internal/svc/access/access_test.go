@@ -28,6 +28,8 @@ type fakeKeys struct {
 	epoch atomic.Uint64
 	fail  error
 	reads int
+	// during, if set, runs once inside the next read of a version.
+	during func()
 }
 
 func newFakeKeys() *fakeKeys { return &fakeKeys{keys: map[string][]*[32]byte{}} }
@@ -73,6 +75,12 @@ func (f *fakeKeys) WithMint(name string, v uint64, fn func([]byte) error) error 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reads++
+	if during := f.during; during != nil {
+		f.during = nil
+		f.mu.Unlock()
+		during()
+		f.mu.Lock()
+	}
 	ks := f.keys[name]
 	if v < 1 || v > uint64(len(ks)) || ks[v-1] == nil {
 		return macronode.Errorf(macronode.NotFound, "no version")

@@ -310,6 +310,27 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
+// Keys that were read while they were rotated are read again: held as they
+// were, nothing would ever tell that they are old.
+func TestRotationDuringRead(t *testing.T) {
+	r := newRig(t)
+	acme := r.tenant("acme")
+	name := MintKeyName(acme)
+	for range 3 {
+		r.keys.rotate(name)
+	}
+	r.keys.during = func() {
+		r.keys.rotate(name)
+		r.KeyGeneration() // another call notices first
+	}
+	if key, err := r.MintKey(acme, "v1"); key != nil || err != nil {
+		t.Errorf("v1 is good beside v4: %v", err)
+	}
+	if key, err := r.MintKey(acme, "v4"); key == nil || err != nil {
+		t.Errorf("v4 is not good: %v", err)
+	}
+}
+
 // A generation that was read before a look-up never vouches for a key that a
 // rotation had taken away by then.
 func TestKeysUnderRotation(t *testing.T) {

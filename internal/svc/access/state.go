@@ -264,8 +264,8 @@ func (s *Service) MintKey(t macronode.TenantID, kid string) (*capability.Key, er
 // KeyGeneration implements auth.Keys.
 func (s *Service) KeyGeneration() uint64 { return s.keys.generation() }
 
-// validLabel reports whether s is [a-z0-9][a-z0-9-]{0,62} and no tenant id.
-func validLabel(s string) bool {
+// ValidLabel reports whether s is [a-z0-9][a-z0-9-]{0,62} and no tenant id.
+func ValidLabel(s string) bool {
 	if len(s) == 0 || len(s) > 63 || s[0] == '-' {
 		return false
 	}

@@ -151,7 +151,7 @@ func (s *Service) newID() (macronode.TenantID, error) {
 // also, if any, joins the transaction.
 func (s *Service) create(ctx context.Context, actor string, id macronode.TenantID, label string, quota macronode.Quota,
 	also func(store.Tx, *tenant) error) (*tenant, error) {
-	if !validLabel(label) {
+	if !ValidLabel(label) {
 		return nil, macronode.Errorf(macronode.Invalid, "a label is 1 to 63 of a-z, 0-9 and hyphen, does not begin with a hyphen, and does not look like an id")
 	}
 	if err := s.lock(ctx); err != nil {

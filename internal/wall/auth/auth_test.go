@@ -19,7 +19,10 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/wall"
 )
+
+var _ wall.Authenticator = (*Authenticator)(nil)
 
 // world is everything an Authenticator asks, in memory.
 type world struct {
