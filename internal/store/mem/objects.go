@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"lukechampine.com/blake3"
-
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
 )
@@ -64,7 +62,7 @@ func (s *Objects) Create(ctx context.Context, sizeHint int64) (store.ObjectWrite
 	if sizeHint > s.max-s.used.Load() {
 		return nil, s.full()
 	}
-	return &writer{s: s, h: blake3.New(b3.Size, nil)}, nil
+	return &writer{s: s, h: b3.NewHasher(nil)}, nil
 }
 
 func (s *Objects) full() error {
@@ -149,7 +147,7 @@ func (s *Objects) Close() error {
 // writer is used by one goroutine.
 type writer struct {
 	s    *Objects
-	h    *blake3.Hasher
+	h    *b3.Hasher
 	o    object
 	done bool
 }
@@ -162,7 +160,7 @@ func (w *writer) Write(p []byte) (n int, err error) {
 		w.s.used.Add(-int64(len(p)))
 		return 0, w.s.full()
 	}
-	_, _ = w.h.Write(p) // a hash takes everything
+	_, _ = w.h.Write(p) // only a tree fails
 	w.o.size += int64(len(p))
 	for n = len(p); len(p) > 0; {
 		last := len(w.o.pieces) - 1
@@ -182,14 +180,14 @@ func (w *writer) Commit() (store.Loc, b3.Addr, int64, error) {
 	if w.done {
 		return "", b3.Addr{}, 0, store.ErrClosed
 	}
-	w.h.Sum(w.o.addr[:0])
 	s := w.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed.Load() {
 		return "", b3.Addr{}, 0, store.ErrClosed
 	}
-	w.done = true
+	w.o.addr, _ = w.h.Sum()
+	w.done, w.h = true, nil
 	s.next++
 	loc := store.Loc(fmt.Sprintf("m:%016x", s.next))
 	s.objs[loc] = &w.o
