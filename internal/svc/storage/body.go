@@ -10,6 +10,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/partial"
 )
 
 // planned is the shape of a reply, before any byte is read.
@@ -25,22 +26,22 @@ type planned struct {
 
 // part is a span of the object with what stands before it.
 type part struct {
-	span
+	partial.Span
 	head string
 }
 
 // shape plans the reply for the spans asked for; none means the whole.
-func (p *planned) shape(ref *reference, spans []span) {
+func (p *planned) shape(ref *reference, spans []partial.Span) {
 	*p = planned{status: 206, ctype: ref.ctype}
 	p.parts = p.one[:]
 	switch len(spans) {
 	case 0:
 		p.status, p.length = 200, ref.size
-		p.one[0].span = span{0, ref.size}
+		p.one[0].Span = partial.Span{N: ref.size}
 		return
 	case 1:
-		p.length, p.contentRange = spans[0].n, spans[0].contentRange(ref.size)
-		p.one[0].span = spans[0]
+		p.length, p.contentRange = spans[0].N, spans[0].ContentRange(ref.size)
+		p.one[0].Span = spans[0]
 		return
 	}
 	// The boundary is random, so that no stored bytes can pass for it.
@@ -51,9 +52,9 @@ func (p *planned) shape(ref *reference, spans []span) {
 	p.parts = make([]part, 0, len(spans))
 	delimiter := "--" + boundary
 	for _, s := range spans {
-		head := delimiter + "\r\nContent-Type: " + ref.ctype + "\r\nContent-Range: " + s.contentRange(ref.size) + "\r\n\r\n"
+		head := delimiter + "\r\nContent-Type: " + ref.ctype + "\r\nContent-Range: " + s.ContentRange(ref.size) + "\r\n\r\n"
 		p.parts = append(p.parts, part{s, head})
-		p.length += int64(len(head)) + s.n
+		p.length += int64(len(head)) + s.N
 		delimiter = "\r\n--" + boundary
 	}
 	p.length += int64(len(p.tail))
@@ -88,17 +89,17 @@ func (b *body) WriteTo(w io.Writer) (n int64, err error) {
 		if err != nil {
 			return n, err
 		}
-		rest := span{p.off + int64(len(ready)), p.n - int64(len(ready))}
+		rest := partial.Span{Off: p.Off + int64(len(ready)), N: p.N - int64(len(ready))}
 		ready = nil
-		if rest.n == 0 {
+		if rest.N == 0 {
 			continue
 		}
-		moved, err := b.o.WriteRange(w, rest.off, rest.n)
+		moved, err := b.o.WriteRange(w, rest.Off, rest.N)
 		n, sent = n+moved, sent+moved
 		if err != nil {
 			return n, b.failed(err)
 		}
-		if moved < rest.n {
+		if moved < rest.N {
 			return n, b.failed(errors.Join(store.ErrCorrupt, io.ErrUnexpectedEOF))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/partial"
 )
 
 const (
@@ -91,16 +92,16 @@ func (s *Service) find(ctx context.Context, a *macronode.Admitted) (r *read, don
 	if err := s.locate(ctx, r); err != nil {
 		return nil, false, err
 	}
-	c, err := preconditions(a.Header, r.etag)
+	unchanged, err := partial.Preconditions(a.Header, r.etag)
 	if err != nil {
 		return nil, false, err
 	}
 	r.reply = macronode.Reply{Status: 200, ContentType: r.ref.ctype, Header: s.header(r), Length: r.ref.size}
-	if c == notModified {
+	if unchanged {
 		// No length: that of a 304 would be the whole object's.
 		r.reply.Status, r.reply.ContentType, r.reply.Length = 304, "", -1
 	}
-	return r, c == notModified, nil
+	return r, unchanged, nil
 }
 
 // locate looks the tenant's reference up; NotFound where there is none.
@@ -134,9 +135,9 @@ func (s *Service) get(ctx context.Context, a *macronode.Admitted) (*macronode.Re
 	if done {
 		return &r.reply, nil
 	}
-	var spans []span
-	if h := a.Header["Range"]; len(h) == 1 && rangeCounts(a.Header, r.etag) {
-		if spans, err = parseRanges(h[0], r.ref.size); err != nil {
+	var spans []partial.Span
+	if h := a.Header["Range"]; len(h) == 1 && partial.RangeCounts(a.Header, r.etag) {
+		if spans, err = partial.Ranges(h[0], r.ref.size); err != nil {
 			return nil, err
 		}
 	}
@@ -180,15 +181,15 @@ func (s *Service) fetch(ctx context.Context, r *read) error {
 // open makes the reply's body: the bytes themselves where they are few, else a
 // stream that has its first piece already.
 func (s *Service) open(ctx context.Context, r *read) error {
-	head := r.plan.parts[0].span
-	if len(r.plan.parts) == 1 && head.n <= smallBytes {
+	head := r.plan.parts[0].Span
+	if len(r.plan.parts) == 1 && head.N <= smallBytes {
 		o, err := s.objects.Open(ctx, r.ref.loc, r.addr, r.ref.size)
 		if err != nil {
 			return err
 		}
 		defer o.Close()
-		b := make([]byte, head.n)
-		if err := readFull(o, b, head.off); err != nil {
+		b := make([]byte, head.N)
+		if err := readFull(o, b, head.Off); err != nil {
 			return err
 		}
 		s.m.got.Add(float64(len(b)))
@@ -206,8 +207,8 @@ func (s *Service) open(ctx context.Context, r *read) error {
 		return err
 	}
 	b := &body{s: s, o: o, loc: r.ref.loc, parts: r.plan.parts, tail: r.plan.tail, first: s.firsts.Get().(*[]byte)}
-	b.nfirst = int(min(head.n, firstBytes-head.off%groupBytes))
-	if err := readFull(o, (*b.first)[:b.nfirst], head.off); err != nil {
+	b.nfirst = int(min(head.N, firstBytes-head.Off%groupBytes))
+	if err := readFull(o, (*b.first)[:b.nfirst], head.Off); err != nil {
 		b.Close()
 		return err
 	}

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storage
+package partial
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 	"github.com/rustyonions/macronode"
 )
 
-func TestParseRanges(t *testing.T) {
+func TestRanges(t *testing.T) {
 	const ignored, unsat = "ignored", "416"
 	many := strings.Repeat("0-0,", 17)
 	for _, c := range []struct {
@@ -68,7 +68,7 @@ func TestParseRanges(t *testing.T) {
 		{"bytes=0-1,x", 10, ignored},
 		{"bytes=1-2-3", 10, ignored},
 	} {
-		spans, err := parseRanges(c.header, c.size)
+		spans, err := Ranges(c.header, c.size)
 		got := ignored
 		switch {
 		case err != nil:
@@ -79,7 +79,7 @@ func TestParseRanges(t *testing.T) {
 		case spans != nil || c.want == "[]":
 			var parts []string
 			for _, s := range spans {
-				parts = append(parts, fmt.Sprintf("%d+%d", s.off, s.n))
+				parts = append(parts, fmt.Sprintf("%d+%d", s.Off, s.N))
 			}
 			got = "[" + strings.Join(parts, " ") + "]"
 		}
@@ -90,10 +90,10 @@ func TestParseRanges(t *testing.T) {
 }
 
 // The spans cover what was asked for, and nothing twice.
-func TestParseRangesCover(t *testing.T) {
+func TestRangesCover(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.Int64Range(1, 40).Draw(t, "size")
-		n := rapid.IntRange(1, maxRanges).Draw(t, "n")
+		n := rapid.IntRange(1, MaxRanges).Draw(t, "n")
 		want := make([]bool, size)
 		var specs []string
 		for range n {
@@ -114,12 +114,12 @@ func TestParseRangesCover(t *testing.T) {
 			}
 		}
 		got := make([]bool, size)
-		spans, err := parseRanges("bytes="+strings.Join(specs, ","), size)
+		spans, err := Ranges("bytes="+strings.Join(specs, ","), size)
 		if (err != nil) != !slices.Contains(want, true) {
 			t.Fatalf("%v: %v", specs, err)
 		}
 		for _, s := range spans {
-			for i := s.off; i < s.end(); i++ {
+			for i := s.Off; i < s.End(); i++ {
 				if got[i] {
 					t.Fatalf("%v: byte %d twice in %v", specs, i, spans)
 				}
@@ -132,7 +132,7 @@ func TestParseRangesCover(t *testing.T) {
 	})
 }
 
-func FuzzParseRanges(f *testing.F) {
+func FuzzRanges(f *testing.F) {
 	for _, s := range []string{"bytes=0-1", "bytes=-1,0-,3-2", "bytes=,", "bytes=9223372036854775807-", "bytes=-9223372036854775808"} {
 		f.Add(s, int64(10))
 	}
@@ -140,16 +140,16 @@ func FuzzParseRanges(f *testing.F) {
 		if size < 0 {
 			return
 		}
-		spans, err := parseRanges(h, size)
-		if len(spans) > maxRanges || (err != nil && spans != nil) {
+		spans, err := Ranges(h, size)
+		if len(spans) > MaxRanges || (err != nil && spans != nil) {
 			t.Fatal(spans, err)
 		}
 		var total int64
 		for _, s := range spans {
-			if s.off < 0 || s.n <= 0 || s.n > size-s.off {
+			if s.Off < 0 || s.N <= 0 || s.N > size-s.Off {
 				t.Fatalf("%v of %d", s, size)
 			}
-			total += s.n
+			total += s.N
 		}
 		if total > size {
 			t.Fatal("more than the object")
@@ -194,8 +194,8 @@ func TestPreconditions(t *testing.T) {
 		if c.none != nil {
 			h["If-None-Match"] = c.none
 		}
-		cond, err := preconditions(h, etag)
-		got := map[condition]string{proceed: "proceed", notModified: "304"}[cond]
+		unchanged, err := Preconditions(h, etag)
+		got := map[bool]string{false: "proceed", true: "304"}[unchanged]
 		if err != nil {
 			got = fmt.Sprint(macronode.KindOf(err).Info().Status)
 		}
@@ -209,49 +209,9 @@ func FuzzPreconditions(f *testing.F) {
 	f.Add(`"b3:aa"`, `W/"x", *`)
 	f.Add(`"`, `W/`)
 	f.Fuzz(func(t *testing.T, m, n string) {
-		c, err := preconditions(macronode.Header{"If-Match": {m}, "If-None-Match": {n}}, `"b3:aa"`)
-		if err == nil && c == notModified && !strings.Contains(n, "b3:aa") && !strings.Contains(n, "*") {
+		unchanged, err := Preconditions(macronode.Header{"If-Match": {m}, "If-None-Match": {n}}, `"b3:aa"`)
+		if err == nil && unchanged && !strings.Contains(n, "b3:aa") && !strings.Contains(n, "*") {
 			t.Fatalf("%q %q: not modified", m, n)
-		}
-	})
-}
-
-func TestContentType(t *testing.T) {
-	for _, c := range []struct {
-		in   []string
-		want string // "" is refused
-	}{
-		{nil, defaultContentType},
-		{[]string{""}, defaultContentType},
-		{[]string{"text/plain"}, "text/plain"},
-		{[]string{" text/plain; charset=utf-8 "}, "text/plain; charset=utf-8"},
-		{[]string{"text"}, ""},
-		{[]string{"text/"}, ""},
-		{[]string{"text/plain\r\nX: y"}, ""},
-		{[]string{"text/pläin"}, ""},
-		{[]string{"a/b", "c/d"}, ""},
-		{[]string{"a/" + strings.Repeat("b", maxContentType)}, ""},
-	} {
-		h := macronode.Header{}
-		if c.in != nil {
-			h["Content-Type"] = c.in
-		}
-		got, err := contentType(h)
-		if got != c.want || (err != nil) != (c.want == "") {
-			t.Errorf("%q: %q, %v", c.in, got, err)
-		}
-	}
-}
-
-func FuzzDecodeReference(f *testing.F) {
-	r := reference{size: 5, created: 7, loc: "m:1", ctype: "text/plain"}
-	f.Add(r.encode())
-	f.Add([]byte{})
-	f.Add(append([]byte{1}, make([]byte, 17)...))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeReference(b)
-		if err == nil && string(r.encode()) != string(b) {
-			t.Fatalf("%x decodes to %+v", b, r)
 		}
 	})
 }

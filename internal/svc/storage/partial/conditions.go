@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storage
+package partial
 
 import (
 	"strings"
@@ -12,42 +12,34 @@ import (
 // refused.
 const maxTagBytes = 8 << 10
 
-// condition is what preconditions make of a request.
-type condition uint8
-
-const (
-	proceed condition = iota
-	notModified
-)
-
-// preconditions evaluates If-Match and If-None-Match against the strong tag
+// Preconditions evaluates If-Match and If-None-Match against the strong tag
 // etag of an object that is there, in the order of RFC 9110 section 13.2.2.
 // There are no dates: an object never changes.
-func preconditions(h macronode.Header, etag string) (condition, error) {
+func Preconditions(h macronode.Header, etag string) (notModified bool, err error) {
 	if v := h["If-Match"]; len(v) > 0 {
 		ok, err := matches(v, etag, false)
 		if err != nil {
-			return proceed, err
+			return false, err
 		}
 		if !ok {
-			return proceed, macronode.Errorf(macronode.PreconditionFailed, "If-Match does not name the object")
+			return false, macronode.Errorf(macronode.PreconditionFailed, "If-Match does not name the object")
 		}
 	}
 	if v := h["If-None-Match"]; len(v) > 0 {
 		ok, err := matches(v, etag, true)
 		if err != nil {
-			return proceed, err
+			return false, err
 		}
 		if ok {
-			return notModified, nil
+			return true, nil
 		}
 	}
-	return proceed, nil
+	return false, nil
 }
 
-// rangeCounts evaluates If-Range: a Range counts where there is none, or where
+// RangeCounts evaluates If-Range: a Range counts where there is none, or where
 // it is the object's own strong tag. A date never is.
-func rangeCounts(h macronode.Header, etag string) bool {
+func RangeCounts(h macronode.Header, etag string) bool {
 	v := h["If-Range"]
 	return len(v) == 0 || (len(v) == 1 && strings.Trim(v[0], " \t") == etag)
 }
