@@ -32,8 +32,8 @@ type KeyStore interface {
 	WithMint(name string, version uint64, f func(secret []byte) error) error
 	// DeleteMint drops all versions. A missing key is no error.
 	DeleteMint(ctx context.Context, name string) error
-	// Epoch changes, at the latest, when a change of any key is visible. It is
-	// read on every call, so it is an atomic load or not much more.
+	// Epoch changes with every change of a key, at about the time the change is
+	// visible. No call waits for it.
 	Epoch() uint64
 }
 
@@ -175,7 +175,8 @@ func (s *Service) Ready(ctx context.Context) error {
 	return s.kv.Check(ctx)
 }
 
-// Serve implements macronode.Service: it carries deletions through.
+// Serve implements macronode.Service: it carries deletions through, and notices
+// when minting keys were rotated.
 func (s *Service) Serve(ctx context.Context) error {
 	// A run before this one may have ended between store and memory.
 	if err := s.load(ctx); err != nil {
@@ -185,6 +186,11 @@ func (s *Service) Serve(ctx context.Context) error {
 		return err
 	}
 	s.damage.Store(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel() // also where a deletion panics
+	wg.Go(func() { s.keys.watch(ctx) })
 	s.deletions(ctx)
 	return nil
 }

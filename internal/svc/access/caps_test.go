@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"pgregory.net/rapid"
 
@@ -257,12 +258,12 @@ func TestKeyRotation(t *testing.T) {
 	}
 	for range 4 {
 		r.keys.rotate(name)
-		if next := r.KeyGeneration(); next == gen {
+		toks = append(toks, r.mintTok(acme)) // notices at once
+		next := r.KeyGeneration()
+		if next == gen {
 			t.Fatal("the generation did not change")
-		} else {
-			gen = next
 		}
-		toks = append(toks, r.mintTok(acme))
+		gen = next
 	}
 	for i, tok := range toks {
 		if want := fmt.Sprintf("v%d", i+1); tok.KeyID() != want {
@@ -282,7 +283,7 @@ func TestKeyRotation(t *testing.T) {
 			t.Errorf("kid %q: %v, %v", kid, key, err)
 		}
 	}
-	// Keys that are held cost no look-up, and keys of nobody none either.
+	// Keys that are held are not read again, and keys of nobody not at all.
 	reads := r.keys.reads
 	for range 10 {
 		_, _ = r.MintKey(acme, "v5")
@@ -321,7 +322,7 @@ func TestRotationDuringRead(t *testing.T) {
 	}
 	r.keys.during = func() {
 		r.keys.rotate(name)
-		r.KeyGeneration() // another call notices first
+		r.Service.keys.compare() // finds nothing that is held
 	}
 	if key, err := r.MintKey(acme, "v1"); key != nil || err != nil {
 		t.Errorf("v1 is good beside v4: %v", err)
@@ -331,8 +332,62 @@ func TestRotationDuringRead(t *testing.T) {
 	}
 }
 
-// A generation that was read before a look-up never vouches for a key that a
-// rotation had taken away by then.
+// A rotation is noticed without anyone minting: by a token of the new version at
+// once, by those of a version that is too old soon.
+func TestRotationIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		acme, idle := r.tenant("acme"), r.tenant("idle")
+		r.mintTok(acme)
+		r.mintTok(idle)
+		stop := r.serving()
+		defer stop()
+		name := MintKeyName(acme)
+		gen := r.KeyGeneration()
+		r.keys.rotate(name)
+		if key, err := r.MintKey(acme, "v2"); key == nil || err != nil || r.KeyGeneration() == gen {
+			t.Errorf("v2: %v, %v", key, err)
+		}
+		for range 5 {
+			gen = r.KeyGeneration()
+			r.keys.rotate(name)
+			pass(2 * comparePeriod)
+			if r.KeyGeneration() == gen {
+				t.Error("not noticed")
+			}
+			_, _ = r.MintKey(acme, "v2") // hold it again
+		}
+		if key, _ := r.MintKey(acme, "v4"); key != nil {
+			t.Error("v4 is good beside v7")
+		}
+		// The count changes first, the key somewhat later.
+		r.keys.epoch.Add(1)
+		pass(comparePeriod + comparePeriod/2)
+		r.keys.mu.Lock()
+		r.keys.addVersion(name)
+		r.keys.epoch.Add(^uint64(0))
+		r.keys.mu.Unlock()
+		gen = r.KeyGeneration()
+		pass(compareAgain * comparePeriod)
+		if r.KeyGeneration() == gen {
+			t.Error("a change after its count was not noticed")
+		}
+		// And without any count, in the end.
+		_, _ = r.MintKey(idle, "v1")
+		gen = r.KeyGeneration()
+		r.keys.mu.Lock()
+		r.keys.addVersion(MintKeyName(idle))
+		r.keys.epoch.Add(^uint64(0))
+		r.keys.mu.Unlock()
+		pass(compareAlways * comparePeriod)
+		if r.KeyGeneration() == gen {
+			t.Error("a change without a count was not noticed")
+		}
+	})
+}
+
+// A generation that was read before a look-up does not outlive the keys that
+// the look-up gave.
 func TestKeysUnderRotation(t *testing.T) {
 	r := newRig(t)
 	acme := r.tenant("acme")
@@ -342,15 +397,12 @@ func TestKeysUnderRotation(t *testing.T) {
 	for range 2 {
 		wg.Go(func() {
 			for range 500 {
+				newest, _ := r.keys.NewestMint(name)
+				r.Service.keys.compare() // from here on at least newest is known
 				gen := r.KeyGeneration()
-				newest, _ := r.keys.NewestMint(name) // at least gen's
 				old := fmt.Sprintf("v%d", max(0, int64(newest)-goodVersions))
-				key, err := r.MintKey(acme, old)
-				if err != nil {
-					t.Error(err)
-				}
-				if key != nil && r.KeyGeneration() == gen {
-					t.Errorf("%s is good under generation %d", old, gen)
+				if key, err := r.MintKey(acme, old); key != nil || err != nil {
+					t.Errorf("%s under generation %d: %v", old, gen, err)
 				}
 			}
 		})

@@ -3,11 +3,14 @@
 package access
 
 import (
+	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/capability"
@@ -30,13 +33,25 @@ type ring struct {
 
 func kidOf(version uint64) string { return "v" + strconv.FormatUint(version, 10) }
 
-// keys holds the minting keys that were asked for, derived. Deriving is what a
-// look-up must not cost; that they lie in ordinary memory is the price. They are
-// dropped, and the generation changes, when the key service has other ones.
+// How held keys are compared with the key service.
+const (
+	// comparePeriod is how long a rotation may take to be noticed here. A mint,
+	// and a token of a version that is not known, notice it at once.
+	comparePeriod = 500 * time.Millisecond
+	// compareAgain is how many periods after a change of the key service keys
+	// are compared: its count may change before the key does.
+	compareAgain = 3
+	// compareAlways is after how many periods keys are compared in any case.
+	compareAlways = 20
+)
+
+// keys holds the minting keys that were asked for, derived. Deriving, and asking
+// a key service that may be writing to its disk, is what a look-up must not
+// cost; that keys lie in ordinary memory is the price. They are dropped, and the
+// generation changes, when the key service has other ones.
 type keys struct {
 	ks     KeyStore
 	exists func(macronode.TenantID) bool
-	epoch  atomic.Uint64 // of the key service, when rings were last compared
 	gen    atomic.Uint64
 
 	mu    sync.RWMutex
@@ -45,36 +60,55 @@ type keys struct {
 
 func (k *keys) init(ks KeyStore, exists func(macronode.TenantID) bool) {
 	k.ks, k.exists, k.rings = ks, exists, map[macronode.TenantID]*ring{}
-	k.epoch.Store(ks.Epoch())
 }
 
-// generation compares what is held with the key service if that has changed.
-func (k *keys) generation() uint64 {
-	if k.ks.Epoch() != k.epoch.Load() {
-		k.compare()
+// watch compares what is held with the key service until ctx ends.
+func (k *keys) watch(ctx context.Context) {
+	ticker := time.NewTicker(comparePeriod)
+	defer ticker.Stop()
+	epoch, idle := k.ks.Epoch(), 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if e := k.ks.Epoch(); e != epoch {
+			epoch, idle = e, 0
+		}
+		if idle < compareAgain || idle%compareAlways == 0 {
+			k.compare()
+		}
+		idle++
 	}
-	return k.gen.Load()
 }
 
+// compare drops the keys of which the key service has another newest version.
 func (k *keys) compare() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	// Read first: a change made while rings are compared is seen next time.
-	epoch := k.ks.Epoch()
-	if epoch == k.epoch.Load() {
-		return
-	}
-	stale := false
-	for t, r := range k.rings {
-		if newest, err := k.ks.NewestMint(MintKeyName(t)); err != nil || newest != r.newest {
-			delete(k.rings, t)
-			stale = true
+	k.mu.RLock()
+	held := maps.Clone(k.rings)
+	k.mu.RUnlock()
+	for t, r := range held {
+		if !k.current(t, r) {
+			k.drop(t, r)
 		}
 	}
-	if stale {
+}
+
+// current reports whether r is what the key service has.
+func (k *keys) current(t macronode.TenantID, r *ring) bool {
+	newest, err := k.ks.NewestMint(MintKeyName(t))
+	return err == nil && newest == r.newest
+}
+
+// drop forgets r. The generation has changed before anyone is told other keys.
+func (k *keys) drop(t macronode.TenantID, r *ring) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rings[t] == r {
+		delete(k.rings, t)
 		k.gen.Add(1)
 	}
-	k.epoch.Store(epoch)
 }
 
 // lookup returns the key that kid names; nil where there is none that is good.
@@ -83,44 +117,65 @@ func (k *keys) lookup(t macronode.TenantID, kid string) (*capability.Key, error)
 	if err != nil || r == nil {
 		return nil, err
 	}
-	for i := range r.kid {
-		if r.kid[i] == kid && r.key[i] != nil {
-			return r.key[i], nil
-		}
+	if key := r.find(kid); key != nil || k.current(t, r) {
+		return key, nil
 	}
-	return nil, nil
+	k.drop(t, r)
+	if r, err = k.ring(t); err != nil || r == nil {
+		return nil, err
+	}
+	return r.find(kid), nil
 }
 
-// ring returns a tenant's keys; nil where it has none yet.
+func (r *ring) find(kid string) *capability.Key {
+	for i := range r.kid {
+		if r.kid[i] == kid {
+			return r.key[i]
+		}
+	}
+	return nil
+}
+
+// newest is ring with the version that the key service has now, for minting.
+func (k *keys) newest(t macronode.TenantID) (*ring, error) {
+	r, err := k.ring(t)
+	if err != nil || r == nil || k.current(t, r) {
+		return r, err
+	}
+	k.drop(t, r)
+	return k.ring(t)
+}
+
+// ring returns a tenant's keys; nil where it has none yet. They were the key
+// service's when they were first read, and are compared from then on.
 func (k *keys) ring(t macronode.TenantID) (*ring, error) {
-	k.generation()
 	k.mu.RLock()
 	r := k.rings[t]
 	k.mu.RUnlock()
 	if r != nil {
 		return r, nil
 	}
-	for {
-		if !k.exists(t) {
-			return nil, nil
-		}
-		epoch := k.ks.Epoch()
+	for k.exists(t) {
 		r, err := k.read(t)
 		if err != nil || r == nil {
 			return nil, err
 		}
-		// Only what is held is compared later, so what was read while keys
-		// changed may not be used: its passing would go unnoticed.
-		k.mu.Lock()
-		same := k.ks.Epoch() == epoch
-		if same {
-			k.rings[t] = r
-		}
-		k.mu.Unlock()
-		if same {
+		if k.hold(t, r) {
 			return r, nil
 		}
 	}
+	return nil, nil
+}
+
+// hold keeps r, unless keys changed while it was read.
+func (k *keys) hold(t macronode.TenantID, r *ring) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.exists(t) || !k.current(t, r) {
+		return false
+	}
+	k.rings[t] = r
+	return true
 }
 
 func (k *keys) read(t macronode.TenantID) (*ring, error) {

@@ -188,7 +188,7 @@ func (s *Service) mint(ctx context.Context, actor string, t macronode.TenantID, 
 	if t == macronode.AnonymousTenant {
 		return nil, nil, macronode.Errorf(macronode.Invalid, "tenant anonymous has no capabilities")
 	}
-	r, err := s.keys.ring(t)
+	r, err := s.keys.newest(t)
 	if err == nil && r == nil {
 		if err = s.keys.ks.CreateMint(ctx, MintKeyName(t)); err == nil {
 			r, err = s.keys.ring(t)

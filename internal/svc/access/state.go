@@ -262,7 +262,7 @@ func (s *Service) MintKey(t macronode.TenantID, kid string) (*capability.Key, er
 }
 
 // KeyGeneration implements auth.Keys.
-func (s *Service) KeyGeneration() uint64 { return s.keys.generation() }
+func (s *Service) KeyGeneration() uint64 { return s.keys.gen.Load() }
 
 // ValidLabel reports whether s is [a-z0-9][a-z0-9-]{0,62} and no tenant id.
 func ValidLabel(s string) bool {
