@@ -3,7 +3,7 @@ SHELL := /bin/bash
 SHA   := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 STAMP := $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 INFO  := github.com/rustyonions/macronode/internal/buildinfo
-FLAGS := -trimpath -buildvcs=false -ldflags "-s -w -X $(INFO).GitSHA=$(SHA) -X $(INFO).BuildTS=$(STAMP)"
+FLAGS := -trimpath -buildvcs=false -ldflags "-s -w -X $(INFO).gitSHA=$(SHA) -X $(INFO).buildTS=$(STAMP)"
 TAGS  ?=
 
 export CGO_ENABLED ?= 0

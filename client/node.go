@@ -3,6 +3,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,4 +98,15 @@ func (c *Client) Events(ctx context.Context, after uint64, limit int) ([]Event, 
 	}
 	err := c.JSON(ctx, "GET", path, "", nil, &page)
 	return page.Events, page.Next, err
+}
+
+// PutRaw puts data as it is and decodes the JSON answer into out.
+func (c *Client) PutRaw(ctx context.Context, path string, data []byte, out any) error {
+	resp, err := c.Do(ctx, Request{Method: "PUT", Path: path, Body: bytes.NewReader(data), Length: int64(len(data)),
+		Header: http.Header{"Content-Type": {"application/octet-stream"}}})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return decode(resp.Body, out)
 }

@@ -108,7 +108,7 @@ var rules = []rule{
 	{prefix: "bundle", may: []string{".", "./b3", "./bundle"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "client", may: append([]string{".", "./client"}, public...), why: "users import it: nothing internal"},
 	{prefix: "cmd/ronctl", may: append([]string{".", "./client", "./cmd/ronctl"}, public...), why: "ronctl is a client like any other"},
-	{prefix: "cmd/macronode", may: append([]string{".", "./client", "./cmd/macronode", "./internal/node", "./internal/config", "./internal/wall/policy", "./internal/buildinfo", "./internal/logs"}, public...),
+	{prefix: "cmd/macronode", may: append([]string{".", "./client", "./cmd/macronode", "./internal/node", "./internal/datadir", "./internal/config", "./internal/wall/policy", "./internal/buildinfo", "./internal/logs"}, public...),
 		why: "commands go through node"},
 	{prefix: "internal/store/storetest", may: []string{".", "./b3", "./internal/store", "./internal/disk"}, why: "suites know contracts, not drivers"},
 	{prefix: "internal/store/", may: []string{".", "./b3", "./internal/store", "./internal/disk"}, not: []string{"net/http"}, why: "drivers do not know each other"},
@@ -121,6 +121,7 @@ var rules = []rule{
 	{prefix: "internal/wall/policy", may: []string{".", "./b3", "./bundle", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},
 	{prefix: "internal/wall", may: []string{".", "./capability", "./bundle", "./internal/route", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "both wires share the wall"},
 	{prefix: "internal/listen", may: []string{".", "./b3", "./oap", "./internal/listen", "./internal/metrics"}, why: "a listener reaches no handler but through the wall"},
+	{prefix: "internal/datadir", not: []string{"./internal/node"}, why: "commands use it without a node"},
 	{prefix: "internal/idem", may: []string{".", "./b3", "./internal/store"}, not: []string{"net/http", "os"}, why: "it runs inside services"},
 	{prefix: "internal/feature/", not: []string{"./internal/node"}, why: "features are wired by node"},
 }

@@ -208,11 +208,16 @@ func (f *flight) deadline(ctx context.Context) (context.Context, context.CancelF
 			until = d
 		}
 	}
+	// Operators watch a drain: what they watch it with goes on.
+	ended := f.w.Gate.Ended()
+	if f.b.Class == macronode.Control {
+		ended = nil
+	}
 	if until.IsZero() {
-		return endWith(ctx, f.w.Gate.Ended())
+		return endWith(ctx, ended)
 	}
 	ctx, expire := context.WithDeadline(ctx, until)
-	ctx, stop := endWith(ctx, f.w.Gate.Ended())
+	ctx, stop := endWith(ctx, ended)
 	return ctx, func() { stop(); expire() }
 }
 

@@ -200,6 +200,9 @@ func (f *flight) send(send macronode.Send) error {
 		r.Status = 200
 	}
 	length := r.BodyLength()
+	if r.Body == nil && r.Stream == nil {
+		length = 0 // an announced length without bytes, as for HEAD
+	}
 	if f.adm.ReplyBytes != macronode.NoLimit {
 		if left := f.adm.ReplyBytes - f.body.read; length > left {
 			return macronode.Errorf(macronode.TooLarge, "the capability allows %d bytes", f.adm.Principal.MaxBytes)

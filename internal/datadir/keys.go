@@ -1,0 +1,272 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package datadir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
+)
+
+// Keys is a data directory's keys for commands. Where no process holds the
+// directory they are opened; while a node holds it, the node is asked over
+// DIR/admin.sock with DIR/operator.cap.
+type Keys struct {
+	dir   Dir
+	lock  *disk.Lock // nil: a node holds the directory
+	store *kms.Store
+	node  *client.Client
+	log   *slog.Logger
+}
+
+// OpenKeys opens the keys of the data directory at path.
+func OpenKeys(path string, log *slog.Logger) (*Keys, error) {
+	d, err := Open(disk.Real(), path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.FS.Stat(d.Path); err != nil {
+		return nil, Exitf(macronode.ExitConfig, "data directory: %w", err)
+	}
+	lock, err := d.FS.LockDir(d.Path)
+	var held *disk.HeldError
+	if errors.As(err, &held) {
+		k := &Keys{dir: d, log: log}
+		if k.node, err = d.dialAdmin(); err != nil {
+			return nil, fmt.Errorf("%w; and it cannot be asked: %w", held, err)
+		}
+		return k, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	store, err := d.OpenKeystore(d.RootSetting(), kms.Options{Log: log}, false)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &Keys{dir: d, lock: lock, store: store}, nil
+}
+
+// dialAdmin is a client of the node that holds the directory.
+func (d Dir) dialAdmin() (*client.Client, error) {
+	token, err := d.Read(OperatorCapName)
+	if err != nil {
+		return nil, fmt.Errorf("the operator's capability: %w", err)
+	}
+	return client.Dial("unix://"+d.At(AdminSocketName), client.Options{Token: strings.TrimSpace(string(token)), UserAgent: "macronode"})
+}
+
+// RootSetting is kms.root of the directory's own bundle, or the default: a
+// command that signs a bundle must work before there is a valid one.
+func (d Dir) RootSetting() string {
+	text, err := d.Read(BundleName)
+	if err == nil {
+		if l, err := config.Check(text, BundleName, Features()); err == nil {
+			return l.Config.KMS.Root
+		}
+	}
+	return config.DefaultKMSRoot
+}
+
+// OpenKeystore unseals the keystore. Its errors carry exit codes.
+func (d Dir) OpenKeystore(setting string, o kms.Options, readOnly bool) (*kms.Store, error) {
+	root, err := d.Root(setting)
+	if err != nil {
+		return nil, err
+	}
+	vault, err := keystore.Open(d.FS, d.At(KeystoreDir), root, keystore.Options{Log: o.Log, ReadOnly: readOnly})
+	switch {
+	case errors.Is(err, keystore.ErrAbsent):
+		return nil, Exitf(macronode.ExitConfig, "%s holds no keystore; make one with: macronode init --data %s", d.Path, d.Path)
+	case errors.Is(err, keystore.ErrWrongRoot), errors.Is(err, keystore.ErrRootMode), errors.Is(err, keystore.ErrRootKind), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return nil, Exitf(macronode.ExitConfig, "kms.root: %w", err)
+	case err != nil:
+		return nil, err
+	}
+	return kms.Open(vault, o)
+}
+
+// Close releases the directory and wipes what was unsealed.
+func (k *Keys) Close() error {
+	var errs []error
+	if k.store != nil {
+		errs = append(errs, k.store.Close())
+	}
+	if k.lock != nil {
+		errs = append(errs, k.lock.Close())
+	}
+	if k.node != nil {
+		k.node.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// List describes every key.
+func (k *Keys) List(ctx context.Context) ([]kms.KeyInfo, error) {
+	if k.node == nil {
+		return k.store.List()
+	}
+	var out struct {
+		Keys []kms.KeyInfo `json:"keys"`
+	}
+	err := k.node.JSON(ctx, "GET", "/v1/kms/keys", "", nil, &out)
+	return out.Keys, err
+}
+
+// Objects describes every object.
+func (k *Keys) Objects(ctx context.Context) ([]kms.ObjectInfo, error) {
+	if k.node == nil {
+		return k.store.Objects()
+	}
+	var out struct {
+		Objects []kms.ObjectInfo `json:"objects"`
+	}
+	err := k.node.JSON(ctx, "GET", "/v1/kms/objects", "", nil, &out)
+	return out.Objects, err
+}
+
+// Create makes a key, or finds the one of that algorithm and purpose.
+func (k *Keys) Create(ctx context.Context, s kms.Spec) (kms.KeyInfo, error) {
+	if k.node == nil {
+		info, _, err := k.store.Create(ctx, s)
+		return info, err
+	}
+	in := map[string]any{"name": s.Name, "alg": s.Alg, "purpose": s.Purpose}
+	var out kms.KeyInfo
+	err := k.node.JSON(ctx, "POST", "/v1/kms/keys", "", in, &out)
+	return out, err
+}
+
+// Rotate adds a version to a key.
+func (k *Keys) Rotate(ctx context.Context, name string) (kms.KeyInfo, error) {
+	if k.node == nil {
+		info, _, _, err := k.store.Rotate(ctx, kms.Spec{Name: name})
+		return info, err
+	}
+	var out kms.KeyInfo
+	err := k.node.JSON(ctx, "POST", "/v1/kms/keys/"+name+"/rotate", "", nil, &out)
+	return out, err
+}
+
+// errHeld says that a command needs the directory to itself.
+var errHeld = &ExitError{Code: macronode.ExitInUse, Err: errors.New("a node holds the data directory; stop it first")}
+
+// Import makes a key of private material from elsewhere. It needs the directory
+// to itself: private keys do not travel over the API.
+func (k *Keys) Import(ctx context.Context, s kms.Spec, material []byte) (kms.KeyInfo, error) {
+	if k.node != nil {
+		return kms.KeyInfo{}, errHeld
+	}
+	info, _, err := k.store.Import(ctx, s, material)
+	return info, err
+}
+
+// PutObject keeps data as an object's next version, or as version where it is
+// not 0, and returns the version it has.
+func (k *Keys) PutObject(ctx context.Context, name string, version uint64, data []byte) (kms.ObjectInfo, error) {
+	if k.node == nil {
+		info, _, err := k.store.PutObject(ctx, name, version, data)
+		return info, err
+	}
+	path := "/v1/kms/objects/" + name
+	if version != 0 {
+		path += fmt.Sprintf("?version=%d", version)
+	}
+	var out kms.ObjectInfo
+	err := k.node.PutRaw(ctx, path, data, &out)
+	return out, err
+}
+
+// signers are the signers of a key of purpose bundle. The API never signs with
+// such keys, so where a node holds the directory the keystore is read beside it:
+// whoever signs must be able to unseal it.
+func (k *Keys) signers(ref bundle.Ref) ([]bundle.Signer, error) {
+	if k.store == nil {
+		store, err := k.dir.OpenKeystore(k.dir.RootSetting(), kms.Options{Log: k.log}, true)
+		if err != nil {
+			return nil, err
+		}
+		k.store = store
+	}
+	return Signers(k.store, ref)
+}
+
+// Signers are the signers of a key of purpose bundle, one for each of its halves.
+func Signers(store *kms.Store, ref bundle.Ref) ([]bundle.Signer, error) {
+	halves, err := store.Signers(ref, kms.PurposeBundle)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]bundle.Signer, len(halves))
+	for i, h := range halves {
+		out[i] = h
+	}
+	return out, nil
+}
+
+// PublicKeys reads the public keys of the directory at path. It needs neither
+// its lock nor the root secret.
+func PublicKeys(path string) (*kms.PublicDocument, error) {
+	d, err := Open(disk.Real(), path)
+	if err != nil {
+		return nil, err
+	}
+	text, err := keystore.ReadPublic(d.FS, d.At(KeystoreDir))
+	if err != nil {
+		return nil, Exitf(macronode.ExitConfig, "public keys: %w", err)
+	}
+	return kms.ParsePublic(text)
+}
+
+// ExportRecovery returns the recovery file of the directory at path: whoever has
+// it and the directory has every key.
+func ExportRecovery(path string) ([]byte, error) {
+	d, err := Open(disk.Real(), path)
+	if err != nil {
+		return nil, err
+	}
+	root, err := d.Root(d.RootSetting())
+	if err != nil {
+		return nil, err
+	}
+	return keystore.ExportRecovery(d.FS, d.At(KeystoreDir), root)
+}
+
+// RestoreRoot gives the keystore of the directory at path a new root by a
+// recovery file; the root is the one that the directory's bundle names. A key
+// file that is missing is made.
+func RestoreRoot(path string, export []byte) error {
+	d, err := Open(disk.Real(), path)
+	if err != nil {
+		return err
+	}
+	lock, err := d.FS.LockDir(d.Path)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	root, err := d.Root(d.RootSetting())
+	if err != nil {
+		return err
+	}
+	if root.Kind == keystore.KeyFile {
+		if _, err := d.FS.Stat(root.Path); errors.Is(err, fs.ErrNotExist) {
+			if err := keystore.WriteKeyFile(d.FS, root.Path); err != nil {
+				return err
+			}
+		}
+	}
+	return keystore.Restore(d.FS, d.At(KeystoreDir), export, root)
+}

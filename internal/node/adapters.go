@@ -1,0 +1,135 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"github.com/rustyonions/macronode/internal/datadir"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/idem"
+	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/pebblekv"
+	"github.com/rustyonions/macronode/internal/svc/access"
+	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/storage"
+	"github.com/rustyonions/macronode/internal/wall/quota"
+)
+
+// keysSource is the pinned policy bundle, in the keystore.
+type keysSource struct {
+	keys *kms.Store
+	ref  bundle.Ref
+}
+
+// Fetch implements policy.Source.
+func (s keysSource) Fetch(context.Context) ([]byte, error) {
+	data, _, err := s.keys.Object(s.ref)
+	return data, err
+}
+
+// mintKeys is the keystore as ron-auth wants it: minting keys by name.
+type mintKeys struct{ keys *kms.Store }
+
+var _ access.KeyStore = mintKeys{}
+
+func (m mintKeys) CreateMint(ctx context.Context, name string) error {
+	_, _, err := m.keys.Create(ctx, kms.Spec{Name: name, Alg: kms.MAC256, Purpose: kms.PurposeMint})
+	return err
+}
+
+func (m mintKeys) NewestMint(name string) (uint64, error) {
+	k, err := m.keys.Key(name)
+	if err != nil {
+		return 0, err
+	}
+	return k.Newest().Version, nil
+}
+
+func (m mintKeys) WithMint(name string, version uint64, f func(secret []byte) error) error {
+	return m.keys.WithSecret(name, version, kms.PurposeMint, f)
+}
+
+func (m mintKeys) DeleteMint(ctx context.Context, name string) error {
+	err := m.keys.Delete(ctx, name)
+	if err != nil && macronode.KindOf(err) == macronode.NotFound {
+		return nil
+	}
+	return err
+}
+
+func (m mintKeys) Epoch() uint64 { return m.keys.Epoch() }
+
+// openMeta opens the metadata store.
+func openMeta(d datadir.Dir, c config.Config, log *slog.Logger, fatal func(error)) (*pebblekv.KV, error) {
+	return pebblekv.Open(pebblekv.Config{FS: d.FS, Dir: d.At(datadir.MetaDir), ReserveBytes: int64(c.Data.ReserveBytes), Logger: log, Fatal: fatal})
+}
+
+// accessDeps are the neighbours of ron-auth; all may be missing while a data
+// directory is being made.
+type accessDeps struct {
+	audit   macronode.Auditor
+	storage *storage.Service
+	meter   *quota.Meter
+	idem    *idem.Keeper
+	metrics access.Metrics
+	log     *slog.Logger
+}
+
+func newAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps accessDeps) (*access.Service, error) {
+	c := access.Config{KV: kv, Keys: mintKeys{keys}, Audit: deps.audit, Idem: deps.idem, Metrics: deps.metrics, Log: deps.log}
+	if c.Audit == nil {
+		c.Audit = noAudit{}
+	}
+	if c.Idem == nil {
+		c.Idem = idem.New(idem.Config{KV: kv})
+	}
+	if deps.storage != nil {
+		c.Purgers = append(c.Purgers, deps.storage)
+		c.Stored = deps.storage.Usage
+	}
+	c.Purgers = append(c.Purgers, c.Idem)
+	if deps.meter != nil {
+		c.Purgers = append(c.Purgers, forgetful{deps.meter})
+		c.InFlight = deps.meter.InFlight
+	}
+	return access.New(ctx, c)
+}
+
+// noAudit is the auditor of a data directory that is being made: there is no
+// node yet to record anything for.
+type noAudit struct{}
+
+func (noAudit) Record(macronode.AuditEvent)                        {}
+func (noAudit) Append(context.Context, macronode.AuditEvent) error { return nil }
+
+// forgetful drops what the quota stage counted for a deleted tenant.
+type forgetful struct{ meter *quota.Meter }
+
+func (f forgetful) Purge(_ context.Context, t macronode.TenantID) error {
+	f.meter.Forget(t)
+	return nil
+}
+
+// depth is a queue's length that its owner sets and a scrape reads.
+type depth struct {
+	prometheus.Gauge
+	v atomic.Int64
+}
+
+func (d *depth) Set(v float64) { d.v.Store(int64(v)) }
+
+// storageMetrics registers what svc-storage reports.
+func (n *Node) storageMetrics() storage.Metrics {
+	d := &depth{Gauge: prometheus.NewGauge(prometheus.GaugeOpts{Name: "object_free_depth"})}
+	n.metrics.Queue("object_free", func() int { return int(d.v.Load()) })
+	failed := n.metrics.Counters("integrity_fail_total", "Bytes that were not what was stored, by where they were found.",
+		[]string{"where"}, []string{"object"})
+	return storage.NewMetrics(n.metrics, failed.WithLabelValues("object"), d)
+}

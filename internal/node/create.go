@@ -1,0 +1,367 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"github.com/rustyonions/macronode/internal/datadir"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/svc/access"
+	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
+	"github.com/rustyonions/macronode/internal/wall/policy"
+)
+
+// Values of InitOptions.TLS.
+const (
+	TLSSelfSigned = "self-signed"
+	TLSNone       = "none"
+)
+
+// devTenant is the label of development mode's tenant.
+const devTenant = "dev"
+
+// InitOptions say what a new data directory is for.
+type InitOptions struct {
+	Dir         string // missing or empty
+	HTTP, OAP   string // addresses; "": the defaults
+	Tenant      string // label of a first tenant; "": none
+	TLS         string // TLSSelfSigned or TLSNone; "": self-signed
+	RecoveryOut string // "": no recovery export
+	dev         bool
+}
+
+// InitReport says what was made, and where.
+type InitReport struct {
+	Dir         string `json:"dir"`
+	Bundle      string `json:"bundle"`
+	Trust       string `json:"trust"`
+	OperatorCap string `json:"operator_cap"`
+	Tenant      string `json:"tenant,omitempty"`
+	TenantLabel string `json:"tenant_label,omitempty"`
+	TenantCap   string `json:"tenant_cap,omitempty"`
+	Certificate string `json:"certificate,omitempty"`
+	NodeID      string `json:"node_id"`
+	Recovery    string `json:"recovery,omitempty"`
+}
+
+// creation is one run of Init.
+type creation struct {
+	InitOptions
+	datadir.Dir
+	keys   *kms.Store
+	tenant macronode.TenantID
+	report *InitReport
+}
+
+// Init makes a data directory. It never asks. An init that was interrupted
+// leaves a directory that the next one, and every other command, refuses.
+func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
+	if o.TLS == "" {
+		o.TLS = TLSSelfSigned
+	}
+	if o.TLS != TLSSelfSigned && o.TLS != TLSNone {
+		return nil, datadir.Exitf(macronode.ExitUsage, "--tls is %s or %s, not %q", TLSSelfSigned, TLSNone, o.TLS)
+	}
+	if o.Tenant != "" && !access.ValidLabel(o.Tenant) {
+		return nil, datadir.Exitf(macronode.ExitUsage, "--tenant %q: a label is 1 to 63 of a-z, 0-9 and -, and does not begin with -", o.Tenant)
+	}
+	d, err := datadir.Open(disk.Real(), o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	empty, err := d.Empty()
+	if err != nil {
+		return nil, err
+	}
+	if !empty {
+		if d.Exists(datadir.IncompleteName) {
+			return nil, datadir.Exitf(macronode.ExitConfig, "%s: an earlier init did not finish; nothing in it is in use: remove it and run init again", d.Path)
+		}
+		return nil, datadir.Exitf(macronode.ExitConfig, "%s is not empty; init makes a new data directory", d.Path)
+	}
+	if o.RecoveryOut != "" {
+		if _, err := d.FS.Stat(o.RecoveryOut); err == nil {
+			return nil, datadir.Exitf(macronode.ExitUsage, "--recovery-out %s is there already", o.RecoveryOut)
+		}
+	}
+	if err := d.FS.MkdirAllSync(d.Path); err != nil {
+		return nil, err
+	}
+	lock, err := d.FS.LockDir(d.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	c := &creation{InitOptions: o, Dir: d, report: &InitReport{
+		Dir: d.Path, Bundle: d.At(datadir.BundleName), Trust: d.At(datadir.TrustName), OperatorCap: d.At(datadir.OperatorCapName)}}
+	return c.report, c.run(ctx)
+}
+
+func (c *creation) run(ctx context.Context) error {
+	if err := c.Write(datadir.IncompleteName, []byte("an init is under way, or was interrupted\n"), disk.FileMode); err != nil {
+		return err
+	}
+	if c.Tenant != "" {
+		c.tenant = macronode.TenantID(ulid.MustNew(ulid.Now(), rand.Reader))
+	}
+	if err := c.makeKeys(ctx); err != nil {
+		return err
+	}
+	defer c.keys.Close()
+	for _, step := range []func(context.Context) error{c.makeCertificate, c.makeTrust, c.makePolicy, c.makeCaps, c.makeRecovery} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return c.FS.RemoveSync(c.At(datadir.IncompleteName))
+}
+
+func (c *creation) makeKeys(ctx context.Context) error {
+	rootKey := c.At(datadir.RootKeyName)
+	if err := keystore.WriteKeyFile(c.FS, rootKey); err != nil {
+		return err
+	}
+	if err := keystore.Create(c.FS, c.At(datadir.KeystoreDir), keystore.Root{Kind: keystore.KeyFile, Path: rootKey}); err != nil {
+		return err
+	}
+	var err error
+	if c.keys, err = c.OpenKeystore(config.DefaultKMSRoot, kms.Options{}, false); err != nil {
+		return err
+	}
+	for _, s := range []kms.Spec{
+		{Name: datadir.KeyRelease, Alg: kms.Ed25519MLDSA65, Purpose: kms.PurposeBundle},
+		{Name: datadir.KeyPolicy, Alg: kms.Ed25519MLDSA65, Purpose: kms.PurposeBundle},
+		{Name: datadir.KeyNode, Alg: kms.P256, Purpose: kms.PurposeNode},
+		{Name: datadir.KeyTLS, Alg: kms.P256, Purpose: kms.PurposeTLS},
+		{Name: datadir.KeyAudit, Alg: kms.Ed25519MLDSA44, Purpose: kms.PurposeAudit},
+	} {
+		if _, _, err := c.keys.Create(ctx, s); err != nil {
+			return fmt.Errorf("key %s: %w", s.Name, err)
+		}
+	}
+	c.report.NodeID, err = c.keys.NodeID()
+	return err
+}
+
+func (c *creation) makeCertificate(ctx context.Context) error {
+	if c.TLS == TLSNone {
+		return nil
+	}
+	spec := kms.CertSpec{DNS: []string{"localhost"}, IPs: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}, CommonName: "macronode " + c.report.NodeID}
+	if host, err := os.Hostname(); err == nil && host != "localhost" && host != "" {
+		spec.DNS = append(spec.DNS, host)
+	}
+	if host, _, err := net.SplitHostPort(c.HTTP); err == nil {
+		if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() && !ip.IsLoopback() {
+			spec.IPs = append(spec.IPs, ip)
+		}
+	}
+	pem, err := c.keys.SelfSigned(bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyTLS}, kms.PurposeTLS, spec)
+	if err != nil {
+		return err
+	}
+	if _, _, err := c.keys.PutObject(ctx, datadir.ObjCertChain, 0, pem); err != nil {
+		return err
+	}
+	c.report.Certificate = c.At(datadir.CertName)
+	return c.Write(datadir.CertName, pem, 0o644)
+}
+
+// makeTrust makes the two signing keys the anchors of their purposes.
+func (c *creation) makeTrust(context.Context) error {
+	config, err := c.anchor(datadir.KeyRelease)
+	if err != nil {
+		return err
+	}
+	policy, err := c.anchor(datadir.KeyPolicy)
+	if err != nil {
+		return err
+	}
+	trust := bundle.Trust{V: 1, Config: bundle.Role{Threshold: 1, Anchors: []bundle.Anchor{config}},
+		Policy: bundle.Role{Threshold: 1, Anchors: []bundle.Anchor{policy}}}
+	text, err := trust.Encode()
+	if err != nil {
+		return err
+	}
+	return c.Write(datadir.TrustName, text, disk.FileMode)
+}
+
+func (c *creation) anchor(name string) (bundle.Anchor, error) {
+	a := bundle.Anchor{Name: name, Version: 1}
+	halves, err := c.keys.Signers(bundle.Ref{Kind: bundle.RefKey, Name: name}, kms.PurposeBundle)
+	for _, h := range halves {
+		switch h.Alg() {
+		case bundle.AlgEd25519:
+			a.Ed25519 = h.Public()
+		case bundle.AlgMLDSA65:
+			a.MLDSA65 = h.Public()
+		}
+	}
+	return a, err
+}
+
+func (c *creation) signers(name string) ([]bundle.Signer, error) {
+	return datadir.Signers(c.keys, bundle.Ref{Kind: bundle.RefKey, Name: name})
+}
+
+// makePolicy makes the policy bundle and the config bundle that pins it.
+func (c *creation) makePolicy(ctx context.Context) error {
+	var sources policy.Sources
+	switch {
+	case c.dev:
+		sources = policy.DevSources(c.tenant)
+	case c.Tenant != "":
+		sources = policy.InitSources(c.tenant)
+	default:
+		sources = policy.InitSources()
+	}
+	payload, _, err := policy.Build(sources, policy.Meta{Version: 1, Issued: time.Now()})
+	if err != nil {
+		return err
+	}
+	signers, err := c.signers(datadir.KeyPolicy)
+	if err != nil {
+		return err
+	}
+	envelope, err := policy.Seal(payload, datadir.SealPolicy(signers))
+	if err != nil {
+		return err
+	}
+	if _, _, err := c.keys.PutObject(ctx, datadir.ObjPolicy, 1, envelope); err != nil {
+		return err
+	}
+	pin, err := bundle.ParseDigest(policy.Hash(payload))
+	if err != nil {
+		return err
+	}
+	return c.makeBundle(pin)
+}
+
+func (c *creation) makeBundle(pin bundle.Digest) error {
+	release := bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyRelease}
+	o := config.GenOptions{
+		Version: 1, Signer: release, Bind: c.HTTP, OAPBind: c.OAP, Drills: c.dev,
+		RequiredServices: requiredServices(), PolicyBundle: bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjPolicy, Version: 1}, PolicyHash: pin,
+	}
+	if c.dev {
+		o.Title, o.Bind, o.OAPBind = "macronode development bundle", config.DefaultDevBind, config.DefaultDevOAP
+	}
+	if c.TLS == TLSSelfSigned && !c.dev {
+		o.TLSKey, o.TLSChain = bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyTLS}, bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjCertChain}
+	}
+	text, err := config.Generate(o)
+	if err != nil {
+		return err
+	}
+	signers, err := c.signers(datadir.KeyRelease)
+	if err != nil {
+		return err
+	}
+	return datadir.WriteSigned(c.FS, c.At(datadir.BundleName), text, signers)
+}
+
+// makeCaps makes the tenants and their first capabilities.
+func (c *creation) makeCaps(ctx context.Context) error {
+	kv, err := openMeta(c.Dir, config.Default(), slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return err
+	}
+	defer kv.Close()
+	acc, err := newAccess(ctx, kv, c.keys, accessDeps{})
+	if err != nil {
+		return err
+	}
+	if err := writeCap(ctx, acc, c.Dir, macronode.SystemTenant, datadir.OperatorCapName); err != nil {
+		return err
+	}
+	if c.Tenant == "" {
+		return nil
+	}
+	if _, err := acc.Ensure(ctx, c.tenant, c.Tenant, macronode.UnlimitedQuota()); err != nil {
+		return err
+	}
+	c.report.Tenant, c.report.TenantLabel, c.report.TenantCap = c.tenant.String(), c.Tenant, c.At(datadir.TenantCapName)
+	return writeCap(ctx, acc, c.Dir, c.tenant, datadir.TenantCapName)
+}
+
+func (c *creation) makeRecovery(context.Context) error {
+	if c.RecoveryOut == "" {
+		return nil
+	}
+	export, err := keystore.ExportRecovery(c.FS, c.At(datadir.KeystoreDir), keystore.Root{Kind: keystore.KeyFile, Path: c.At(datadir.RootKeyName)})
+	if err != nil {
+		return err
+	}
+	path, err := c.FS.Abs(c.RecoveryOut)
+	if err != nil {
+		return err
+	}
+	c.report.Recovery = path
+	return c.FS.ReplaceFile(path, export, disk.FileMode)
+}
+
+// PrepareDev makes the development data directory where it is missing, and
+// points o at it.
+func PrepareDev(ctx context.Context, o *Options) error {
+	for flag, addr := range map[string]string{"--http": o.HTTP, "--oap": o.OAP} {
+		if addr == "" {
+			continue
+		}
+		if err := loopback(addr); err != nil {
+			return datadir.Exitf(macronode.ExitUsage, "%s %s: %w", flag, addr, err)
+		}
+	}
+	d, err := datadir.Open(disk.Real(), o.Dir)
+	if err != nil {
+		return err
+	}
+	o.Dir, o.dev = d.Path, true
+	o.Bundle = d.At(datadir.BundleName)
+	if d.Exists(datadir.IncompleteName) {
+		// Nothing in it was ever in use.
+		if err := d.Clear(); err != nil {
+			return err
+		}
+	}
+	if d.Exists(datadir.BundleName) {
+		return nil
+	}
+	_, err = Init(ctx, InitOptions{Dir: d.Path, Tenant: devTenant, TLS: TLSNone, dev: true})
+	return err
+}
+
+func loopback(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	ip, err := netip.ParseAddr(host)
+	if host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return errors.New("development mode listens on loopback addresses alone")
+	}
+	return nil
+}
+
+// writeCap mints a capability for all that policy lets the tenant do.
+func writeCap(ctx context.Context, acc *access.Service, d datadir.Dir, tenant macronode.TenantID, name string) error {
+	token, err := acc.MintFor(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	return d.Write(name, []byte(token.Text()+"\n"), disk.FileMode)
+}

@@ -1,0 +1,283 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+// Package node puts the parts together: it makes data directories, starts the
+// services in order behind the wall, reloads and stops them.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"github.com/rustyonions/macronode/internal/datadir"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/buildinfo"
+	"github.com/rustyonions/macronode/internal/bus"
+	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/idem"
+	"github.com/rustyonions/macronode/internal/lifecycle"
+	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/gateway"
+	"github.com/rustyonions/macronode/internal/listen/oapd"
+	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/store/fileobj"
+	"github.com/rustyonions/macronode/internal/store/pebblekv"
+	"github.com/rustyonions/macronode/internal/supervise"
+	"github.com/rustyonions/macronode/internal/svc/access"
+	"github.com/rustyonions/macronode/internal/svc/audit"
+	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/ops"
+	"github.com/rustyonions/macronode/internal/svc/storage"
+	"github.com/rustyonions/macronode/internal/trace"
+	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy"
+	"github.com/rustyonions/macronode/internal/wall/quota"
+)
+
+// Options say what to run.
+type Options struct {
+	Bundle    string // signed config bundle; its signature lies beside it
+	Dir       string // data directory; "": the bundle's
+	Overrides config.Overrides
+	// HTTP and OAP replace the listeners' addresses; development mode alone.
+	HTTP, OAP string
+	Stdout    io.Writer // what to try next; nil: nothing is printed
+	Stderr    io.Writer // log; nil: the process's stderr
+	dev       bool
+}
+
+// Node is a running node.
+type Node struct {
+	opts  Options
+	dir   datadir.Dir
+	start time.Time
+
+	// undo holds what was started, by name, in order; Stop takes it back.
+	undo []step
+
+	level   *slog.LevelVar
+	log     *slog.Logger
+	metrics *metrics.Registry
+	bus     *bus.Bus
+	machine *lifecycle.Machine
+	tracing *trace.Provider
+
+	keys    *kms.Store
+	nodeID  string
+	meta    *pebblekv.KV
+	objects *fileobj.Objects
+
+	ops     *ops.Service
+	audit   *audit.Service
+	access  *access.Service
+	storage *storage.Service
+	policy  *policy.Service
+	idem    *idem.Keeper
+	meter   *quota.Meter
+	limiter *lifecycle.Limiter
+	gate    *lifecycle.Gate
+	drainer *lifecycle.Drainer
+	ready   *lifecycle.Readiness
+
+	services *supervise.Supervisor
+	wall     *wall.Wall
+	caps     *listen.Caps
+	httpSet  *listen.Set
+	oapSet   *listen.Set
+	gateway  *gateway.Service
+	oapd     *oapd.Service
+	certs    certificates
+	open     chan struct{} // closed when calls may come in
+
+	openapi   *api
+	policyPin atomic.Pointer[[32]byte]
+	required  atomic.Pointer[map[string]bool] // services that readiness needs
+
+	// applied is the config in force.
+	applied  atomic.Pointer[config.Loaded]
+	reload   sync.Mutex // one reload, or the stop, at a time
+	stopping atomic.Bool
+	fatal    chan error
+	shutdown chan string // who asked to stop
+}
+
+// step is one thing that was started.
+type step struct {
+	name string
+	stop func(ctx context.Context) error
+}
+
+func (n *Node) onStop(name string, stop func(ctx context.Context) error) {
+	n.undo = append(n.undo, step{name, stop})
+}
+
+// Start starts a node. It returns once the services run and the listeners
+// accept; readiness may follow a moment later. On failure everything that was
+// started is stopped again.
+func Start(ctx context.Context, o Options) (*Node, error) {
+	n := &Node{opts: o, start: time.Now(), fatal: make(chan error, 1), shutdown: make(chan string, 1), open: make(chan struct{})}
+	loaded, err := n.readConfig()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range []struct {
+		name string
+		run  func(context.Context, *config.Loaded) error
+	}{
+		{"metrics", n.startMetrics},
+		{"data directory", n.lockDirectory},
+		{"keys", n.openKeystore},
+		{"traces", n.startTracing},
+		{"stores", n.openStores},
+		{"services", n.makeServices},
+		{"policy", n.preparePolicy},
+		{"wall", n.buildWall},
+		{"listeners", n.makeListeners},
+		{"supervisor", n.startServices},
+		{"accept", n.accept},
+	} {
+		if err := s.run(ctx, loaded); err != nil {
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), loaded.Config.Server.DrainTimeout)
+			n.unwind(stop)
+			cancel()
+			return nil, withStage(s.name, err)
+		}
+	}
+	if err := n.machine.To(lifecycle.Running); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// withStage says what was being started, without hiding the exit code.
+func withStage(stage string, err error) error {
+	var own *datadir.ExitError
+	var held *disk.HeldError
+	if errors.As(err, &own) || errors.As(err, &held) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", stage, err)
+}
+
+// unwind stops what was started, last first.
+func (n *Node) unwind(ctx context.Context) error {
+	var errs []error
+	for i := len(n.undo) - 1; i >= 0; i-- {
+		s := n.undo[i]
+		run := func() error { return s.stop(ctx) }
+		var err error
+		if n.machine != nil {
+			err = n.machine.Step("stop "+s.name, run)
+		} else {
+			err = run()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", s.name, err))
+		}
+	}
+	n.undo = nil
+	return errors.Join(errs...)
+}
+
+// startMetrics makes what every other part reports to.
+func (n *Node) startMetrics(_ context.Context, l *config.Loaded) error {
+	t := &l.Config.Telemetry
+	n.metrics = metrics.New(t.NativeHistograms)
+	info := buildinfo.Read()
+	n.metrics.BuildInfo(info.Semver, info.GitSHA, info.Go)
+	n.metrics.ZKVerify() // in every build, so that dashboards find them
+	n.bus = bus.New(n.metrics, n.log, nil, []string{busSubscriber})
+	n.machine = lifecycle.NewMachine(n.log)
+	return nil
+}
+
+// startTracing exports spans where the config asks for it.
+func (n *Node) startTracing(ctx context.Context, l *config.Loaded) error {
+	t := &l.Config.Telemetry
+	tracing, err := trace.New(ctx, trace.Config{Endpoint: t.OTLPEndpoint, Sample: float64(t.TraceSample) / 1e6,
+		Semver: buildinfo.Read().Semver, NodeID: n.nodeID, Metrics: n.metrics, Log: n.log})
+	if err != nil {
+		return datadir.Exitf(macronode.ExitConfig, "telemetry.otlp_endpoint: %w", err)
+	}
+	n.tracing = tracing
+	n.onStop("traces", tracing.Shutdown)
+	return nil
+}
+
+// lockDirectory takes the data directory for this process.
+func (n *Node) lockDirectory(context.Context, *config.Loaded) error {
+	if n.dir.Exists(datadir.IncompleteName) {
+		return datadir.Exitf(macronode.ExitConfig, "%s: an init did not finish here; remove the directory and run init again", n.dir.Path)
+	}
+	lock, err := n.dir.FS.LockDir(n.dir.Path)
+	if err != nil {
+		return err
+	}
+	n.onStop("data directory", func(context.Context) error { return lock.Close() })
+	return n.dir.FS.RemoveTemp(n.dir.Path)
+}
+
+func (n *Node) openKeystore(_ context.Context, l *config.Loaded) error {
+	keys, err := n.dir.OpenKeystore(l.Config.KMS.Root, kms.Options{Log: n.log, Metrics: kms.NewMetrics(n.metrics)}, false)
+	if err != nil {
+		return err
+	}
+	n.keys = keys
+	n.onStop("keys", func(context.Context) error { return keys.Close() })
+	n.nodeID, err = keys.NodeID()
+	return err
+}
+
+func (n *Node) openStores(_ context.Context, l *config.Loaded) error {
+	meta, err := openMeta(n.dir, l.Config, n.log, n.fail)
+	if err != nil {
+		return formatError(err, pebblekv.ErrNewer)
+	}
+	n.meta = meta
+	n.onStop("metadata", func(context.Context) error { return meta.Close() })
+	n.objects, err = fileobj.Open(fileobj.Config{FS: n.dir.FS, Dir: n.dir.At(datadir.ObjectsDir), ReserveBytes: int64(l.Config.Data.ReserveBytes), Logger: n.log})
+	if err != nil {
+		return formatError(err, fileobj.ErrNewer)
+	}
+	n.onStop("objects", func(context.Context) error { return n.objects.Close() })
+	return nil
+}
+
+// formatError gives a store that is newer than this binary its exit code.
+func formatError(err, newer error) error {
+	if errors.Is(err, newer) {
+		return datadir.Exitf(macronode.ExitConfig, "%w; run the version that wrote it, or restore a snapshot of this one's", err)
+	}
+	return err
+}
+
+// fail ends the process for an error that no restart of a service mends.
+func (n *Node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default: // the first one counts
+	}
+}
+
+// makeServices makes the parts that do the work; nothing of them runs yet.
+func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
+	c := &l.Config
+	n.audit = audit.New(audit.Config{Writer: n.nodeID, Log: n.log, Metrics: n.metrics, Queue: int(c.Audit.QueueRecords)})
+	n.keys.SetAuditor(n.audit)
+	n.meter = quota.New()
+	n.limiter = lifecycle.NewLimiter(c.Server.MaxInflight)
+	n.gate = lifecycle.NewGate(n.metrics, serviceNames(), c.Server.MaxLongRunning)
+	var err error
+	n.idem = idem.New(idem.Config{KV: n.meta})
+	if n.storage, err = storage.New(storage.Config{KV: n.meta, Objects: n.objects, Idem: n.idem, Limits: storageLimits(c), Log: n.log, Metrics: n.storageMetrics()}); err != nil {
+		return err
+	}
+	n.access, err = newAccess(ctx, n.meta, n.keys, accessDeps{audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, metrics: access.NewMetrics(n.metrics), log: n.log})
+	return err
+}
