@@ -8,7 +8,7 @@ import (
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/audit"
-	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/kms/kmsapi"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/wall/policy"
@@ -20,7 +20,7 @@ func (n *Node) behindWall() []macronode.Service {
 	return []macronode.Service{
 		n.ops,
 		n.audit,
-		kms.New(n.keys, nil),
+		kmsapi.New(n.keys, nil),
 		n.access,
 		n.policy,
 		n.storage,
@@ -36,7 +36,7 @@ func (n *Node) listServices() []macronode.Service {
 // serviceNames are the names of listServices: label values that must be known
 // before the services are made.
 func serviceNames() []string {
-	return []string{ops.Name, audit.Name, kms.Name, access.Name, policy.Name, storage.Name, gateway.Name, oapd.Name}
+	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, gateway.Name, oapd.Name}
 }
 
 // requiredServices is what a generated bundle requires for readiness: all that

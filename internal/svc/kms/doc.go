@@ -2,7 +2,7 @@
 
 // Package kms keeps the node's keys and named objects, and uses keys for those
 // who may. A [Store] is used within the process (TLS, minting, bundles, the audit
-// log's checkpoints); a [Service] offers a part of it to callers.
+// log's checkpoints); package kmsapi offers a part of it to callers.
 //
 // # Keys
 //
@@ -14,9 +14,7 @@
 // app. (A server's TLS key must sign nothing but handshakes: who could have it
 // sign would be the server.)
 //
-// Names are the node's, not a tenant's: every route here refuses capabilities of
-// any tenant but the built-in "system", before policy's word counts for anything,
-// so that a lax policy for one tenant does not open the operator's keys to it.
+// Names are the node's, not a tenant's.
 //
 // # Hybrids
 //
@@ -39,6 +37,4 @@
 // happen, and do not happen where that fails. Sign, verify, wrap, unwrap are
 // recorded after. Not recorded are TLS handshakes, minting (the mint records it)
 // and checkpoints (they are the audit log's own); kms_ops_total counts them.
-//
-// Objects are read back by the node alone: no route returns their bytes.
 package kms

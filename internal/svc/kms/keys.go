@@ -29,7 +29,8 @@ type Spec struct {
 	Replay [32]byte
 }
 
-func (p *Spec) validate() error {
+// Validate says what of p could not be had, as Invalid.
+func (p *Spec) Validate() error {
 	switch {
 	case !ValidName(p.Name):
 		return macronode.Errorf(macronode.Invalid, "a key's name is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or digit")
@@ -48,7 +49,7 @@ func (p *Spec) validate() error {
 // When it returns nil the key is durable.
 func (s *Store) Create(ctx context.Context, p Spec) (info KeyInfo, made bool, err error) {
 	defer func() { s.metrics.count(opCreate, p.Alg, err) }()
-	if err := p.validate(); err != nil {
+	if err := p.Validate(); err != nil {
 		return KeyInfo{}, false, err
 	}
 	s.change.Lock()
@@ -132,7 +133,7 @@ func (s *Store) Rotate(ctx context.Context, p Spec) (info KeyInfo, number uint64
 func (s *Store) Import(ctx context.Context, p Spec, material []byte) (info KeyInfo, number uint64, err error) {
 	defer func() { s.metrics.count(opImport, p.Alg, err) }()
 	defer clear(material)
-	if err := p.validate(); err != nil {
+	if err := p.Validate(); err != nil {
 		return KeyInfo{}, 0, err
 	}
 	s.change.Lock()

@@ -54,8 +54,8 @@ func (s *Store) PutObject(ctx context.Context, name string, version uint64, data
 		return ObjectInfo{}, false, macronode.Errorf(macronode.Invalid, "an object's name is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or digit")
 	case len(data) > MaxObjectBytes:
 		return ObjectInfo{}, false, macronode.Errorf(macronode.TooLarge, "an object is at most %d bytes", MaxObjectBytes)
-	case version > maxVersion:
-		return ObjectInfo{}, false, macronode.Errorf(macronode.Invalid, "a version is at most %d", uint64(maxVersion))
+	case version > MaxVersion:
+		return ObjectInfo{}, false, macronode.Errorf(macronode.Invalid, "a version is at most %d", uint64(MaxVersion))
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -110,6 +110,16 @@ func (s *Store) versions(name string) ([]*objectVersion, error) {
 	s.use.RLock()
 	defer s.use.RUnlock()
 	return s.objects[name], s.ready()
+}
+
+// NewestVersion is the number of the object's newest version; 0 where there is no
+// such object.
+func (s *Store) NewestVersion(name string) (uint64, error) {
+	list, err := s.versions(name)
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[len(list)-1].number, nil
 }
 
 // Object returns the bytes of the referenced object, the newest version where

@@ -85,7 +85,7 @@ func decodeKey(b []byte) (Algorithm, Purpose, []rawVersion, error) {
 		v.version = binary.BigEndian.Uint64(b)
 		ms := binary.BigEndian.Uint64(b[8:])
 		copy(v.replay[:], b[16:])
-		if int(binary.BigEndian.Uint16(b[versionHead-2:])) != want || v.version <= last || v.version > maxVersion || ms > maxVersion {
+		if int(binary.BigEndian.Uint16(b[versionHead-2:])) != want || v.version <= last || v.version > MaxVersion || ms > MaxVersion {
 			return fail()
 		}
 		v.created = time.UnixMilli(int64(ms)).UTC()
@@ -96,8 +96,8 @@ func decodeKey(b []byte) (Algorithm, Purpose, []rawVersion, error) {
 	return alg, purpose, out, nil
 }
 
-// maxVersion bounds versions and times: the largest integer JSON keeps exactly.
-const maxVersion = 1<<53 - 1
+// MaxVersion bounds versions and times: the largest integer JSON keeps exactly.
+const MaxVersion = 1<<53 - 1
 
 // encodeObject writes an object version's record: format u8 = 1, created u64
 // (unix ms), then the bytes.
@@ -115,7 +115,7 @@ func decodeObject(b []byte) (time.Time, []byte, error) {
 		return time.Time{}, nil, errRecord
 	}
 	ms := binary.BigEndian.Uint64(b[1:])
-	if ms > maxVersion {
+	if ms > MaxVersion {
 		return time.Time{}, nil, errRecord
 	}
 	return time.UnixMilli(int64(ms)).UTC(), b[objectHead:], nil

@@ -29,6 +29,11 @@ type HalfSignature struct {
 	Sig       []byte
 }
 
+// KeyID is "NAME#vN/ALG" of the half that made h with version v of a key.
+func (h *HalfSignature) KeyID(name string, v uint64) string {
+	return keyID(name, v, component(h.Component))
+}
+
 const (
 	signatureFormat = 1
 	maxHalves       = 2
@@ -58,7 +63,7 @@ func ParseSignature(b []byte) (Signature, error) {
 	}
 	s := Signature{Version: binary.BigEndian.Uint64(b[1:])}
 	n := int(b[signatureHead-1])
-	if s.Version == 0 || s.Version > maxVersion || n == 0 || n > maxHalves {
+	if s.Version == 0 || s.Version > MaxVersion || n == 0 || n > maxHalves {
 		return Signature{}, ErrSignature
 	}
 	b = b[signatureHead:]

@@ -261,6 +261,14 @@ func (s *Store) Close() error {
 	return s.vault.Close()
 }
 
+// Ready returns nil while the store is open, else Unavailable. Damaged records do
+// not concern it: the others work.
+func (s *Store) Ready() error {
+	s.use.RLock()
+	defer s.use.RUnlock()
+	return s.ready()
+}
+
 // ready returns nil while the store is open. It needs s.use.
 func (s *Store) ready() error {
 	if s.closed {

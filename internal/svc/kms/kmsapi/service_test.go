@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package kms_test
+package kmsapi_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/kms/kmsapi"
 )
 
 // caller calls handlers as the wall does.
@@ -24,7 +25,7 @@ type caller struct {
 	tenant macronode.TenantID
 }
 
-func newCaller(t testing.TB, s *kms.Service) *caller {
+func newCaller(t testing.TB, s *kmsapi.Service) *caller {
 	c := &caller{t: t, routes: map[macronode.Op]macronode.Route{}, tenant: macronode.SystemTenant}
 	for _, r := range s.Routes() {
 		c.routes[r.Op] = r
@@ -85,10 +86,10 @@ func (c *caller) get(op macronode.Op, in args, key string, body, out any) *macro
 }
 
 func TestServiceRoutes(t *testing.T) {
-	s := kms.New(newStore(t), nil)
+	s := kmsapi.New(newStore(t), nil)
 	seen := map[string]bool{}
 	for _, r := range s.Routes() {
-		if r.Service != kms.Name || r.Action == "" || r.OAP != 8 || r.Resource != macronode.KeyResource || r.Handler == nil || r.Public || r.PlainOK {
+		if r.Service != kmsapi.Name || r.Action == "" || r.OAP != 8 || r.Resource != macronode.KeyResource || r.Handler == nil || r.Public || r.PlainOK {
 			t.Errorf("%s: %+v", r.Op, r.Binding)
 		}
 		if id := r.Label(); seen[id] {
@@ -106,7 +107,7 @@ func TestServiceRoutes(t *testing.T) {
 func TestServiceIsTheOperators(t *testing.T) {
 	store := newStore(t)
 	create(t, store, "k", kms.Ed25519, kms.PurposeApp)
-	c := newCaller(t, kms.New(store, nil))
+	c := newCaller(t, kmsapi.New(store, nil))
 	for _, tenant := range []macronode.TenantID{{1, 2, 3}, macronode.AnonymousTenant, {}} {
 		c.tenant = tenant
 		for op := range c.routes {
@@ -124,7 +125,7 @@ func TestServiceRefusesInternalKeys(t *testing.T) {
 		"mint-x": {Alg: kms.MAC256, Purpose: kms.PurposeMint}, "node": {Alg: kms.P256, Purpose: kms.PurposeNode},
 		"tls": {Alg: kms.P256, Purpose: kms.PurposeTLS},
 	}
-	c := newCaller(t, kms.New(store, nil))
+	c := newCaller(t, kmsapi.New(store, nil))
 	sig := (&kms.Signature{Version: 1, Halves: []kms.HalfSignature{{Component: 1, Sig: make([]byte, 64)}}}).Bytes()
 	for name, spec := range internal {
 		create(t, store, name, spec.Alg, spec.Purpose)
@@ -149,7 +150,7 @@ func TestServiceRefusesInternalKeys(t *testing.T) {
 }
 
 func TestServiceSignVerifyWrapUnwrap(t *testing.T) {
-	c := newCaller(t, kms.New(newStore(t), nil))
+	c := newCaller(t, kmsapi.New(newStore(t), nil))
 	rep := c.get("kms.create", nil, "", map[string]any{"name": "k", "alg": "ed25519+ml-dsa-65", "purpose": "app"}, nil)
 	again := c.get("kms.create", nil, "", map[string]any{"name": "k", "alg": "ed25519+ml-dsa-65", "purpose": "app"}, nil)
 	if rep.Status != 201 || again.Status != 200 || !bytes.Equal(rep.Body, again.Body) {
@@ -204,8 +205,8 @@ func TestServiceIdempotencyKeys(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
 	f := memDisk(t)
-	store := openOn(t, f, kms.Options{Now: clock})
-	c := newCaller(t, kms.New(store, clock))
+	store, _ := openOn(t, f, kms.Options{Now: clock})
+	c := newCaller(t, kmsapi.New(store, clock))
 	body := map[string]any{"name": "k", "alg": "ed25519", "purpose": "app"}
 	first := c.get("kms.create", nil, "key-1", body, nil)
 	again := c.get("kms.create", nil, "key-1", body, nil)
@@ -232,8 +233,8 @@ func TestServiceIdempotencyKeys(t *testing.T) {
 	wantKind(t, err, macronode.IdempotencyMismatch)
 	// After a restart a repeated rotation still finds its version.
 	_ = store.Close()
-	store = openOn(t, f, kms.Options{Now: clock})
-	c = newCaller(t, kms.New(store, clock))
+	store, _ = openOn(t, f, kms.Options{Now: clock})
+	c = newCaller(t, kmsapi.New(store, clock))
 	three := c.get("kms.rotate", args{"key": "k"}, "key-1", nil, nil)
 	if !bytes.Equal(one.Body, three.Body) || three.Header.Get("Idempotency-Replayed") != "true" {
 		t.Fatalf("%s\n%s", one.Body, three.Body)
@@ -244,7 +245,7 @@ func TestServiceIdempotencyKeys(t *testing.T) {
 
 func TestServiceObjectsAndPages(t *testing.T) {
 	store := newStore(t)
-	c := newCaller(t, kms.New(store, nil))
+	c := newCaller(t, kmsapi.New(store, nil))
 	for v := 1; v <= 12; v++ {
 		var info kms.ObjectInfo
 		rep := c.get("kms.object.put", args{"object": "o", "version": fmt.Sprint(v)}, "", fmt.Sprint("bytes ", v), &info)
@@ -297,8 +298,8 @@ func TestServiceObjectsAndPages(t *testing.T) {
 
 // No answer, whatever the route, holds a secret.
 func TestServiceAnswersHoldNoSecret(t *testing.T) {
-	store := newStore(t)
-	c := newCaller(t, kms.New(store, nil))
+	store, vault := openOn(t, memDisk(t), kms.Options{})
+	c := newCaller(t, kmsapi.New(store, nil))
 	var out bytes.Buffer
 	for _, alg := range kms.Algorithms() {
 		name := "k." + strings.ReplaceAll(string(alg), "+", "-")
@@ -312,7 +313,7 @@ func TestServiceAnswersHoldNoSecret(t *testing.T) {
 	}
 	out.Write(c.get("kms.list", nil, "", nil, nil).Body)
 	for _, alg := range kms.Algorithms() {
-		secret := store.SecretOf("k." + strings.ReplaceAll(string(alg), "+", "-"))
+		secret := secretOf(t, vault, "k."+strings.ReplaceAll(string(alg), "+", "-"))
 		for i := 0; i+16 <= len(secret); i += 16 {
 			part := secret[i : i+16]
 			if bytes.Contains(out.Bytes(), part) || strings.Contains(out.String(), base64.StdEncoding.EncodeToString(part)[:20]) {
@@ -324,7 +325,7 @@ func TestServiceAnswersHoldNoSecret(t *testing.T) {
 
 func TestServiceLife(t *testing.T) {
 	store := newStore(t)
-	s := kms.New(store, nil)
+	s := kmsapi.New(store, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()

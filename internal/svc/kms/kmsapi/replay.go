@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package kms
+package kmsapi
 
 import (
 	"maps"

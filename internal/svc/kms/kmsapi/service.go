@@ -1,6 +1,15 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package kms
+// Package kmsapi offers the node's keys and objects to callers: the routes, what
+// they read and answer, and the memory of idempotency keys. What may be done with
+// a key is decided by package kms, which this one only asks.
+//
+// Names are the node's, not a tenant's: every route refuses capabilities of any
+// tenant but the built-in "system", before policy's word counts for anything, so
+// that a lax policy for one tenant does not open the operator's keys to it.
+//
+// Objects are read back by the node alone: no route returns their bytes.
+package kmsapi
 
 import (
 	"bytes"
@@ -11,6 +20,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/kms"
 )
 
 // Name is the service's name in config, metrics and events.
@@ -18,7 +28,7 @@ const Name = "ron-kms"
 
 // Service offers the store to callers.
 type Service struct {
-	store   *Store
+	store   *kms.Store
 	replays *replays
 }
 
@@ -26,7 +36,7 @@ var _ macronode.Service = (*Service)(nil)
 
 // New makes the service over a store, which stays its owner's to close. Now may
 // be nil: time.Now.
-func New(store *Store, now func() time.Time) *Service {
+func New(store *kms.Store, now func() time.Time) *Service {
 	if now == nil {
 		now = time.Now
 	}
@@ -45,9 +55,7 @@ func (*Service) Serve(ctx context.Context) error {
 // Ready returns nil while the store is open. Damaged records do not make it fail:
 // the others work, and who needs a damaged one is not ready for that reason.
 func (s *Service) Ready(context.Context) error {
-	s.store.use.RLock()
-	defer s.store.use.RUnlock()
-	return s.store.ready()
+	return s.store.Ready()
 }
 
 // operator admits capabilities of the system tenant alone: key names are the

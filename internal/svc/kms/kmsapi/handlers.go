@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package kms
+package kmsapi
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"lukechampine.com/blake3"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/kms"
 )
 
 // operatorOnly puts the operator's check and the actor's name before a handler.
@@ -20,7 +21,7 @@ func operatorOnly(h macronode.Handler) macronode.Handler {
 		if err := operator(a); err != nil {
 			return nil, err
 		}
-		return h(WithActor(ctx, a.Actor()), a)
+		return h(kms.WithActor(ctx, a.Actor()), a)
 	}
 }
 
@@ -59,8 +60,8 @@ func page[T any](a *macronode.Admitted, entries []T, keyOf func(*T) string) ([]T
 }
 
 type keyList struct {
-	Keys   []KeyInfo `json:"keys"`
-	Cursor string    `json:"cursor"`
+	Keys   []kms.KeyInfo `json:"keys"`
+	Cursor string        `json:"cursor"`
 }
 
 func (s *Service) listKeys(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
@@ -69,16 +70,16 @@ func (s *Service) listKeys(_ context.Context, a *macronode.Admitted) (*macronode
 		return nil, err
 	}
 	out := keyList{}
-	if out.Keys, out.Cursor, err = page(a, keys, func(k *KeyInfo) string { return k.Name }); err != nil {
+	if out.Keys, out.Cursor, err = page(a, keys, func(k *kms.KeyInfo) string { return k.Name }); err != nil {
 		return nil, err
 	}
 	return reply(200, out)
 }
 
 type createRequest struct {
-	Name    string    `json:"name"`
-	Alg     Algorithm `json:"alg"`
-	Purpose Purpose   `json:"purpose"`
+	Name    string        `json:"name"`
+	Alg     kms.Algorithm `json:"alg"`
+	Purpose kms.Purpose   `json:"purpose"`
 }
 
 func (s *Service) createKey(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
@@ -90,12 +91,12 @@ func (s *Service) createKey(ctx context.Context, a *macronode.Admitted) (*macron
 	if err := decode(body, &q); err != nil {
 		return nil, err
 	}
-	p := Spec{Name: q.Name, Alg: q.Alg, Purpose: q.Purpose, Replay: replayID(a)}
-	if err := p.validate(); err != nil {
+	p := kms.Spec{Name: q.Name, Alg: q.Alg, Purpose: q.Purpose, Replay: replayID(a)}
+	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	if q.Purpose != PurposeApp && q.Purpose != PurposeTLS {
-		return nil, macronode.Errorf(macronode.Denied, "callers create keys of purpose %s or %s; others are made on the machine", PurposeApp, PurposeTLS)
+	if q.Purpose != kms.PurposeApp && q.Purpose != kms.PurposeTLS {
+		return nil, macronode.Errorf(macronode.Denied, "callers create keys of purpose %s or %s; others are made on the machine", kms.PurposeApp, kms.PurposeTLS)
 	}
 	return s.replays.do(p.Replay, blake3.Sum256(body), func() (*macronode.Reply, error) {
 		info, made, err := s.store.Create(ctx, p)
@@ -110,12 +111,12 @@ func (s *Service) createKey(ctx context.Context, a *macronode.Admitted) (*macron
 }
 
 type rotateReply struct {
-	Name      string      `json:"name"`
-	Alg       Algorithm   `json:"alg"`
-	Purpose   Purpose     `json:"purpose"`
-	Version   uint64      `json:"version"`
-	CreatedMS int64       `json:"created_ms"`
-	Public    []PublicKey `json:"public,omitempty"`
+	Name      string          `json:"name"`
+	Alg       kms.Algorithm   `json:"alg"`
+	Purpose   kms.Purpose     `json:"purpose"`
+	Version   uint64          `json:"version"`
+	CreatedMS int64           `json:"created_ms"`
+	Public    []kms.PublicKey `json:"public,omitempty"`
 }
 
 func (s *Service) rotateKey(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
@@ -124,12 +125,12 @@ func (s *Service) rotateKey(ctx context.Context, a *macronode.Admitted) (*macron
 	if err != nil {
 		return nil, err
 	}
-	if k.Purpose == PurposeNode {
+	if k.Purpose == kms.PurposeNode {
 		return nil, macronode.Errorf(macronode.Denied, "key %s is the node's identity; rotate it with the node stopped", name)
 	}
 	id := replayID(a)
 	return s.replays.do(id, blake3.Sum256([]byte(name)), func() (*macronode.Reply, error) {
-		info, number, made, err := s.store.Rotate(ctx, Spec{Name: name, Replay: id})
+		info, number, made, err := s.store.Rotate(ctx, kms.Spec{Name: name, Replay: id})
 		if err != nil {
 			return nil, err
 		}
@@ -158,8 +159,8 @@ type signRequest struct {
 }
 
 type signReply struct {
-	Key string    `json:"key"` // NAME#vN
-	Alg Algorithm `json:"alg"`
+	Key string        `json:"key"` // NAME#vN
+	Alg kms.Algorithm `json:"alg"`
 	// Signature is the whole signature, in the form that verify takes.
 	Signature []byte `json:"signature"`
 	// Signatures are its halves.
@@ -189,7 +190,7 @@ func (s *Service) sign(ctx context.Context, a *macronode.Admitted) (*macronode.R
 	if err != nil {
 		return nil, err
 	}
-	sig, err := s.store.Sign(ctx, name, PurposeApp, q.Message)
+	sig, err := s.store.Sign(ctx, name, kms.PurposeApp, q.Message)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +200,7 @@ func (s *Service) sign(ctx context.Context, a *macronode.Admitted) (*macronode.R
 	}
 	out := signReply{Key: versionName(name, sig.Version), Alg: k.Alg, Signature: sig.Bytes()}
 	for _, h := range sig.Halves {
-		out.Signatures = append(out.Signatures, halfReply{keyID(name, sig.Version, component(h.Component)), h.Sig})
+		out.Signatures = append(out.Signatures, halfReply{h.KeyID(name, sig.Version), h.Sig})
 	}
 	return reply(200, out)
 }
@@ -219,11 +220,11 @@ func (s *Service) verify(ctx context.Context, a *macronode.Admitted) (*macronode
 	if err != nil {
 		return nil, err
 	}
-	sig, err := ParseSignature(q.Signature)
+	sig, err := kms.ParseSignature(q.Signature)
 	if err != nil {
 		return nil, macronode.Errorf(macronode.Malformed, "signature is not in the form that sign returns")
 	}
-	ok, err := s.store.Verify(ctx, name, PurposeApp, q.Message, sig)
+	ok, err := s.store.Verify(ctx, name, kms.PurposeApp, q.Message, sig)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +247,7 @@ func (s *Service) wrap(ctx context.Context, a *macronode.Admitted) (*macronode.R
 		return nil, err
 	}
 	defer clear(q.Plaintext)
-	wrapped, err := s.store.Wrap(ctx, name, PurposeApp, q.Plaintext, q.AAD)
+	wrapped, err := s.store.Wrap(ctx, name, kms.PurposeApp, q.Plaintext, q.AAD)
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +269,7 @@ func (s *Service) unwrap(ctx context.Context, a *macronode.Admitted) (*macronode
 	if err != nil {
 		return nil, err
 	}
-	plain, err := s.store.Unwrap(ctx, name, PurposeApp, q.Wrapped, q.AAD)
+	plain, err := s.store.Unwrap(ctx, name, kms.PurposeApp, q.Wrapped, q.AAD)
 	if err != nil {
 		return nil, err
 	}
@@ -281,13 +282,13 @@ func (s *Service) putObject(ctx context.Context, a *macronode.Admitted) (*macron
 	var version uint64
 	if want != "" {
 		n, err := strconv.ParseUint(want, 10, 64)
-		if err != nil || n == 0 || n > maxVersion {
+		if err != nil || n == 0 || n > kms.MaxVersion {
 			return nil, macronode.Errorf(macronode.Malformed, "version is a number from 1")
 		}
 		version = n
 	}
-	if a.Length > MaxObjectBytes {
-		return nil, macronode.Errorf(macronode.TooLarge, "an object is at most %d bytes", MaxObjectBytes)
+	if a.Length > kms.MaxObjectBytes {
+		return nil, macronode.Errorf(macronode.TooLarge, "an object is at most %d bytes", kms.MaxObjectBytes)
 	}
 	body, err := readBody(a)
 	if err != nil {
@@ -314,13 +315,9 @@ func (s *Service) putObject(ctx context.Context, a *macronode.Admitted) (*macron
 // next refuses a version that leaves a gap. (On the machine one may: a bundle
 // names the version it is going to pin.)
 func (s *Service) next(name string, version uint64) error {
-	list, err := s.store.versions(name)
+	newest, err := s.store.NewestVersion(name)
 	if err != nil {
 		return err
-	}
-	var newest uint64
-	if len(list) > 0 {
-		newest = list[len(list)-1].number
 	}
 	if version > newest+1 {
 		return macronode.Errorf(macronode.Conflict, "the next version of object %s is %d", name, newest+1)
@@ -329,8 +326,8 @@ func (s *Service) next(name string, version uint64) error {
 }
 
 type objectList struct {
-	Objects []ObjectInfo `json:"objects"`
-	Cursor  string       `json:"cursor"`
+	Objects []kms.ObjectInfo `json:"objects"`
+	Cursor  string           `json:"cursor"`
 }
 
 func (s *Service) listObjects(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
@@ -340,7 +337,7 @@ func (s *Service) listObjects(_ context.Context, a *macronode.Admitted) (*macron
 	}
 	out := objectList{}
 	// The key sorts as the list does: by name, then by version as a number.
-	out.Objects, out.Cursor, err = page(a, objects, func(o *ObjectInfo) string {
+	out.Objects, out.Cursor, err = page(a, objects, func(o *kms.ObjectInfo) string {
 		n := strconv.FormatUint(o.Version, 10)
 		return o.Name + "\x00" + string(rune('a'+len(n))) + n
 	})

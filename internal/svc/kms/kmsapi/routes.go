@@ -1,8 +1,11 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package kms
+package kmsapi
 
-import "github.com/rustyonions/macronode"
+import (
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/kms"
+)
 
 // appID is the KMS's app_proto_id on OAP/1.
 const appID = 8
@@ -34,7 +37,7 @@ func (s *Service) Routes() []macronode.Route {
 		{Handler: s.createKey, Binding: macronode.Binding{
 			Op: "kms.create", Method: "POST", Pattern: "/v1/kms/keys", Action: actCreate, Class: macronode.CoreWrite,
 			Write: true, MaxBody: macronode.BodyDefault, Cost: 2,
-			Doc: macronode.Doc{Summary: "Creates a key of purpose app or tls", Request: createRequest{}, Response: KeyInfo{}, Status: []int{201, 200},
+			Doc: macronode.Doc{Summary: "Creates a key of purpose app or tls", Request: createRequest{}, Response: kms.KeyInfo{}, Status: []int{201, 200},
 				Kinds: []macronode.Kind{macronode.Conflict, macronode.Invalid}},
 		}},
 		{Handler: s.rotateKey, Binding: macronode.Binding{
@@ -44,7 +47,7 @@ func (s *Service) Routes() []macronode.Route {
 		}},
 		{Handler: s.publicKey, Binding: macronode.Binding{
 			Op: "kms.public", Method: "GET", Pattern: "/v1/kms/keys/{key}/public", Action: actList, Class: macronode.CoreRead, ResourceArg: "key",
-			Doc: macronode.Doc{Summary: "Returns the public halves of a key, every version", Response: KeyInfo{}, Kinds: []macronode.Kind{macronode.NotFound}},
+			Doc: macronode.Doc{Summary: "Returns the public halves of a key, every version", Response: kms.KeyInfo{}, Kinds: []macronode.Kind{macronode.NotFound}},
 		}},
 		{Handler: s.sign, Binding: macronode.Binding{
 			Op: "kms.sign", Method: "POST", Pattern: "/v1/kms/keys/{key}/sign", Action: actSign, Class: macronode.CoreRead, ResourceArg: "key",
@@ -75,7 +78,7 @@ func (s *Service) Routes() []macronode.Route {
 			Write: true, ResourceArg: "object", MaxBody: macronode.BodyDefault, Cost: 2,
 			Doc: macronode.Doc{Summary: "Keeps the body as an object's next version",
 				Query:       []macronode.Param{{Name: "version", Type: "integer", Text: "The version this is to be: the newest plus one."}},
-				RequestType: "application/octet-stream", Response: ObjectInfo{}, Status: []int{201, 200},
+				RequestType: "application/octet-stream", Response: kms.ObjectInfo{}, Status: []int{201, 200},
 				Kinds: []macronode.Kind{macronode.Conflict, macronode.Invalid, macronode.TooLarge}},
 		}},
 		{Handler: s.listObjects, Binding: macronode.Binding{
