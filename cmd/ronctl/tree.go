@@ -82,7 +82,7 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 	if err != nil {
 		return err
 	}
-	g, ctx, err := o.group(ctx)
+	g, gctx, err := o.group(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 			continue
 		}
 		g.Go(func() error {
-			s, err := putFile(ctx, cl, filepath.Join(dir, filepath.FromSlash(e.Path)), mime.TypeByExtension(path.Ext(e.Path)), bar)
+			s, err := putFile(gctx, cl, filepath.Join(dir, filepath.FromSlash(e.Path)), mime.TypeByExtension(path.Ext(e.Path)), bar)
 			if err != nil {
 				return fmt.Errorf("%s: %w", e.Path, err)
 			}
@@ -225,7 +225,7 @@ func (a *app) getTree(ctx context.Context, cl *client.Client, from, dir string, 
 		return err
 	}
 	defer root.Close()
-	g, ctx, err := o.group(ctx)
+	g, gctx, err := o.group(ctx)
 	if err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (a *app) getTree(ctx context.Context, cl *client.Client, from, dir string, 
 			continue
 		}
 		g.Go(func() error {
-			skipped, err := getEntry(ctx, cl, root, e)
+			skipped, err := getEntry(gctx, cl, root, e)
 			if err != nil {
 				return fmt.Errorf("%s: %w", e.Path, err)
 			}
