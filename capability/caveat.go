@@ -46,7 +46,7 @@ var typeNames = map[Type]string{
 	ThirdParty: "third_party", Discharge: "discharge",
 }
 
-// String is the caveat's name as SPEC writes it, or its number.
+// String is the caveat's name, or "caveat N" where the number has none.
 func (t Type) String() string {
 	if s, ok := typeNames[t]; ok {
 		return s

@@ -40,7 +40,7 @@ const (
 
 var flagNames = [...]string{"REQ", "RESP", "EVENT", "START", "END", "ACK_REQ", "COMP", "APP_E2E"}
 
-// Names lists the set flags under the names of the specification.
+// Names lists the set flags by name, lowest bit first.
 func (f Flags) Names() []string {
 	var names []string
 	for i, n := range flagNames {

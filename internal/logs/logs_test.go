@@ -41,7 +41,7 @@ func TestJSONLine(t *testing.T) {
 	}
 }
 
-// The seed's greps search for these texts; JSON must not escape them.
+// Scripts grep the log for these texts; JSON must not escape them.
 func TestKernelEventTextsStayLiteral(t *testing.T) {
 	var b bytes.Buffer
 	New(&b, Options{Format: JSON}).Info("KernelEvent::Health{service=svc-storage, ok=false} <&>")

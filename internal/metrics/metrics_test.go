@@ -121,7 +121,7 @@ func TestNativeHistogramsKeepClassicBuckets(t *testing.T) {
 	}
 }
 
-// TestPromtool is the promise of the contract: promtool prints nothing.
+// TestPromtool: promtool finds nothing to say about the exposition.
 func TestPromtool(t *testing.T) {
 	bin, err := exec.LookPath("promtool")
 	if err != nil {

@@ -484,7 +484,7 @@ func TestBrokenStreams(t *testing.T) {
 	}
 }
 
-// The seed's one-liner: a request whose body is too large and sent in one go,
+// A client of few lines: a request whose body is too large and sent in one go,
 // then one read.
 func TestIngressOversizeIsReadable(t *testing.T) {
 	r := start(t, hello, options{})
