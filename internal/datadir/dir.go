@@ -125,7 +125,7 @@ func (d Dir) Write(name string, text []byte, mode fs.FileMode) error {
 }
 
 // Empty reports whether the directory is missing or has nothing in it that
-// matters: a fresh mount has a lost+found.
+// matters: a fresh mount has a lost+found, and a cleared directory its lock.
 func (d Dir) Empty() (bool, error) {
 	names, err := d.FS.List(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -135,7 +135,7 @@ func (d Dir) Empty() (bool, error) {
 		return false, err
 	}
 	for _, n := range names {
-		if n != "lost+found" {
+		if n != "lost+found" && n != disk.LockName {
 			return false, nil
 		}
 	}

@@ -39,6 +39,9 @@ func OpenKeys(path string, log *slog.Logger) (*Keys, error) {
 	if _, err := d.FS.Stat(d.Path); err != nil {
 		return nil, Exitf(macronode.ExitConfig, "data directory: %w", err)
 	}
+	if d.Exists(IncompleteName) {
+		return nil, Exitf(macronode.ExitConfig, "%s: an init did not finish here; remove the directory and run init again", d.Path)
+	}
 	lock, err := d.FS.LockDir(d.Path)
 	var held *disk.HeldError
 	if errors.As(err, &held) {
