@@ -34,13 +34,20 @@ const (
 
 var parameter = regexp.MustCompile(`\{([a-z_]+)(\.\.\.)?\}`)
 
+// schemaName is a type's name in the document, which must not tell how a service
+// is cut into packages: generated clients are named for it.
+func schemaName(_ reflect.Type, name string) string {
+	if rest, ok := strings.CutPrefix(name, "Kmsapi"); ok {
+		return "Kms" + rest
+	}
+	return strings.TrimPrefix(name, "Macronode")
+}
+
 // Generate describes bindings; version is the API's, not the binary's.
 func Generate(bindings []*macronode.Binding, version string) (*Document, error) {
 	r := openapi31.NewReflector()
 	r.Spec.Info.WithTitle("macronode").WithVersion(version).WithDescription(description)
-	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptDefName(func(_ reflect.Type, name string) string {
-		return strings.TrimPrefix(name, "Macronode")
-	}))
+	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptDefName(schemaName))
 	r.SpecEns().ComponentsEns().WithSecuritySchemesItem(securityName, openapi31.SecuritySchemeOrReference{
 		SecurityScheme: (&openapi31.SecurityScheme{}).WithHTTPBearer(openapi31.SecuritySchemeHTTPBearer{Scheme: "bearer"}).
 			WithDescription("A capability: ron1_ and base64url."),
