@@ -146,7 +146,7 @@ func exactArgs(n int) cobra.PositionalArgs {
 
 // group is a command that only holds others.
 func group(use, short, example string, sub ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, SuggestionsMinimumDistance: 2, RunE: func(c *cobra.Command, _ []string) error {
 		return usagef("%s needs a subcommand; see: %s --help", c.CommandPath(), c.CommandPath())
 	}}
 	c.AddCommand(sub...)
