@@ -143,7 +143,7 @@ func (a *app) kmsImport() *cobra.Command {
 func (a *app) kmsExportPublic() *cobra.Command {
 	var dir string
 	c := &cobra.Command{
-		Use: "export-public [NAME] --data DIR", Short: "Print public keys; needs neither the lock nor the root secret", Args: cobra.MaximumNArgs(1),
+		Use: "export-public [NAME] --data DIR", Short: "Print public keys; needs neither the lock nor the root secret", Args: atMostOneArg,
 		Example: "  macronode kms export-public audit --data DIR",
 		RunE: func(_ *cobra.Command, args []string) error {
 			doc, err := datadir.PublicKeys(dir)

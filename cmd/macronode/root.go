@@ -144,6 +144,13 @@ func exactArgs(n int) cobra.PositionalArgs {
 	}
 }
 
+func atMostOneArg(c *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usagef("%s takes at most 1 argument, got %d; usage: %s", c.CommandPath(), len(args), c.UseLine())
+	}
+	return nil
+}
+
 // group is a command that only holds others.
 func group(use, short, example string, sub ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, SuggestionsMinimumDistance: 2, RunE: func(c *cobra.Command, _ []string) error {
