@@ -62,6 +62,15 @@ func OpenKeys(path string, log *slog.Logger) (*Keys, error) {
 	return &Keys{dir: d, lock: lock, store: store}, nil
 }
 
+// Reachable tells whether the keys can be asked for: a process that holds the
+// directory without listening, such as a node that starts, cannot be.
+func (k *Keys) Reachable() error {
+	if k.node == nil || k.dir.Exists(AdminSocketName) {
+		return nil
+	}
+	return Exitf(macronode.ExitInUse, "a process holds %s and does not answer at %s yet; try again when it is ready, or stop it", k.dir.Path, AdminSocketName)
+}
+
 // dialAdmin is a client of the node that holds the directory.
 func (d Dir) dialAdmin() (*client.Client, error) {
 	token, err := d.Read(OperatorCapName)
@@ -147,9 +156,24 @@ func (k *Keys) Create(ctx context.Context, s kms.Spec) (kms.KeyInfo, error) {
 		return info, err
 	}
 	in := map[string]any{"name": s.Name, "alg": s.Alg, "purpose": s.Purpose}
-	var out kms.KeyInfo
-	err := k.node.JSON(ctx, "POST", "/v1/kms/keys", "", in, &out)
-	return out, err
+	if err := k.node.JSON(ctx, "POST", "/v1/kms/keys", "", in, nil); err != nil {
+		return kms.KeyInfo{}, err
+	}
+	return k.find(ctx, s.Name)
+}
+
+// find describes one key of the node that holds the directory.
+func (k *Keys) find(ctx context.Context, name string) (kms.KeyInfo, error) {
+	keys, err := k.List(ctx)
+	if err != nil {
+		return kms.KeyInfo{}, err
+	}
+	for _, info := range keys {
+		if info.Name == name && len(info.Versions) > 0 {
+			return info, nil
+		}
+	}
+	return kms.KeyInfo{}, fmt.Errorf("the node lists no key %q", name)
 }
 
 // Rotate adds a version to a key.
@@ -158,9 +182,10 @@ func (k *Keys) Rotate(ctx context.Context, name string) (kms.KeyInfo, error) {
 		info, _, _, err := k.store.Rotate(ctx, kms.Spec{Name: name})
 		return info, err
 	}
-	var out kms.KeyInfo
-	err := k.node.JSON(ctx, "POST", "/v1/kms/keys/"+name+"/rotate", "", nil, &out)
-	return out, err
+	if err := k.node.JSON(ctx, "POST", "/v1/kms/keys/"+name+"/rotate", "", nil, nil); err != nil {
+		return kms.KeyInfo{}, err
+	}
+	return k.find(ctx, name)
 }
 
 // errHeld says that a command needs the directory to itself.
