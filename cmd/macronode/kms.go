@@ -23,7 +23,9 @@ func (a *app) withKeys(c *cobra.Command, dir string, f func(ctx context.Context,
 	if err != nil {
 		return err
 	}
-	err = f(c.Context(), k)
+	if err = k.Reachable(); err == nil {
+		err = f(c.Context(), k)
+	}
 	if cerr := k.Close(); err == nil {
 		err = cerr
 	}
