@@ -23,7 +23,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+	"unicode"
 
 	"github.com/rustyonions/macronode"
 )
@@ -33,6 +35,8 @@ const (
 	// DefaultRetries is how often a call that may be repeated is repeated
 	// after a refusal that says "later" or a broken connection.
 	DefaultRetries = 4
+	// DefaultIdleConns is how many idle connections are kept for the next calls.
+	DefaultIdleConns = 64
 	// maxWait bounds one wait between tries, whatever the node asks for.
 	maxWait = 30 * time.Second
 	// maxProblemBytes bounds what is read of a refusal.
@@ -53,6 +57,9 @@ type Options struct {
 	InsecureTLS bool
 	// Retries, see DefaultRetries; negative: none.
 	Retries int
+	// IdleConns is how many idle connections are kept; 0: DefaultIdleConns. More
+	// calls than that at once cost a new connection each.
+	IdleConns int
 	// UserAgent names the program; empty: "macronode-go".
 	UserAgent string
 }
@@ -69,12 +76,19 @@ type Client struct {
 // Dial prepares a client for the node at "http://HOST:PORT", "https://HOST:PORT"
 // or "unix:///PATH". It does not connect yet.
 func Dial(node string, o Options) (*Client, error) {
+	// An address that is refused is not repeated where it may hold a password.
 	u, err := url.Parse(node)
 	if err != nil {
-		return nil, fmt.Errorf("node %q: %w", node, err)
+		return nil, fmt.Errorf("the node's address is no URL: %w", errors.Unwrap(err))
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("node %s://%s: credentials and arguments do not belong in a node's address", u.Scheme, u.Host)
+	}
+	if o.IdleConns <= 0 {
+		o.IdleConns = DefaultIdleConns
 	}
 	t := &http.Transport{
-		MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: false,
+		MaxIdleConnsPerHost: o.IdleConns, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: false,
 		TLSHandshakeTimeout: 10 * time.Second, ExpectContinueTimeout: time.Second, DisableCompression: true,
 		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: o.CA, InsecureSkipVerify: o.InsecureTLS},
 	}
@@ -92,9 +106,6 @@ func Dial(node string, o Options) (*Client, error) {
 		u = &url.URL{Scheme: "http", Host: "node"}
 	default:
 		return nil, fmt.Errorf("node %q: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", node)
-	}
-	if u.User != nil || u.RawQuery != "" {
-		return nil, fmt.Errorf("node %q: credentials and arguments do not belong in a node's address", u.Redacted())
 	}
 	c := &Client{base: u, http: &http.Client{Transport: t, CheckRedirect: noRedirect}, token: o.Token, retries: o.Retries, agent: o.UserAgent}
 	if c.retries == 0 {
@@ -115,7 +126,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Error is a node's refusal.
 type Error struct {
 	macronode.Problem
-	RetryAfter time.Duration
+	RetryAfter time.Duration // asked for by the node, at most a day; 0: none
 }
 
 func (e *Error) Error() string {
@@ -133,7 +144,15 @@ func (e *Error) Error() string {
 	if e.CorrID != "" {
 		s += ", corr_id " + e.CorrID
 	}
-	return s + ")"
+	return strings.Map(printable, s+")")
+}
+
+// printable keeps a node from steering the terminal that its text ends up on.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return ' '
 }
 
 // Denied reports whether auth, policy or quota refused.
@@ -169,7 +188,13 @@ func (c *Client) Do(ctx context.Context, r Request) (*http.Response, error) {
 	}
 	repeat = repeat && (r.Body == nil || canSeek)
 	for try := 0; ; try++ {
-		resp, err := c.once(ctx, r)
+		var sent *lent
+		call := r
+		if r.Body != nil {
+			sent = &lent{r: r.Body}
+			call.Body = sent
+		}
+		resp, err := c.once(ctx, call)
 		if err == nil || !repeat || try >= c.retries || ctx.Err() != nil || !again(err) {
 			return resp, err
 		}
@@ -177,6 +202,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*http.Response, error) {
 			return nil, err
 		}
 		if r.Body != nil {
+			sent.takeBack()
 			if _, err := seeker.Seek(start, io.SeekStart); err != nil {
 				return nil, err
 			}
@@ -184,25 +210,72 @@ func (c *Client) Do(ctx context.Context, r Request) (*http.Response, error) {
 	}
 }
 
+// lent is a body in the transport's hands. The transport may go on reading after
+// it gave an answer; a body that is sent again must be taken back first.
+type lent struct {
+	mu   sync.Mutex
+	r    io.Reader
+	over bool
+}
+
+var errTakenBack = errors.New("client: the body was taken back")
+
+func (l *lent) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return 0, errTakenBack
+	}
+	n, err := l.r.Read(p)
+	if err != nil && err != io.EOF {
+		return n, &bodyError{err}
+	}
+	return n, err
+}
+
+// Close leaves the body open: it is the caller's, and may be sent again.
+func (l *lent) Close() error { return nil }
+
+func (l *lent) takeBack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+}
+
+// bodyError is a failure to read what was to be sent: no fault of the network.
+type bodyError struct{ error }
+
+func (b *bodyError) Unwrap() error { return b.error }
+
 // again reports whether a failure may pass by itself.
 func again(err error) bool {
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Retryable || e.Status == 502 && e.Code != "integrity" || e.Status == 504
 	}
+	var body *bodyError
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &body) || errors.As(err, &cert) {
+		return false
+	}
 	var ne net.Error
 	return errors.As(err, &ne) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// wait sleeps as long as the node asked for, else with full jitter from 100 ms
-// doubling.
-func wait(ctx context.Context, cause error, try int) error {
-	d := rand.N(100 * time.Millisecond << min(try, 6))
+// pause is as long as the node asked for and a little more, so that those who
+// were sent away together do not come back together; where it did not ask, full
+// jitter from 100 ms doubling. It is never above maxWait.
+func pause(cause error, try int) time.Duration {
 	var e *Error
 	if errors.As(cause, &e) && e.RetryAfter > 0 {
-		d = e.RetryAfter + rand.N(e.RetryAfter/4+time.Millisecond)
+		d := min(e.RetryAfter, maxWait)
+		return min(d+rand.N(d/4+time.Millisecond), maxWait)
 	}
-	t := time.NewTimer(min(d, maxWait))
+	return rand.N(100 * time.Millisecond << min(try, 6))
+}
+
+func wait(ctx context.Context, cause error, try int) error {
+	t := time.NewTimer(pause(cause, try))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -213,12 +286,7 @@ func wait(ctx context.Context, cause error, try int) error {
 }
 
 func (c *Client) once(ctx context.Context, r Request) (*http.Response, error) {
-	body := r.Body
-	if body != nil {
-		// The transport closes bodies that can be; this one may be sent again.
-		body = io.NopCloser(body)
-	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, c.base.String()+r.Path, body)
+	req, err := http.NewRequestWithContext(ctx, r.Method, c.base.String()+r.Path, r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -258,9 +326,11 @@ func refusal(resp *http.Response) error {
 		e.Retryable = resp.StatusCode == 503 || resp.StatusCode == 429
 	}
 	e.Problem.Status = resp.StatusCode
-	e.RetryAfter = time.Duration(e.RetryAfterMS) * time.Millisecond
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && e.RetryAfter == 0 {
-		e.RetryAfter = time.Duration(s) * time.Second
+	// What the node asks for is bounded before it is multiplied.
+	const most = int64(24 * time.Hour / time.Millisecond)
+	e.RetryAfter = time.Duration(min(max(e.RetryAfterMS, 0), most)) * time.Millisecond
+	if s, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 64); err == nil && e.RetryAfter == 0 {
+		e.RetryAfter = time.Duration(min(max(s, 0), most/1000)) * time.Second
 	}
 	return e
 }
@@ -290,7 +360,7 @@ func (c *Client) JSON(ctx context.Context, method, path, key string, in, out any
 		_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxDocumentBytes))
 		return err
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocumentBytes)).Decode(out); err != nil {
+	if err := decode(resp.Body, out); err != nil {
 		return fmt.Errorf("%s %s: the answer is no JSON: %w", method, strings.SplitN(path, "?", 2)[0], err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 
 	"github.com/rustyonions/macronode/b3"
 )
@@ -71,7 +72,7 @@ func (c *Client) Put(ctx context.Context, r io.Reader, o PutOptions) (Put, error
 	if err := decode(resp.Body, &out); err != nil {
 		return Put{}, err
 	}
-	addr, err := sent.hash.Sum()
+	addr, err := sent.sum()
 	if err != nil {
 		return Put{}, err
 	}
@@ -81,13 +82,29 @@ func (c *Client) Put(ctx context.Context, r io.Reader, o PutOptions) (Put, error
 	return out, nil
 }
 
+// hashingReader hashes what is read. It is locked, because a transport may still
+// be reading when a node that did not wait for the end has answered.
 type hashingReader struct {
 	r    io.Reader
+	mu   sync.Mutex
 	hash *b3.Hasher
+	done bool
+}
+
+func (h *hashingReader) sum() (b3.Addr, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.done = true
+	return h.hash.Sum()
 }
 
 func (h *hashingReader) Read(p []byte) (int, error) {
 	n, err := h.r.Read(p)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.done {
+		return 0, errTakenBack
+	}
 	if _, herr := h.hash.Write(p[:n]); herr != nil {
 		return n, herr
 	}
@@ -109,7 +126,9 @@ func (s *seekingHasher) Seek(offset int64, whence int) (int64, error) {
 	}
 	if err == nil {
 		s.at, s.moved = at, true
+		s.mu.Lock()
 		s.hash.Reset(nil)
+		s.mu.Unlock()
 	}
 	return at, err
 }

@@ -13,7 +13,13 @@ import (
 )
 
 func decode(r io.Reader, out any) error {
-	return json.NewDecoder(io.LimitReader(r, maxDocumentBytes)).Decode(out)
+	r = io.LimitReader(r, maxDocumentBytes)
+	if err := json.NewDecoder(r).Decode(out); err != nil {
+		return err
+	}
+	// Read to its end, an answer leaves its connection to the next call.
+	_, err := io.Copy(io.Discard, r)
+	return err
 }
 
 // Tenant is a tenant as its administrator sees it.

@@ -129,7 +129,7 @@ func (a *app) heldCap(args []string) (*capability.Token, error) {
 func (a *app) capShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [TOKEN|@FILE]", Short: "Show what a capability says, offline", Example: "  ronctl cap show @macronode-data/tenant.cap",
-		Args: cobra.MaximumNArgs(1),
+		Args: maxArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			tok, err := a.heldCap(args)
 			if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/client"
 )
 
 // savedContext is a node and a capability under a name. A capability is kept as
@@ -80,11 +81,19 @@ func (a *app) saveContexts(s savedContexts) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, append(text, '\n'), 0o600); err != nil {
+	// A temporary file of its own: mode 0600 whatever lay there before.
+	tmp, err := os.CreateTemp(filepath.Dir(path), "contexts-*.tmp")
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, path)
+	_, err = tmp.Write(append(text, '\n'))
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		os.Remove(tmp.Name())
+	}
+	return err
 }
 
 // currentContext returns the context that --context, RON_CONTEXT or "context
@@ -118,6 +127,16 @@ func (a *app) contextCommand() *cobra.Command {
 			if saved.Node == "" {
 				return usagef("context set needs --node")
 			}
+			if _, err := client.Dial(saved.Node, client.Options{}); err != nil {
+				return usageError{err}
+			}
+			if saved.CA != "" {
+				abs, err := filepath.Abs(saved.CA)
+				if err != nil {
+					return err
+				}
+				saved.CA = abs
+			}
 			if saved.Cap != "" && saved.Cap[0] != '@' {
 				return usagef("a context keeps a capability as @FILE, not the token itself")
 			}
@@ -142,7 +161,7 @@ func (a *app) contextCommand() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.changeContexts(func(s *savedContexts) error {
 				if _, ok := s.Contexts[args[0]]; !ok {
-					return usagef("there is no context %q", args[0])
+					return usagef("there is no context %q; see: ronctl context ls", args[0])
 				}
 				s.Current = args[0]
 				return nil
@@ -153,6 +172,9 @@ func (a *app) contextCommand() *cobra.Command {
 		Use: "rm NAME", Short: "Forget a context", Args: exactArgs(1), Example: "  ronctl context rm dev",
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.changeContexts(func(s *savedContexts) error {
+				if _, ok := s.Contexts[args[0]]; !ok {
+					return usagef("there is no context %q; see: ronctl context ls", args[0])
+				}
 				delete(s.Contexts, args[0])
 				if s.Current == args[0] {
 					s.Current = ""

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,12 +40,11 @@ func (a *app) nodeStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var text bytes.Buffer
-			if err := json.Indent(&text, doc, "", "  "); err != nil {
-				return err
+			var s nodeState
+			if err := json.Unmarshal(doc, &s); err != nil {
+				return fmt.Errorf("the node's status is no status: %w", err)
 			}
-			_, err = fmt.Fprintln(a.out, text.String())
-			return err
+			return a.print(doc, s.write) // JSON: as it came, with what is newer than this ronctl
 		},
 	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,19 +56,24 @@ func (a *app) putCommand() *cobra.Command {
 				}
 				return a.putTree(ctx, cl, args[0], t)
 			}
-			var all []stored
+			all := []stored{}
+			var failed error
 			for _, path := range args {
 				s, err := a.putPath(ctx, cl, path, contentType)
 				if err != nil {
-					return fmt.Errorf("%s: %w", path, err)
+					failed = fmt.Errorf("%s: %w", path, err)
+					break
 				}
 				all = append(all, s)
 			}
-			return a.print(all, func(w io.Writer) {
+			// What was stored is told even if not all was. As b3sum prints it,
+			// so no columns: two spaces.
+			err = a.print(all, func(w io.Writer) {
 				for _, s := range all {
-					fmt.Fprintf(w, "%s\t%s\n", s.Addr, s.Path)
+					fmt.Fprintf(w, "%s  %s\n", s.Addr, s.Path)
 				}
 			})
+			return cmp.Or(failed, err)
 		},
 	}
 	f := c.Flags()
@@ -189,16 +195,7 @@ func getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path string, 
 		return err
 	}
 	defer f.Close()
-	o := client.GetOptions{}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() > 0 {
-		o.Have = f // reading it leaves the file at its end
-	}
-	o.Progress = bar.set
-	if _, err = cl.Get(ctx, addr, f, o); err != nil {
+	if err := fetch(ctx, cl, addr, f, bar.set); err != nil {
 		if errors.Is(err, client.ErrIntegrity) {
 			os.Remove(part)
 		}
@@ -208,6 +205,31 @@ func getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path string, 
 		return err
 	}
 	return os.Rename(part, path)
+}
+
+// fetch fills f with the object's bytes, going on after those it has. If those
+// turn out to be another object's, it fetches anew.
+func fetch(ctx context.Context, cl *client.Client, addr b3.Addr, f *os.File, progress func(done, size int64)) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	o := client.GetOptions{Progress: progress}
+	if info.Size() > 0 {
+		o.Have = f // reading it leaves the file at its end
+		if _, err := cl.Get(ctx, addr, f, o); !errors.Is(err, client.ErrIntegrity) {
+			return err
+		}
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		o.Have = nil
+	}
+	_, err = cl.Get(ctx, addr, f, o)
+	return err
 }
 
 func (a *app) statCommand() *cobra.Command {

@@ -61,10 +61,20 @@ func (b *bar) wrap(f io.ReadSeeker) io.ReadSeeker { return &barReader{ReadSeeker
 type barReader struct {
 	io.ReadSeeker
 	bar *bar
+	n   int64
 }
 
 func (r *barReader) Read(p []byte) (int, error) {
 	n, err := r.ReadSeeker.Read(p)
+	r.n += int64(n)
 	r.bar.add(int64(n))
 	return n, err
+}
+
+func (r *barReader) Seek(offset int64, whence int) (int64, error) {
+	if r.n > 0 { // it is sent again
+		r.bar.add(-r.n)
+		r.n = 0
+	}
+	return r.ReadSeeker.Seek(offset, whence)
 }

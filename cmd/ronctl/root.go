@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -40,6 +41,7 @@ type app struct {
 	insecure                       bool
 	timeout                        time.Duration
 	cancel                         context.CancelFunc // of the timeout
+	dialled                        string             // the node that connect prepared for
 }
 
 // usageError is a fault in the command line: exit code 2.
@@ -68,6 +70,10 @@ func run(ctx context.Context, args []string, t terminal) int {
 		return macronode.ExitOK
 	}
 	code := exitCode(err)
+	var network *url.Error
+	if errors.As(err, &network) {
+		err = fmt.Errorf("no answer from the node at %s: %w", a.dialled, err)
+	}
 	if a.output == "json" {
 		a.printJSONError(err)
 	} else {
@@ -144,7 +150,19 @@ func (a *app) command() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
 		a.capCommand(), a.tenantCommand(), a.nodeCommand(), a.contextCommand(), a.versionCommand())
+	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() { // cobra's own have no examples
+		switch c.Name() {
+		case "help":
+			c.Example = "  ronctl help cap attenuate"
+		case "completion":
+			c.Example = "  ronctl completion bash > /etc/bash_completion.d/ronctl"
+			for _, shell := range c.Commands() {
+				shell.Example = "  ronctl completion " + shell.Name()
+			}
+		}
+	}
 	return root
 }
 
@@ -162,7 +180,7 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-// noArgs, exactArgs and minArgs are cobra's with exit code 2, and with a hint
+// noArgs, exactArgs, maxArgs and minArgs are cobra's with exit code 2, and with a hint
 // where a word may be a mistyped subcommand.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -184,6 +202,15 @@ func exactArgs(n int) cobra.PositionalArgs {
 	}
 }
 
+func maxArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usagef("%s takes at most %d argument(s), got %d; usage: %s", c.CommandPath(), n, len(args), c.UseLine())
+		}
+		return nil
+	}
+}
+
 func minArgs(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) < n {
@@ -195,7 +222,7 @@ func minArgs(n int) cobra.PositionalArgs {
 
 // group is a command that only holds others.
 func group(use, short, example string, sub ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, SuggestionsMinimumDistance: 2, RunE: func(c *cobra.Command, _ []string) error {
 		return usagef("%s needs a subcommand; see: %s --help", c.CommandPath(), c.CommandPath())
 	}}
 	c.AddCommand(sub...)
@@ -220,6 +247,10 @@ func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error)
 			return nil, nil, codeError{fmt.Errorf("%s holds no certificate", t.ca), macronode.ExitConfig}
 		}
 	}
+	if jobs, err := c.Flags().GetInt("jobs"); err == nil {
+		o.IdleConns = max(jobs, client.DefaultIdleConns)
+	}
+	a.dialled = t.node
 	cl, err := client.Dial(t.node, o)
 	if err != nil {
 		return nil, nil, usageError{err}

@@ -137,6 +137,9 @@ func (a *app) tenantLs() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if all == nil {
+				all = []client.Tenant{} // JSON: no tenants is [], not null
+			}
 			return a.print(all, func(w io.Writer) {
 				for _, t := range all {
 					state := "active"

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,6 +148,9 @@ func walk(dir string) (*manifest, int64, error) {
 			return err
 		}
 		e := manifestEntry{Path: filepath.ToSlash(rel)}
+		if !fs.ValidPath(e.Path) {
+			return fmt.Errorf("%q: the name is not UTF-8, which a manifest cannot hold", p)
+		}
 		info, err := d.Info()
 		if err != nil {
 			return err
@@ -158,6 +162,9 @@ func walk(dir string) (*manifest, int64, error) {
 		case info.Mode()&fs.ModeSymlink != 0:
 			if e.Link, err = os.Readlink(p); err != nil {
 				return err
+			}
+			if leadsOut(e.Path, e.Link) { // no get would make it
+				return fmt.Errorf("%s: the link to %s leads out of the directory", p, e.Link)
 			}
 		default:
 			return fmt.Errorf("%s is neither a file nor a link", p)
@@ -192,12 +199,64 @@ func (a *app) readManifest(ctx context.Context, cl *client.Client, from string) 
 	if m.Version != manifestVersion {
 		return nil, fmt.Errorf("manifest %s: version %d, this ronctl knows %d", from, m.Version, manifestVersion)
 	}
-	for _, e := range m.Entries {
-		if !fs.ValidPath(e.Path) || e.Path == "." || (e.Addr == nil) == (e.Link == "") {
-			return nil, fmt.Errorf("manifest %s: bad entry %q", from, e.Path)
-		}
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", from, err)
 	}
 	return &m, nil
+}
+
+// check refuses a manifest that could write or point outside its directory, or
+// whose entries get in each other's way.
+func (m *manifest) check() error {
+	links := make(map[string]bool, len(m.Entries)) // every path; true: a link
+	for _, e := range m.Entries {
+		_, twice := links[e.Path]
+		switch {
+		case !fs.ValidPath(e.Path) || e.Path == "." || (e.Addr == nil) == (e.Link == "") || e.Size < 0:
+			return fmt.Errorf("bad entry %q", e.Path)
+		case twice:
+			return fmt.Errorf("%q is there twice", e.Path)
+		case e.Link != "" && leadsOut(e.Path, e.Link):
+			return fmt.Errorf("%q: the link to %q leads out of the directory", e.Path, e.Link)
+		}
+		links[e.Path] = e.Link != ""
+	}
+	for _, e := range m.Entries {
+		for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
+			if links[dir] {
+				return fmt.Errorf("%q lies behind the link %q", e.Path, dir)
+			}
+		}
+		if e.Addr == nil {
+			continue
+		}
+		if _, taken := links[filepath.ToSlash(partName(e))]; taken {
+			return fmt.Errorf("bad entry %q", filepath.ToSlash(partName(e)))
+		}
+	}
+	return nil
+}
+
+// leadsOut reports whether a link at name may point outside. Its ".." may only
+// come first, where they climb real directories: behind another link they would
+// climb from wherever that one leads.
+func leadsOut(name, target string) bool {
+	if path.IsAbs(target) || strings.Contains(target, "\x00") {
+		return true
+	}
+	depth, down := strings.Count(name, "/"), false
+	for part := range strings.SplitSeq(target, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			if depth--; depth < 0 || down {
+				return true
+			}
+		default:
+			down = true
+		}
+	}
+	return false
 }
 
 var errManifestTooLarge = errors.New("it is larger than a manifest may be")
@@ -287,7 +346,7 @@ func makeLink(root *os.Root, e manifestEntry) error {
 func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifestEntry) (skipped bool, err error) {
 	name := filepath.FromSlash(e.Path)
 	if have, err := hashFile(root, name); err == nil && have == *e.Addr {
-		return true, nil
+		return true, allowExec(root, name, e.Exec)
 	}
 	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return false, err
@@ -296,19 +355,13 @@ func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifestE
 	if e.Exec {
 		mode = 0o755
 	}
-	part := name + ".part"
+	part := partName(e)
 	f, err := root.OpenFile(part, os.O_RDWR|os.O_CREATE, mode)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	o := client.GetOptions{}
-	if info, err := f.Stat(); err != nil {
-		return false, err
-	} else if info.Size() > 0 {
-		o.Have = f
-	}
-	if _, err := cl.Get(ctx, *e.Addr, f, o); err != nil {
+	if err := fetch(ctx, cl, *e.Addr, f, nil); err != nil {
 		if errors.Is(err, client.ErrIntegrity) {
 			root.Remove(part)
 		}
@@ -318,6 +371,22 @@ func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifestE
 		return false, err
 	}
 	return false, root.Rename(part, name)
+}
+
+// partName is where an entry grows: beside its place, under a name that no other
+// entry of the tree has (a tree may well hold both "x" and "x.part").
+func partName(e manifestEntry) string {
+	id := b3.Sum([]byte(e.Path + "\x00" + e.Addr.String()))
+	return filepath.Join(filepath.Dir(filepath.FromSlash(e.Path)), ".ronctl-"+hex.EncodeToString(id[:8])+".part")
+}
+
+// allowExec makes a file that is there executable, for those who may read it.
+func allowExec(root *os.Root, name string, exec bool) error {
+	info, err := root.Stat(name)
+	if err != nil || !exec || info.Mode()&0o111 != 0 {
+		return err
+	}
+	return root.Chmod(name, info.Mode().Perm()|info.Mode().Perm()&0o444>>2)
 }
 
 func hashFile(root *os.Root, name string) (b3.Addr, error) {
