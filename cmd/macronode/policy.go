@@ -31,7 +31,10 @@ func policyPayload(path string) ([]byte, error) {
 		return nil, codeError{error: err, code: macronode.ExitConfig}
 	}
 	if info.IsDir() {
-		payload, _, err := policy.BuildDir(os.DirFS(path), policy.Meta{Version: 1, Issued: time.Now()})
+		// Sources do not say when their bundle ends, the build does: some end is
+		// assumed, so that lint speaks of what stands in them alone.
+		now := time.Now()
+		payload, _, err := policy.BuildDir(os.DirFS(path), policy.Meta{Version: 1, Issued: now, Expires: now.Add(time.Hour)})
 		return payload, badPolicy(err)
 	}
 	text, err := readText(path)
