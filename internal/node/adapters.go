@@ -78,12 +78,13 @@ type accessDeps struct {
 	storage *storage.Service
 	meter   *quota.Meter
 	idem    *idem.Keeper
+	quota   func() macronode.Quota
 	metrics access.Metrics
 	log     *slog.Logger
 }
 
 func newAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps accessDeps) (*access.Service, error) {
-	c := access.Config{KV: kv, Keys: mintKeys{keys}, Audit: deps.audit, Idem: deps.idem, Metrics: deps.metrics, Log: deps.log}
+	c := access.Config{KV: kv, Keys: mintKeys{keys}, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
 	if c.Audit == nil {
 		c.Audit = noAudit{}
 	}

@@ -226,7 +226,7 @@ func (n *Node) accept(ctx context.Context, l *config.Loaded) error {
 	if err != nil {
 		return err
 	}
-	if err := n.confirm(ctx, l); err != nil {
+	if err := errors.Join(n.confirm(ctx, l), n.applyQuotas(ctx)); err != nil {
 		s.abort()
 		return err
 	}

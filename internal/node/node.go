@@ -278,6 +278,6 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if n.storage, err = storage.New(storage.Config{KV: n.meta, Objects: n.objects, Idem: n.idem, Limits: storageLimits(c), Log: n.log, Metrics: n.storageMetrics()}); err != nil {
 		return err
 	}
-	n.access, err = newAccess(ctx, n.meta, n.keys, accessDeps{audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, metrics: access.NewMetrics(n.metrics), log: n.log})
+	n.access, err = newAccess(ctx, n.meta, n.keys, accessDeps{audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
 	return err
 }

@@ -55,7 +55,7 @@ func (n *Node) reloadLocked(ctx context.Context) (ops.Applied, error) {
 		p.sockets.abort()
 		return none, err
 	}
-	if err := n.apply(l, p); err != nil {
+	if err := errors.Join(n.apply(l, p), n.applyQuotas(ctx)); err != nil {
 		return none, err
 	}
 	out := ops.Applied{Version: l.Version, BundleHash: l.Hash.String(), RestartRequired: p.change.Restart}

@@ -58,9 +58,12 @@ type Config struct {
 	// InFlight tells how many calls of a tenant run now, long-running ones
 	// left out; nil: none.
 	InFlight func(tenant macronode.TenantID) int64
-	Metrics  Metrics
-	Log      *slog.Logger     // nil: nothing is logged
-	Now      func() time.Time // nil: time.Now
+	// DefaultQuota is what a tenant gets that is created without one, before
+	// the members that the request names; nil: unlimited.
+	DefaultQuota func() macronode.Quota
+	Metrics      Metrics
+	Log          *slog.Logger     // nil: nothing is logged
+	Now          func() time.Time // nil: time.Now
 }
 
 // Service is ron-auth. Its methods may be called from any goroutine.
@@ -72,6 +75,7 @@ type Service struct {
 	purgers  []Purger
 	stored   func(context.Context, macronode.TenantID) (int64, int64, error)
 	inFlight func(macronode.TenantID) int64
+	initial  func() macronode.Quota // of a new tenant
 	m        Metrics
 	log      *slog.Logger
 	now      func() time.Time
@@ -113,7 +117,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	c.Metrics.fill()
 	s := &Service{
-		store: kvStore{c.KV}, kv: c.KV, audit: c.Audit, idem: c.Idem, purgers: c.Purgers, stored: c.Stored, inFlight: c.InFlight,
+		store: kvStore{c.KV}, kv: c.KV, audit: c.Audit, idem: c.Idem, purgers: c.Purgers, stored: c.Stored, inFlight: c.InFlight, initial: c.DefaultQuota,
 		m: c.Metrics, log: c.Log.With("service", Name), now: c.Now,
 		change: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		finished: make(map[macronode.TenantID]chan struct{}),

@@ -120,7 +120,11 @@ func (s *Service) createTenant(ctx context.Context, a *macronode.Admitted, body 
 	if err := decodeJSON(body, &req); err != nil {
 		return nil, err
 	}
-	quota, err := req.Quota.apply(macronode.UnlimitedQuota())
+	start := macronode.UnlimitedQuota()
+	if s.initial != nil {
+		start = s.initial()
+	}
+	quota, err := req.Quota.apply(start)
 	if err != nil {
 		return nil, err
 	}

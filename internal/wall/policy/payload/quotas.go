@@ -123,6 +123,14 @@ func (q Quotas) Default() (macronode.Quota, bool) {
 	return q.def, q.hasDefault
 }
 
+// Named calls f with every tenant that the bundle names, by id or label as it
+// stands there, and its quota.
+func (q Quotas) Named(f func(ref string, quota macronode.Quota)) {
+	for ref, quota := range q.tenants {
+		f(ref, quota)
+	}
+}
+
 // Tenant is the quota of the tenant, found by id, else by label, else the
 // default; false where the bundle does not name the tenant.
 func (q Quotas) Tenant(id macronode.TenantID, label string) (macronode.Quota, bool) {
