@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"os"
 	"runtime/debug"
@@ -16,6 +17,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
 
 	"github.com/rustyonions/macronode"
@@ -187,10 +189,26 @@ func noArgs(c *cobra.Command, args []string) error {
 		return nil
 	}
 	msg := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+	if near := nearest(args[0], c.SuggestionsFor(args[0])); len(near) > 0 {
 		msg += "; did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return usagef("%s", msg)
+}
+
+// nearest keeps the words that fewest typing errors turn into typed.
+func nearest(typed string, words []string) []string {
+	var best []string
+	least := math.MaxInt
+	for _, w := range words {
+		d := levenshtein.Distance(typed, w, nil)
+		if d < least {
+			best, least = nil, d
+		}
+		if d == least {
+			best = append(best, w)
+		}
+	}
+	return best
 }
 
 func exactArgs(n int) cobra.PositionalArgs {
