@@ -7,6 +7,7 @@ package wall
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 
 	"github.com/rustyonions/macronode"
@@ -223,6 +224,9 @@ func (f *flight) send(send macronode.Send) error {
 	case r.Body != nil:
 		f.sent = length
 	}
-	f.broken = err != nil
+	// A stream that is refused before its first byte is a refusal like any
+	// other; whatever fails later breaks the reply off.
+	var refused *macronode.Error
+	f.broken = err != nil && (f.sent > 0 || !errors.As(err, &refused))
 	return err
 }

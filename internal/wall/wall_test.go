@@ -263,6 +263,28 @@ func TestReplyStreamBounded(t *testing.T) {
 	}
 }
 
+// late is a stream that finds its bytes damaged before the first left.
+type late struct{}
+
+func (late) WriteTo(io.Writer) (int64, error) {
+	return 0, macronode.Errorf(macronode.Integrity, "damaged")
+}
+func (late) Close() error { return nil }
+
+func TestStreamRefusedBeforeItsFirstByte(t *testing.T) {
+	p := newParts()
+	p.ran = func(context.Context, *macronode.Admitted) (*macronode.Reply, error) {
+		return &macronode.Reply{Stream: late{}, Length: 5}, nil
+	}
+	err := newWall(t, p).Serve(context.Background(), put("x"), func(r *macronode.Reply) error {
+		_, err := r.Stream.WriteTo(io.Discard)
+		return err
+	})
+	if macronode.KindOf(err) != macronode.Integrity || len(p.events) != 1 || p.events[0].Reason != "integrity" {
+		t.Errorf("%v, events %v", err, p.events)
+	}
+}
+
 func TestPanicIsContained(t *testing.T) {
 	p := newParts()
 	p.ran = func(context.Context, *macronode.Admitted) (*macronode.Reply, error) { panic("boom") }
