@@ -50,7 +50,7 @@ func (c codeError) Unwrap() error { return c.error }
 func run(ctx context.Context, args []string, t terminal) int {
 	a := &app{terminal: t}
 	root := a.command()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would mean the arguments of the process
 	root.SetIn(t.in)
 	root.SetOut(t.out)
 	root.SetErr(t.err)

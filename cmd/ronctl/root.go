@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, t terminal) int {
 	a := &app{terminal: t, cancel: func() {}}
 	defer func() { a.cancel() }()
 	root := a.command()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would mean the arguments of the process
 	root.SetIn(t.in)
 	root.SetOut(t.out)
 	root.SetErr(t.err)
