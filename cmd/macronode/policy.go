@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -284,22 +285,51 @@ func (a *app) policyExplain() *cobra.Command {
 			if err != nil {
 				return badPolicy(err)
 			}
-			return a.print(e, func(w io.Writer) { fmt.Fprint(w, e) })
+			return a.print(e, func(w io.Writer) { writeExplanation(w, e) })
 		},
 	}
 	c.Flags().StringVar(&request, "request", "", "file with the request as JSON; - is standard input")
 	return c
 }
 
+func writeExplanation(w io.Writer, e policy.Explanation) {
+	fmt.Fprintf(w, "%s: %s\n", e.Decision, e.Summary)
+	for _, r := range e.Reasons {
+		fmt.Fprintf(w, "decided by\t%s\t%s\t%s:%d\n", r.Effect, r.ID, r.File, r.Line)
+	}
+	for _, f := range e.Errors {
+		fmt.Fprintf(w, "failed\t%s\t%s:%d\t%s\n", f.ID, f.File, f.Line, f.Message)
+	}
+	for _, o := range e.Obligations {
+		fmt.Fprintf(w, "obligation\t%s\n", o)
+	}
+	for _, m := range e.NearMisses {
+		fmt.Fprintf(w, "would permit\t%s\t%s:%d\tbut lacks: %s\n", m.ID, m.File, m.Line, strings.Join(m.Lacks, "; "))
+	}
+}
+
 func (a *app) policyDefaults() *cobra.Command {
-	return &cobra.Command{
+	var ids []string
+	c := &cobra.Command{
 		Use: "defaults DIR", Short: "Write the sources of a new node's policy to DIR, to start from", Args: exactArgs(1),
-		Example: "  macronode policy defaults ./policy && macronode policy test ./policy",
+		Long: "defaults writes a policy that lets the operator in, and with --tenant the tenants named,\n" +
+			"each with its own data. A tenant that no policy names can do nothing.",
+		Example: "  macronode policy defaults ./policy --tenant 01ARZ3NDEKTSV4RRFFQ69G5FAV && macronode policy test ./policy",
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := datadir.WriteSources(args[0], policy.InitSources()); err != nil {
+			var tenants []macronode.TenantID
+			for _, s := range ids {
+				id, err := macronode.ParseTenantID(s)
+				if err != nil {
+					return usagef("--tenant: %v (ronctl tenant ls shows ids)", err)
+				}
+				tenants = append(tenants, id)
+			}
+			if err := datadir.WriteSources(args[0], policy.InitSources(tenants...)); err != nil {
 				return err
 			}
 			return a.print(map[string]string{"dir": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "written to", args[0]) })
 		},
 	}
+	c.Flags().StringSliceVar(&ids, "tenant", nil, "ids of tenants that may work with their own data")
+	return c
 }

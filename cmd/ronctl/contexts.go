@@ -117,9 +117,9 @@ func (a *app) currentContext() (savedContext, error) {
 	return c, nil
 }
 
-func (a *app) contextCommand() *cobra.Command {
+func (a *app) contextSet() *cobra.Command {
 	var saved savedContext
-	set := &cobra.Command{
+	return &cobra.Command{
 		Use: "set NAME", Short: "Save a node and a capability under a name", Args: exactArgs(1),
 		Example: "  ronctl context set dev --node http://127.0.0.1:8080 --cap @macronode-data/tenant.cap",
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -156,6 +156,9 @@ func (a *app) contextCommand() *cobra.Command {
 			})
 		},
 	}
+}
+
+func (a *app) contextCommand() *cobra.Command {
 	use := &cobra.Command{
 		Use: "use NAME", Short: "Make a context the current one", Args: exactArgs(1), Example: "  ronctl context use dev",
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -201,7 +204,7 @@ func (a *app) contextCommand() *cobra.Command {
 			})
 		},
 	}
-	return group("context", "Named nodes and capabilities", "  ronctl context ls", set, use, ls, rm)
+	return group("context", "Named nodes and capabilities", "  ronctl context ls", a.contextSet(), use, ls, rm)
 }
 
 func (a *app) changeContexts(f func(*savedContexts) error) error {

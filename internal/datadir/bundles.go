@@ -244,8 +244,12 @@ func SignatureKeyIDs(file string) ([]string, error) {
 	return ids, nil
 }
 
-// WriteFile writes a command's output file, durably.
+// WriteFile writes a command's output file, durably. It replaces the file, and so
+// refuses what is no file, such as a device.
 func WriteFile(path string, data []byte, private bool) error {
+	if info, err := disk.Real().Stat(path); err == nil && !info.Mode().IsRegular() {
+		return Exitf(macronode.ExitUsage, "%s is not a regular file", path)
+	}
 	mode := fs.FileMode(0o644)
 	if private {
 		mode = disk.FileMode
