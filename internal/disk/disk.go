@@ -125,17 +125,25 @@ func (f *FS) SyncDir(dir string) error {
 }
 
 // MkdirAllSync makes dir and the parents that are missing, each durable when it
-// returns.
+// returns. It syncs the parent of one that is there too: that may be left by a
+// call that was killed, or failed, between making it and syncing. Its own parents
+// are durable, for no directory is made in one that is not.
 func (f *FS) MkdirAllSync(dir string) error {
+	parent := f.PathDir(dir)
 	if fi, err := f.Stat(dir); err == nil {
 		if !fi.IsDir() {
 			return fmt.Errorf("disk: %s is not a directory", dir)
+		}
+		if parent == dir {
+			return nil
+		}
+		if err := f.SyncDir(parent); err != nil && !isForeign(err) {
+			return err
 		}
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	parent := f.PathDir(dir)
 	if parent != dir {
 		if err := f.MkdirAllSync(parent); err != nil {
 			return err

@@ -174,6 +174,55 @@ func TestMkdirCrash(t *testing.T) {
 	}
 }
 
+// TestMkdirAgain: a directory that a failed call left, made and not synced, is
+// durable once another call returns.
+func TestMkdirAgain(t *testing.T) {
+	for n := 1; ; n++ {
+		f, calls := Crashable(), 0
+		err := f.WithFaults(func(errorfs.Op) error {
+			if calls++; calls == n {
+				return syscall.EIO
+			}
+			return nil
+		}).MkdirAllSync("/a/b/c")
+		if calls < n {
+			break
+		}
+		if !errors.Is(err, syscall.EIO) {
+			t.Errorf("call %d: %v", n, err)
+		}
+		if err := f.MkdirAllSync("/a/b/c"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Crash(0, 1).Stat("/a/b/c"); err != nil {
+			t.Errorf("lost after call %d failed and all was done again: %v", n, err)
+		}
+	}
+}
+
+// TestMkdirForeign: the parent of a directory that is there may be nothing that
+// the process can sync.
+func TestMkdirForeign(t *testing.T) {
+	for _, err := range []error{syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EINVAL, syscall.ENOTSUP} {
+		f := Crashable()
+		if err := f.MkdirAllSync("/a"); err != nil {
+			t.Fatal(err)
+		}
+		f = f.WithFaults(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpOpenDir && op.Path == "/" {
+				return err
+			}
+			return nil
+		})
+		if got := f.MkdirAllSync("/a/b"); got != nil {
+			t.Errorf("%v below one that is there: %v", err, got)
+		}
+		if got := f.MkdirAllSync("/new"); !errors.Is(got, err) {
+			t.Errorf("%v where one was made: %v", err, got)
+		}
+	}
+}
+
 func TestLockMem(t *testing.T) {
 	f := Mem()
 	l, err := f.LockDir("/")

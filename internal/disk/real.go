@@ -54,3 +54,11 @@ func (f *FS) chmod(w File, mode fs.FileMode) error {
 func isFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
+
+// isForeign reports whether an error of SyncDir says that the directory is one in
+// which this process makes nothing: not to be read, or on a file system that is
+// read-only or knows no sync.
+func isForeign(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) ||
+		errors.Is(err, unix.EINVAL) || errors.Is(err, errors.ErrUnsupported)
+}

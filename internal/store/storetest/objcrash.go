@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"syscall"
@@ -32,21 +33,16 @@ func newShelf() *shelf {
 	return &shelf{tried: map[b3.Addr][]byte{}, stored: map[store.Loc]b3.Addr{}, removed: map[store.Loc]bool{}}
 }
 
-// copy is what was told by now. Objects are shared, they never change.
-func (s *shelf) copy() *shelf {
+// freeze calls f and returns what was told when f ran: until it returns nobody is
+// told anything and no removal begins. Objects are shared, they never change.
+//
+// Without the lock an object could be told of, removed, durably, and so be missing
+// from an image that f takes a moment later.
+func (s *shelf) freeze(f func()) *shelf {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := newShelf()
-	for k, v := range s.tried {
-		c.tried[k] = v
-	}
-	for k, v := range s.stored {
-		c.stored[k] = v
-	}
-	for k, v := range s.removed {
-		c.removed[k] = v
-	}
-	return c
+	f()
+	return &shelf{tried: maps.Clone(s.tried), stored: maps.Clone(s.stored), removed: maps.Clone(s.removed)}
 }
 
 // run puts and removes until stop is closed. It returns the errors, after each of
@@ -152,8 +148,7 @@ func objectsCrash(ctx context.Context, seed uint64, open OpenObjects, left func(
 		var once sync.Once
 		crash := func() {
 			once.Do(func() {
-				known = s.copy()
-				image = base.Crash(percent, seed+uint64(round))
+				known = s.freeze(func() { image = base.Crash(percent, seed+uint64(round)) })
 				close(stop)
 			})
 		}
