@@ -55,6 +55,9 @@ type Options struct {
 	Certificate *tls.Certificate
 	// InsecureTLS accepts any certificate. For nodes on this machine alone.
 	InsecureTLS bool
+	// DialUnix connects to the socket of a unix:// node; nil: the system's way,
+	// which takes paths of at most 107 bytes.
+	DialUnix func(ctx context.Context, path string) (net.Conn, error)
 	// Retries, see DefaultRetries; negative: none.
 	Retries int
 	// IdleConns is how many idle connections are kept; 0: DefaultIdleConns. More
@@ -99,10 +102,13 @@ func Dial(node string, o Options) (*Client, error) {
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Path == "" || u.Path == "/"):
 		u.Path = ""
 	case u.Scheme == "unix" && u.Path != "" && u.Host == "":
-		path := u.Path
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		path, dial := u.Path, o.DialUnix
+		if dial == nil {
+			dial = func(ctx context.Context, path string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", path)
+			}
 		}
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, path) }
 		u = &url.URL{Scheme: "http", Host: "node"}
 	default:
 		return nil, fmt.Errorf("node %q: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", node)

@@ -15,6 +15,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/listen"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
 )
@@ -77,7 +78,7 @@ func (d Dir) dialAdmin() (*client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the operator's capability: %w", err)
 	}
-	return client.Dial("unix://"+d.At(AdminSocketName), client.Options{Token: strings.TrimSpace(string(token)), UserAgent: "macronode"})
+	return client.Dial("unix://"+d.At(AdminSocketName), client.Options{Token: strings.TrimSpace(string(token)), UserAgent: "macronode", DialUnix: listen.DialUnix})
 }
 
 // RootSetting is kms.root of the directory's own bundle, or the default: a

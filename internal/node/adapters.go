@@ -68,7 +68,8 @@ func (m mintKeys) Epoch() uint64 { return m.keys.Epoch() }
 
 // openMeta opens the metadata store.
 func openMeta(d datadir.Dir, c config.Config, log *slog.Logger, fatal func(error)) (*pebblekv.KV, error) {
-	return pebblekv.Open(pebblekv.Config{FS: d.FS, Dir: d.At(datadir.MetaDir), ReserveBytes: int64(c.Data.ReserveBytes), Logger: log, Fatal: fatal})
+	return pebblekv.Open(pebblekv.Config{FS: d.FS, Dir: d.At(datadir.MetaDir), ReserveBytes: int64(c.Data.ReserveBytes),
+		CacheBytes: int64(c.Data.CacheBytes), Logger: log, Fatal: fatal})
 }
 
 // accessDeps are the neighbours of ron-auth; all may be missing while a data
