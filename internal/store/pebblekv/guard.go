@@ -41,7 +41,20 @@ func (g guard) stop(err error) error {
 	return err
 }
 
+// rest does not return once the store has failed: Pebble would try a failing flush
+// again and again until the process ends.
+func (g guard) rest() {
+	select {
+	case <-g.k.failed:
+		if g.active.Load() {
+			select {}
+		}
+	default:
+	}
+}
+
 func (g guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g.rest()
 	if isMarker(g.PathBase(name)) {
 		// A marker says by its name which manifest counts. Pebble syncs the
 		// directory after both are made, and so trusts the file system to keep

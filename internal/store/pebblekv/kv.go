@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -58,6 +59,10 @@ type KV struct {
 	pending pending
 	ballast ballast
 	counts  counts
+
+	// applying is when the batch that is being applied entered Pebble, in unix
+	// nanoseconds; 0: none is.
+	applying atomic.Int64
 
 	failOnce sync.Once
 	failed   chan struct{} // closed once failErr is set
@@ -180,10 +185,12 @@ func (k *KV) inTurn(reclaim bool, f func(store.Tx) error) (*commit, *tx, error) 
 func (k *KV) committer() {
 	defer close(k.applied)
 	for c := range k.commits {
+		k.applying.Store(time.Now().UnixNano())
 		if err := k.db.ApplyNoSyncWait(c.batch, pebble.Sync); err != nil {
 			k.fail(fmt.Errorf("pebblekv: commit: %w", err))
 			return
 		}
+		k.applying.Store(0)
 		close(c.applied)
 		k.applied <- c
 	}
@@ -200,6 +207,19 @@ func (k *KV) syncer() {
 		k.pending.remove(c)
 		k.counts.commits.Add(1)
 		_ = c.batch.Close() // it only gives memory back
+	}
+}
+
+// stallPatience is how long a commit may wait inside Pebble for room that a failing
+// flush does not make.
+const stallPatience = 5 * time.Second
+
+// stalled fails the store where a commit has waited in Pebble for that long: Pebble
+// tries the flush again without end, and nothing else would release the commit.
+// It is called after each failed flush.
+func (k *KV) stalled(err error) {
+	if since := k.applying.Load(); since != 0 && time.Now().UnixNano()-since > int64(stallPatience) {
+		k.fail(fmt.Errorf("pebblekv: commits wait for a flush that fails: %w", err))
 	}
 }
 

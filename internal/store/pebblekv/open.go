@@ -209,6 +209,7 @@ func (k *KV) events() *pebble.EventListener {
 		BackgroundError: func(err error) {
 			k.counts.backgroundErrors.Add(1)
 			k.log.Warn("metadata store: background work failed", "event", "metadata_background_error", "error", err)
+			k.stalled(err)
 			k.mu.Lock()
 			k.backErr = fmt.Errorf("pebblekv: background: %w", corrupted(err))
 			if k.flushEnd != nil && errors.Is(err, k.flushEnd) {
