@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -34,25 +35,20 @@ type Put struct {
 }
 
 // Put stores r's bytes. It returns once the node said that they are durable,
-// and after it checked that the node's address is that of the bytes sent.
+// and after it checked that the node's address is that of the bytes sent. A
+// reader that can Seek is sent from where it stands, and again where a try fails;
+// another is sent once.
 func (c *Client) Put(ctx context.Context, r io.Reader, o PutOptions) (Put, error) {
 	sent := &hashingReader{r: r, hash: b3.NewHasher(nil)}
 	req := Request{Method: "POST", Path: "/o", Header: http.Header{}, Body: sent, Length: o.Length}
-	if seeker, ok := r.(io.Seeker); ok {
-		if at, err := seeker.Seek(0, io.SeekCurrent); err == nil {
-			end, err := seeker.Seek(0, io.SeekEnd)
-			if err != nil {
-				return Put{}, err
-			}
-			if _, err := seeker.Seek(at, io.SeekStart); err != nil {
-				return Put{}, err
-			}
-			req.Length, req.Repeat = end-at, true
-			req.Body = &seekingHasher{hashingReader: sent, seeker: seeker}
+	if seeker, length, ok := replayable(r); ok {
+		req.Repeat, req.Body = true, &seekingHasher{hashingReader: sent, seeker: seeker}
+		switch {
+		case length > 0:
+			req.Length = length
+		case length == 0:
+			req.Body = nil // empty, and known to be
 		}
-	}
-	if req.Length == 0 && req.Repeat {
-		req.Body = nil // empty, and known to be
 	}
 	if o.Addr != (b3.Addr{}) {
 		req.Method, req.Path = "PUT", "/o/"+o.Addr.String()
@@ -67,10 +63,11 @@ func (c *Client) Put(ctx context.Context, r io.Reader, o PutOptions) (Put, error
 	if err != nil {
 		return Put{}, err
 	}
-	defer resp.Body.Close()
 	var out Put
-	if err := decode(resp.Body, &out); err != nil {
-		return Put{}, err
+	err = decode(resp.Body, &out)
+	resp.Body.Close()
+	if err != nil {
+		return Put{}, fmt.Errorf("the answer to a put cannot be read: %w", err)
 	}
 	addr, err := sent.sum()
 	if err != nil {
@@ -80,6 +77,37 @@ func (c *Client) Put(ctx context.Context, r io.Reader, o PutOptions) (Put, error
 		return Put{}, fmt.Errorf("the node stored %s, sent was %s: %w", out.Addr, addr, ErrIntegrity)
 	}
 	return out, nil
+}
+
+// replayable reports whether r can be sent again from where it stands, and how
+// many bytes it has; -1: it does not know. Of files only regular ones can:
+// devices and pipes seek without meaning it.
+func replayable(r io.Reader) (s io.Seeker, length int64, ok bool) {
+	s, ok = r.(io.Seeker)
+	if !ok {
+		return nil, 0, false
+	}
+	f, isFile := r.(interface{ Stat() (fs.FileInfo, error) })
+	if isFile {
+		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+			return nil, 0, false
+		}
+	}
+	at, err := s.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, 0, false
+	}
+	end, err := s.Seek(0, io.SeekEnd)
+	if err != nil {
+		end = -1
+	}
+	if _, err := s.Seek(at, io.SeekStart); err != nil {
+		return nil, 0, false
+	}
+	if end < 0 || isFile && end <= at {
+		return s, -1, true // files below /proc have bytes and no length
+	}
+	return s, max(end-at, 0), true
 }
 
 // hashingReader hashes what is read. It is locked, because a transport may still
@@ -148,6 +176,9 @@ func (c *Client) Stat(ctx context.Context, addr b3.Addr) (Stat, error) {
 		return Stat{}, err
 	}
 	defer resp.Body.Close()
+	if resp.ContentLength < 0 {
+		return Stat{}, errors.New("the node did not say how long the object is")
+	}
 	return Stat{Addr: addr, Size: resp.ContentLength, ContentType: resp.Header.Get("Content-Type")}, nil
 }
 
@@ -158,52 +189,131 @@ type GetOptions struct {
 	Have io.Reader
 	// Progress, where set, hears of the bytes that arrived and of the whole size.
 	Progress func(done, size int64)
+	// Max is how many bytes the object may have; a longer one is an error, and not
+	// a byte above Max is written. 0: any number.
+	Max int64
 }
+
+// ErrTooLong: the object has more bytes than GetOptions.Max.
+var ErrTooLong = errors.New("the object is longer than expected")
 
 // Get writes the object's bytes to w and returns how many it wrote. Only a nil
 // error says that they are the object's: what was written before an error is
 // not verified to the end and must be dropped or given to the next Get as Have.
+// Where the connection breaks on the way, Get goes on from there.
 func (c *Client) Get(ctx context.Context, addr b3.Addr, w io.Writer, o GetOptions) (int64, error) {
-	hash := b3.NewHasher(nil)
-	var have int64
+	d := &download{c: c, addr: addr, w: w, o: o, hash: b3.NewHasher(nil)}
 	if o.Have != nil {
-		n, err := io.Copy(hash, o.Have)
+		n, err := io.Copy(d.hash, o.Have)
 		if err != nil {
 			return 0, err
 		}
-		have = n
+		d.at = n
 	}
-	req := Request{Method: "GET", Path: "/o/" + addr.String(), Header: http.Header{}}
-	if have > 0 {
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(have, 10)+"-")
-		req.Header.Set("If-Range", `"`+addr.String()+`"`)
+	begin := d.at
+	for try := 0; ; try++ {
+		before := d.at
+		err := d.rest(ctx)
+		if err == nil {
+			return d.at - begin, finish(d.hash, addr)
+		}
+		var broken *brokenError
+		if d.at-before >= worthwhile {
+			try = 0
+		}
+		if !errors.As(err, &broken) || try >= c.retries || ctx.Err() != nil {
+			return d.at - begin, err
+		}
+		if err := wait(ctx, err, try); err != nil {
+			return d.at - begin, err
+		}
 	}
-	resp, err := c.Do(ctx, req)
+}
+
+// worthwhile is how many bytes a try must bring to be no failure; else a node
+// could hold a Get for ever with a byte a time.
+const worthwhile = 1 << 20
+
+// brokenError is an answer that broke off.
+type brokenError struct{ error }
+
+func (b *brokenError) Unwrap() error { return b.error }
+
+// download is a Get under way. It is a Writer, to which at bytes were written
+// or had before.
+type download struct {
+	c    *Client
+	addr b3.Addr
+	w    io.Writer
+	o    GetOptions
+	hash *b3.Hasher
+	at   int64
+	size int64 // of the whole object; -1: not known
+}
+
+// rest fetches what is missing; a *brokenError says that less came than was
+// announced.
+func (d *download) rest(ctx context.Context) error {
+	req := Request{Method: "GET", Path: "/o/" + d.addr.String(), Header: http.Header{}}
+	if d.at > 0 {
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(d.at, 10)+"-")
+		req.Header.Set("If-Range", `"`+d.addr.String()+`"`)
+	}
+	resp, err := d.c.Do(ctx, req)
 	var refused *Error
 	if errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable {
-		// Nothing is left to fetch: the bytes at hand are all, or are wrong.
-		return 0, finish(hash, addr)
+		return nil // nothing is left to fetch: the bytes at hand are all, or are wrong
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer resp.Body.Close()
-	if have > 0 && resp.StatusCode != http.StatusPartialContent {
-		return 0, fmt.Errorf("the node sent status %d instead of the rest", resp.StatusCode)
+	if d.at > 0 && resp.StatusCode != http.StatusPartialContent {
+		return fmt.Errorf("the node sent status %d instead of the rest", resp.StatusCode)
 	}
-	size := resp.ContentLength
-	if size >= 0 {
-		size += have
+	if d.size = resp.ContentLength; d.size >= 0 {
+		d.size += d.at
+		if d.o.Max > 0 && d.size > d.o.Max {
+			return ErrTooLong
+		}
 	}
-	out := io.MultiWriter(hash, w)
-	if o.Progress != nil {
-		out = io.MultiWriter(hash, w, &progress{o.Progress, have, size})
+	from := &noting{r: resp.Body}
+	if _, err := io.Copy(d, from); err != nil {
+		if from.err != nil && ctx.Err() == nil {
+			return &brokenError{err}
+		}
+		return err
 	}
-	n, err := io.Copy(out, resp.Body)
-	if err != nil {
-		return n, err
+	return nil
+}
+
+func (d *download) Write(p []byte) (int, error) {
+	if d.o.Max > 0 && int64(len(p)) > d.o.Max-d.at {
+		return 0, ErrTooLong
 	}
-	return n, finish(hash, addr)
+	n, err := d.w.Write(p)
+	d.at += int64(n)
+	if _, herr := d.hash.Write(p[:n]); err == nil {
+		err = herr
+	}
+	if d.o.Progress != nil {
+		d.o.Progress(d.at, d.size)
+	}
+	return n, err
+}
+
+// noting keeps why reading failed, which is apart from why writing did.
+type noting struct {
+	r   io.Reader
+	err error
+}
+
+func (n *noting) Read(p []byte) (int, error) {
+	m, err := n.r.Read(p)
+	if err != nil && err != io.EOF {
+		n.err = err
+	}
+	return m, err
 }
 
 func finish(hash *b3.Hasher, addr b3.Addr) error {
@@ -214,20 +324,19 @@ func finish(hash *b3.Hasher, addr b3.Addr) error {
 	return err
 }
 
-type progress struct {
-	f          func(done, size int64)
-	done, size int64
-}
-
-func (p *progress) Write(b []byte) (int, error) {
-	p.done += int64(len(b))
-	p.f(p.done, p.size)
-	return len(b), nil
-}
-
 // Delete drops the tenant's reference. A missing object is an *Error with 404.
+// Where a try broke off without an answer and the next one finds nothing, the
+// first did it.
 func (c *Client) Delete(ctx context.Context, addr b3.Addr) error {
-	return c.JSON(ctx, "DELETE", "/o/"+addr.String(), "", nil, nil)
+	resp, blind, err := c.do(ctx, Request{Method: "DELETE", Path: "/o/" + addr.String()})
+	var refused *Error
+	if blind && errors.As(err, &refused) && refused.Status == http.StatusNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
 
 // List is one page of the tenant's objects.

@@ -147,6 +147,9 @@ func TestGet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var ranges []string
 			c := dial(t, serve(data, tc.bend, &ranges))
+			if tc.other {
+				c.retries = -1
+			}
 			var out bytes.Buffer
 			var o GetOptions
 			if tc.have != nil {
