@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/url"
 	"strconv"
@@ -81,9 +82,13 @@ func (c *Client) Tenants(ctx context.Context) ([]Tenant, error) {
 			return nil, err
 		}
 		all = append(all, page.Tenants...)
-		if cursor = page.Cursor; cursor == "" {
+		if page.Cursor == "" {
 			return all, nil
 		}
+		if page.Cursor == cursor {
+			return nil, errors.New("the node's list does not go on")
+		}
+		cursor = page.Cursor
 	}
 }
 
@@ -134,7 +139,7 @@ type MintRequest struct {
 	IPNets    []string `json:"ipnets,omitempty"`
 	ExpiresS  int64    `json:"expires_s,omitempty"`  // seconds from now
 	NotBefore int64    `json:"not_before,omitempty"` // unix seconds
-	MaxBytes  int64    `json:"max_bytes,omitempty"`
+	MaxBytes  *int64   `json:"max_bytes,omitempty"`  // nil: any number; 0 is a limit too
 	Rate      *Rate    `json:"rate,omitempty"`
 }
 

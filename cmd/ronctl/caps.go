@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,8 +52,30 @@ func (n *narrowing) parseRate() (perSec, burst int64, err error) {
 	return perSec, burst, nil
 }
 
+// check refuses a list that is given and empty: it would narrow nothing, where
+// the intent, from a script's empty variable perhaps, was to allow little.
+func (n *narrowing) check(changed func(string) bool) error {
+	for _, l := range []struct {
+		flag  string
+		items []string
+	}{{"actions", n.actions}, {"resources", n.resources}, {"methods", n.methods}, {"confine", n.confine}, {"ip", n.nets}} {
+		if changed(l.flag) && (len(l.items) == 0 || slices.Contains(l.items, "")) {
+			return usagef("--%s is empty", l.flag)
+		}
+	}
+	for _, t := range []struct{ flag, text string }{{"rate", n.rate}, {"for-node", n.node}} {
+		if changed(t.flag) && t.text == "" {
+			return usagef("--%s is empty", t.flag)
+		}
+	}
+	return nil
+}
+
 // caveats are the flags as caveats, for narrowing offline.
 func (n *narrowing) caveats(now time.Time, changed func(string) bool) ([]capability.Caveat, error) {
+	if err := n.check(changed); err != nil {
+		return nil, err
+	}
 	var out []capability.Caveat
 	if n.expires < 0 || n.maxBytes < 0 {
 		return nil, usagef("--expires and --max-bytes are not negative")
@@ -178,8 +201,8 @@ func (a *app) capAttenuate() *cobra.Command {
 			if tok, err = tok.Attenuate(caveats...); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(a.out, tok.Text())
-			return err
+			doc := map[string]string{"token": tok.Text(), "leaf_id": tok.LeafID().String()}
+			return a.print(doc, func(w io.Writer) { fmt.Fprintln(w, tok.Text()) })
 		},
 	}
 	n.flags(c.Flags())
@@ -196,8 +219,8 @@ func (a *app) capMint() *cobra.Command {
 			if n.node != "" {
 				return usagef("--for-node narrows offline: use cap attenuate on the minted token")
 			}
-			ctx, cl, err := a.connect(c)
-			if err != nil {
+			// The same checks as offline, so that what is wrong is never sent.
+			if _, err := n.caveats(time.Now(), c.Flags().Changed); err != nil {
 				return err
 			}
 			perSec, burst, err := n.parseRate()
@@ -207,8 +230,15 @@ func (a *app) capMint() *cobra.Command {
 			if c.Flags().Changed("expires") && n.expires < time.Second {
 				return usagef("--expires is at least 1s")
 			}
+			ctx, cl, err := a.connect(c)
+			if err != nil {
+				return err
+			}
 			req := client.MintRequest{Tenant: tenant, Actions: n.actions, Resources: n.resources, Methods: n.methods, Confine: n.confine,
-				IPNets: n.nets, ExpiresS: int64(n.expires / time.Second), MaxBytes: n.maxBytes}
+				IPNets: n.nets, ExpiresS: int64(n.expires / time.Second)}
+			if c.Flags().Changed("max-bytes") {
+				req.MaxBytes = &n.maxBytes
+			}
 			if n.rate != "" {
 				req.Rate = &client.Rate{PerSec: perSec, Burst: burst}
 			}

@@ -19,6 +19,10 @@ import (
 // probeEvery is how often ready --wait asks.
 const probeEvery = 200 * time.Millisecond
 
+// answerWithin is how long ready waits for an answer where neither --wait nor
+// --timeout says: a probe that hangs is no answer.
+const answerWithin = 10 * time.Second
+
 func (a *app) nodeCommand() *cobra.Command {
 	return group("node", "Look at a node and steer it", "  ronctl node ready",
 		a.nodeStatus(), a.nodeReady(), a.nodeEvents(),
@@ -58,14 +62,18 @@ func (a *app) nodeReady() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if wait > 0 {
+			limit := wait
+			if wait <= 0 && a.timeout <= 0 {
+				limit = answerWithin
+			}
+			if limit > 0 {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, wait)
+				ctx, cancel = context.WithTimeout(ctx, limit)
 				defer cancel()
 			}
 			doc, err := awaitReady(ctx, cl, wait > 0)
 			if err != nil {
-				return codeError{fmt.Errorf("the node does not answer: %w", err), macronode.ExitNotReady}
+				return codeError{err, macronode.ExitNotReady}
 			}
 			if err := a.print(doc, func(w io.Writer) { writeReadiness(w, doc) }); err != nil {
 				return err
@@ -138,10 +146,16 @@ func (a *app) nodeEvents() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if events == nil {
+				events = []client.Event{}
+			}
 			doc := map[string]any{"events": events, "next": next}
 			return a.print(doc, func(w io.Writer) {
 				for _, e := range events {
-					attrs, _ := json.Marshal(e.Attrs) // came from JSON
+					attrs := []byte("-")
+					if len(e.Attrs) > 0 {
+						attrs, _ = json.Marshal(e.Attrs) // came from JSON
+					}
 					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", e.Seq, time.UnixMilli(e.TSMS).UTC().Format(time.RFC3339Nano), e.Event, e.Service, attrs)
 				}
 			})

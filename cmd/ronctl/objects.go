@@ -5,10 +5,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -91,25 +93,31 @@ func (a *app) putPath(ctx context.Context, cl *client.Client, path, contentType 
 	if contentType == "" {
 		contentType = mime.TypeByExtension(filepath.Ext(path))
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return stored{}, err
-	}
-	if info.IsDir() {
-		return stored{}, usagef("it is a directory; use: ronctl put -r %s", path)
-	}
-	bar := a.progress(info.Size(), filepath.Base(path))
-	defer bar.end()
-	return putFile(ctx, cl, path, contentType, bar)
-}
-
-// putFile hashes the file, asks whether it is there, and sends it if not.
-func putFile(ctx context.Context, cl *client.Client, path, contentType string, bar *bar) (stored, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return stored{}, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return stored{}, err
+	case info.IsDir():
+		return stored{}, usagef("it is a directory; use: ronctl put -r %s", path)
+	case !info.Mode().IsRegular(): // a pipe or device: its bytes come once
+		put, err := cl.Put(ctx, f, client.PutOptions{ContentType: contentType})
+		return stored{Path: path, Addr: put.Addr, Size: put.Size, Existed: put.Existed}, err
+	}
+	bar := a.progress(info.Size(), filepath.Base(path))
+	defer bar.end()
+	s, err := putFile(ctx, cl, f, contentType, bar)
+	s.Path = path
+	return s, err
+}
+
+// putFile hashes the file, asks whether it is there, and sends it if not. What
+// is appended in the meantime is not sent.
+func putFile(ctx context.Context, cl *client.Client, f *os.File, contentType string, bar *bar) (stored, error) {
 	hash := b3.NewHasher(nil)
 	size, err := io.Copy(hash, f)
 	if err != nil {
@@ -122,15 +130,15 @@ func putFile(ctx context.Context, cl *client.Client, path, contentType string, b
 	switch _, err := cl.Stat(ctx, addr); {
 	case err == nil:
 		bar.add(size)
-		return stored{Path: path, Addr: addr, Size: size, Existed: true}, nil
-	case !isStatus(err, 404, 403): // a capability may allow to put and not to look
+		return stored{Addr: addr, Size: size, Existed: true}, nil
+	case !isStatus(err, http.StatusNotFound, http.StatusForbidden): // a capability may allow to put and not to look
 		return stored{}, err
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return stored{}, err
+	put, err := cl.Put(ctx, bar.wrap(io.NewSectionReader(f, 0, size)), client.PutOptions{Addr: addr, ContentType: contentType})
+	if isStatus(err, http.StatusUnprocessableEntity) {
+		err = fmt.Errorf("it changed while it was sent: %w", err)
 	}
-	put, err := cl.Put(ctx, bar.wrap(f), client.PutOptions{Addr: addr, ContentType: contentType})
-	return stored{Path: path, Addr: put.Addr, Size: put.Size, Existed: put.Existed}, err
+	return stored{Addr: put.Addr, Size: put.Size, Existed: put.Existed}, err
 }
 
 func isStatus(err error, statuses ...int) bool {
@@ -175,9 +183,7 @@ func (a *app) getCommand() *cobra.Command {
 				_, err := cl.Get(ctx, addr, a.out, client.GetOptions{})
 				return err
 			}
-			bar := a.progress(-1, filepath.Base(out))
-			defer bar.end()
-			return getFile(ctx, cl, addr, out, bar)
+			return a.getFile(ctx, cl, addr, out)
 		},
 	}
 	f := c.Flags()
@@ -187,49 +193,54 @@ func (a *app) getCommand() *cobra.Command {
 }
 
 // getFile fetches into path.part, which it resumes, and gives it its name once
-// the whole is verified.
-func getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path string, bar *bar) error {
-	part := path + ".part"
-	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o644)
+// the whole is verified. What is no file, such as /dev/null or a named pipe, is
+// written to and stays what it is.
+func (a *app) getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return usagef("-o %s is a directory", path)
+	case err == nil && !info.Mode().IsRegular():
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = cl.Get(ctx, addr, f, client.GetOptions{})
+		return errors.Join(err, f.Close())
+	}
+	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := fetch(ctx, cl, addr, f, bar.set); err != nil {
-		if errors.Is(err, client.ErrIntegrity) {
-			os.Remove(part)
-		}
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(part, path)
+	defer root.Close()
+	bar := a.progress(-1, filepath.Base(path))
+	defer bar.end()
+	name := filepath.Base(path)
+	return fetch(ctx, cl, root, fetched{addr: addr, part: name + ".part", name: name, mode: 0o644, progress: bar.set})
 }
 
-// fetch fills f with the object's bytes, going on after those it has. If those
-// turn out to be another object's, it fetches anew.
-func fetch(ctx context.Context, cl *client.Client, addr b3.Addr, f *os.File, progress func(done, size int64)) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
+// eachAddr does f for every address given, also where the node does not have one
+// of them; the first such failure is returned in the end.
+func eachAddr(args []string, f func(b3.Addr) error) error {
+	addrs := make([]b3.Addr, len(args))
+	for i, s := range args {
+		var err error
+		if addrs[i], err = parseAddr(s); err != nil {
+			return err
+		}
 	}
-	o := client.GetOptions{Progress: progress}
-	if info.Size() > 0 {
-		o.Have = f // reading it leaves the file at its end
-		if _, err := cl.Get(ctx, addr, f, o); !errors.Is(err, client.ErrIntegrity) {
+	var missing error
+	for _, addr := range addrs {
+		err := f(addr)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", addr, err)
+		}
+		if err != nil && !isStatus(err, http.StatusNotFound) {
 			return err
 		}
-		if err := f.Truncate(0); err != nil {
-			return err
-		}
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		o.Have = nil
+		missing = cmp.Or(missing, err)
 	}
-	_, err = cl.Get(ctx, addr, f, o)
-	return err
+	return missing
 }
 
 func (a *app) statCommand() *cobra.Command {
@@ -240,23 +251,20 @@ func (a *app) statCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var all []client.Stat
-			for _, s := range args {
-				addr, err := parseAddr(s)
-				if err != nil {
-					return err
-				}
+			all := []client.Stat{}
+			failed := eachAddr(args, func(addr b3.Addr) error {
 				stat, err := cl.Stat(ctx, addr)
-				if err != nil {
-					return fmt.Errorf("%s: %w", s, err)
+				if err == nil {
+					all = append(all, stat)
 				}
-				all = append(all, stat)
-			}
-			return a.print(all, func(w io.Writer) {
+				return err
+			})
+			err = a.print(all, func(w io.Writer) {
 				for _, s := range all {
 					fmt.Fprintf(w, "%s\t%d\t%s\n", s.Addr, s.Size, s.ContentType)
 				}
 			})
+			return cmp.Or(failed, err)
 		},
 	}
 }
@@ -280,27 +288,80 @@ func (a *app) lsCommand() *cobra.Command {
 			if len(args) == 1 {
 				prefix = args[0]
 			}
-			all := []client.Stat{}
+			if limit < 0 {
+				return usagef("--limit is not negative")
+			}
+			l := &listing{a: a}
 			err = each(func(cursor string) (string, error) {
-				page, err := cl.List(ctx, prefix, cursor, 1000)
-				all = append(all, page.Objects...)
-				if limit > 0 && len(all) >= limit {
-					all, page.Cursor = all[:limit], ""
+				size := pageSize
+				if limit > 0 {
+					size = min(size, limit-l.n)
 				}
-				return page.Cursor, err
+				page, err := cl.List(ctx, prefix, cursor, size)
+				if err != nil {
+					return "", err
+				}
+				if limit > 0 && len(page.Objects) >= limit-l.n {
+					page.Objects, page.Cursor = page.Objects[:limit-l.n], ""
+				}
+				return page.Cursor, l.print(page.Objects)
 			})
-			if err != nil {
+			if err != nil && l.n == 0 {
 				return err
 			}
-			return a.print(all, func(w io.Writer) {
-				for _, s := range all {
-					fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", s.Addr, s.Size, time.UnixMilli(s.CreatedMS).UTC().Format(time.RFC3339), s.ContentType)
-				}
-			})
+			return cmp.Or(err, l.end())
 		},
 	}
 	c.Flags().IntVar(&limit, "limit", 0, "stop after this many; 0 lists all")
 	return c
+}
+
+// pageSize is how many objects are asked for at once.
+const pageSize = 1000
+
+// listing prints objects page by page: a tenant may have more than fit in memory.
+type listing struct {
+	a *app
+	n int
+}
+
+func (l *listing) print(page []client.Stat) error {
+	if l.a.output != "json" {
+		l.n += len(page)
+		return l.a.print(page, func(w io.Writer) {
+			for _, s := range page {
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", s.Addr, s.Size, time.UnixMilli(s.CreatedMS).UTC().Format(time.RFC3339), s.ContentType)
+			}
+		})
+	}
+	for i := range page {
+		text, err := json.MarshalIndent(&page[i], "  ", "  ")
+		if err != nil {
+			return err
+		}
+		before := ",\n  "
+		if l.n == 0 {
+			before = "[\n  "
+		}
+		if _, err := io.WriteString(l.a.out, before+string(text)); err != nil {
+			return err
+		}
+		l.n++
+	}
+	return nil
+}
+
+// end closes the JSON array.
+func (l *listing) end() error {
+	if l.a.output != "json" {
+		return nil
+	}
+	last := "\n]\n"
+	if l.n == 0 {
+		last = "[]\n"
+	}
+	_, err := io.WriteString(l.a.out, last)
+	return err
 }
 
 func (a *app) rmCommand() *cobra.Command {
@@ -311,16 +372,16 @@ func (a *app) rmCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, s := range args {
-				addr, err := parseAddr(s)
-				if err != nil {
-					return err
+			removed := []b3.Addr{}
+			failed := eachAddr(args, func(addr b3.Addr) error {
+				err := cl.Delete(ctx, addr)
+				if err == nil {
+					removed = append(removed, addr)
 				}
-				if err := cl.Delete(ctx, addr); err != nil {
-					return fmt.Errorf("%s: %w", s, err)
-				}
-			}
-			return a.print(map[string]any{"removed": args}, func(io.Writer) {})
+				return err
+			})
+			err = a.print(map[string]any{"removed": removed}, func(io.Writer) {})
+			return cmp.Or(failed, err)
 		},
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // bar shows how far long work is, on a terminal alone. The zero bar shows nothing.
@@ -24,12 +24,12 @@ func (a *app) progress(size int64, what string) *bar {
 	if !ok || a.output == "json" {
 		return &bar{}
 	}
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+	if !term.IsTerminal(int(f.Fd())) {
 		return &bar{}
 	}
 	return &bar{p: progressbar.NewOptions64(size, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what),
 		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
-		progressbar.OptionFullWidth())}
+		progressbar.OptionFullWidth(), progressbar.OptionSetRenderBlankState(true))}
 }
 
 func (b *bar) add(n int64) {
@@ -72,7 +72,7 @@ func (r *barReader) Read(p []byte) (int, error) {
 }
 
 func (r *barReader) Seek(offset int64, whence int) (int64, error) {
-	if r.n > 0 { // it is sent again
+	if r.n > 0 && whence == io.SeekStart { // it is sent again
 		r.bar.add(-r.n)
 		r.n = 0
 	}

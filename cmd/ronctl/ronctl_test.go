@@ -40,8 +40,12 @@ type fake struct {
 	url     string
 }
 
+func emptyFake() *fake {
+	return &fake{objects: map[b3.Addr][]byte{}, answers: map[string]string{}}
+}
+
 func newFake(t *testing.T) *fake {
-	f := &fake{objects: map[b3.Addr][]byte{}, answers: map[string]string{}}
+	f := emptyFake()
 	s := httptest.NewUnstartedServer(f)
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {

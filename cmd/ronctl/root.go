@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -10,17 +11,23 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/client"
 )
 
@@ -72,34 +79,63 @@ func run(ctx context.Context, args []string, t terminal) int {
 		return macronode.ExitOK
 	}
 	code := exitCode(err)
-	var network *url.Error
-	if errors.As(err, &network) {
-		err = fmt.Errorf("no answer from the node at %s: %w", a.dialled, err)
-	}
-	if a.output == "json" {
-		a.printJSONError(err)
-	} else {
-		fmt.Fprintln(t.err, "ronctl:", err)
-	}
-	if code == macronode.ExitUsage {
-		fmt.Fprintln(t.err, "Try: ronctl --help")
-	}
+	a.report(err, code)
 	return code
 }
 
-func (a *app) printJSONError(err error) {
+// aToken is what looks like a capability. One that was typed in the wrong place
+// must not go on into a log with the error.
+var aToken = regexp.MustCompile(capability.TextPrefix + `[A-Za-z0-9_-]+`)
+
+// report tells what went wrong: the node's own problem document or an "error"
+// member as JSON, else a line and what to do.
+func (a *app) report(err error, code int) {
+	hide := func(s string) string { return aToken.ReplaceAllString(s, capability.TextPrefix+"…") }
 	var refused *client.Error
-	if errors.As(err, &refused) {
-		json.NewEncoder(a.err).Encode(refused.Problem)
+	if a.output == "json" {
+		var doc any = map[string]string{"error": hide(a.explain(err))}
+		if errors.As(err, &refused) {
+			p := refused.Problem
+			p.Title, p.Detail = hide(p.Title), hide(p.Detail)
+			doc = p
+		}
+		json.NewEncoder(a.err).Encode(doc)
 		return
 	}
-	json.NewEncoder(a.err).Encode(map[string]string{"error": err.Error()})
+	fmt.Fprintln(a.err, "ronctl:", hide(a.explain(err)))
+	if code == macronode.ExitUsage {
+		fmt.Fprintln(a.err, "Try: ronctl --help")
+	}
+}
+
+// explain adds to failures of the network which node was asked and what may be
+// wrong with that.
+func (a *app) explain(err error) string {
+	var network *url.Error
+	var unknown x509.UnknownAuthorityError
+	var tree *treeError
+	switch {
+	case errors.As(err, &tree):
+		return fmt.Sprintf("%s\n%d of %d files are %s; the same command again goes on from there.", a.explain(tree.error), tree.done, tree.files, tree.where)
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case !errors.As(err, &network):
+		return err.Error()
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+		return fmt.Sprintf("no answer from the node at %s: %v\nIs it running there? The address comes from --node, RON_NODE or the context.", a.dialled, err)
+	case errors.As(err, &unknown):
+		return fmt.Sprintf("no answer from the node at %s: %v\nGive its certificate authority with --ca or RON_CA.", a.dialled, err)
+	}
+	return fmt.Sprintf("no answer from the node at %s: %v", a.dialled, err)
 }
 
 func exitCode(err error) int {
 	var usage usageError
 	var coded codeError
 	var refused *client.Error
+	late := func() bool {
+		return refused != nil && (refused.Status == http.StatusRequestTimeout || refused.Status == http.StatusGatewayTimeout)
+	}
 	switch {
 	case errors.As(err, &coded):
 		return coded.code
@@ -107,7 +143,7 @@ func exitCode(err error) int {
 		return macronode.ExitUsage
 	case errors.As(err, &refused) && refused.Denied():
 		return macronode.ExitDenied
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), late():
 		return macronode.ExitNotReady
 	default:
 		return macronode.ExitFailed
@@ -119,7 +155,7 @@ func (a *app) command() *cobra.Command {
 		Use:   "ronctl",
 		Short: "Talk to a macronode",
 		Long: "ronctl talks to a macronode: objects, capabilities, tenants and the node itself.\n\n" +
-			"The node and the capability come from --node and --cap, else from RON_NODE and\nRON_CAP, else from the current context (see: ronctl context --help).",
+			"The node and the capability come from --node and --cap, else from the context that\n--context names, else from RON_NODE and RON_CAP, else from the current context (see:\nronctl context --help). A context's capability goes to that context's node alone.",
 		Example:       "  export RON_NODE=http://127.0.0.1:8080 RON_CAP=@macronode-data/tenant.cap\n  ronctl put README.md\n  ronctl ls",
 		SilenceErrors: true, SilenceUsage: true,
 		SuggestionsMinimumDistance: 2,
@@ -149,7 +185,7 @@ func (a *app) command() *cobra.Command {
 	f.StringVar(&a.ca, "ca", "", "PEM file with the certificate authority of the node (RON_CA)")
 	f.BoolVar(&a.insecure, "insecure-tls", false, "accept any certificate; for nodes on this machine alone")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
 		a.capCommand(), a.tenantCommand(), a.nodeCommand(), a.contextCommand(), a.versionCommand())
 	root.InitDefaultHelpCmd()
@@ -160,6 +196,7 @@ func (a *app) command() *cobra.Command {
 			c.Example = "  ronctl help cap attenuate"
 		case "completion":
 			c.Example = "  ronctl completion bash > /etc/bash_completion.d/ronctl"
+			c.Args, c.RunE = noArgs, needsSubcommand
 			for _, shell := range c.Commands() {
 				shell.Example = "  ronctl completion " + shell.Name()
 			}
@@ -193,6 +230,24 @@ func noArgs(c *cobra.Command, args []string) error {
 		msg += "; did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return usagef("%s", msg)
+}
+
+// flagError adds the flag that was perhaps meant.
+func flagError(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
+		return usageError{err}
+	}
+	var close []string
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if levenshtein.Distance(f.Name, unknown.GetSpecifiedName(), nil) <= 2 {
+			close = append(close, "--"+f.Name)
+		}
+	})
+	if near := nearest("--"+unknown.GetSpecifiedName(), close); len(near) > 0 {
+		return usagef("%w; did you mean %s?", err, strings.Join(near, " or "))
+	}
+	return usageError{err}
 }
 
 // nearest keeps the words that fewest typing errors turn into typed.
@@ -240,11 +295,13 @@ func minArgs(n int) cobra.PositionalArgs {
 
 // group is a command that only holds others.
 func group(use, short, example string, sub ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, SuggestionsMinimumDistance: 2, RunE: func(c *cobra.Command, _ []string) error {
-		return usagef("%s needs a subcommand; see: %s --help", c.CommandPath(), c.CommandPath())
-	}}
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, SuggestionsMinimumDistance: 2, RunE: needsSubcommand}
 	c.AddCommand(sub...)
 	return c
+}
+
+func needsSubcommand(c *cobra.Command, _ []string) error {
+	return usagef("%s needs a subcommand; see: %s --help", c.CommandPath(), c.CommandPath())
 }
 
 // connect prepares the client that flags, environment and context describe.
@@ -284,24 +341,33 @@ func (a *app) target() (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	pick := func(flag, env, saved, fallback string) string {
-		for _, v := range []string{flag, a.getenv(env), saved, fallback} {
-			if v != "" {
-				return v
-			}
+	// A context named on this command line goes before the environment, one that
+	// was chosen some time ago comes after it.
+	pick := func(flag, env, saved string) string {
+		if a.context != "" {
+			return cmp.Or(flag, saved, a.getenv(env))
 		}
-		return ""
+		return cmp.Or(flag, a.getenv(env), saved)
 	}
-	t := target{node: pick(a.node, "RON_NODE", saved.Node, defaultNode), ca: pick(a.ca, "RON_CA", saved.CA, "")}
-	t.token, err = readCap(pick(a.cap, "RON_CAP", saved.Cap, ""))
+	t := target{node: cmp.Or(pick(a.node, "RON_NODE", saved.Node), defaultNode)}
+	if t.node != saved.Node {
+		saved.Cap, saved.CA = "", "" // not for another node's eyes
+	}
+	t.ca = pick(a.ca, "RON_CA", saved.CA)
+	t.token, err = readCap(pick(a.cap, "RON_CAP", saved.Cap))
 	return t, err
 }
 
-// readCap returns the token given as itself or as @FILE.
+// readCap returns the token given as itself or as @FILE; "" is none. What does
+// not begin like a token is refused, so that another file's secrets do not travel
+// in its stead.
 func readCap(s string) (string, error) {
 	path, isFile := strings.CutPrefix(s, "@")
 	if !isFile {
-		return strings.TrimSpace(s), nil
+		if s = strings.TrimSpace(s); s != "" && !strings.HasPrefix(s, capability.TextPrefix) {
+			return "", usagef("the capability does not begin with %s; a file is given as @FILE", capability.TextPrefix)
+		}
+		return s, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -315,7 +381,11 @@ func readCap(s string) (string, error) {
 	if len(text) > maxCapFileBytes {
 		return "", fmt.Errorf("capability %s: the file is too large for a token", path)
 	}
-	return strings.TrimSpace(string(text)), nil
+	token := strings.TrimSpace(string(text))
+	if !strings.HasPrefix(token, capability.TextPrefix) || strings.ContainsFunc(token, unicode.IsSpace) {
+		return "", fmt.Errorf("capability %s: the file holds no token", path)
+	}
+	return token, nil
 }
 
 // print writes doc as JSON, or what text writes.
@@ -336,6 +406,9 @@ func each(f func(cursor string) (next string, err error)) error {
 		next, err := f(cursor)
 		if err != nil || next == "" {
 			return err
+		}
+		if next == cursor {
+			return errors.New("the node's list does not go on")
 		}
 		cursor = next
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -78,7 +79,35 @@ type summary struct {
 	Skipped  int64    `json:"skipped"` // were there already
 }
 
+// treeError is a failure in the middle of a tree.
+type treeError struct {
+	error
+	done, files int64
+	where       string // "stored" or "fetched"
+}
+
+func (t *treeError) Unwrap() error { return t.error }
+
+func (m *manifest) files() (n int64) {
+	for i := range m.Entries {
+		if m.Entries[i].Link == "" {
+			n++
+		}
+	}
+	return n
+}
+
 func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o treeOptions) error {
+	name := filepath.Base(dir)
+	dir, err := filepath.EvalSymlinks(dir) // "put -r current" of a link is of what it leads to
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(dir); err != nil {
+		return err
+	} else if !info.IsDir() {
+		return usagef("put -r takes a directory; %s is none", dir)
+	}
 	m, total, err := walk(dir)
 	if err != nil {
 		return err
@@ -87,7 +116,7 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 	if err != nil {
 		return err
 	}
-	bar := a.progress(total, filepath.Base(dir))
+	bar := a.progress(total, name)
 	defer bar.end()
 	var done summary
 	for i := range m.Entries {
@@ -95,8 +124,16 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 		if e.Link != "" {
 			continue
 		}
+		if gctx.Err() != nil {
+			break
+		}
 		g.Go(func() error {
-			s, err := putFile(gctx, cl, filepath.Join(dir, filepath.FromSlash(e.Path)), mime.TypeByExtension(path.Ext(e.Path)), bar)
+			f, err := os.Open(filepath.Join(dir, filepath.FromSlash(e.Path)))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			s, err := putFile(gctx, cl, f, mime.TypeByExtension(path.Ext(e.Path)), bar)
 			if err != nil {
 				return fmt.Errorf("%s: %w", e.Path, err)
 			}
@@ -109,14 +146,16 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	if err := cmp.Or(g.Wait(), ctx.Err()); err != nil {
+		return &treeError{err, done.Files, m.files(), "stored"}
 	}
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	text = append(text, '\n')
+	if text = append(text, '\n'); len(text) > maxManifestBytes {
+		return fmt.Errorf("manifest: it has %d bytes, %d are allowed; put the subdirectories one by one", len(text), maxManifestBytes)
+	}
 	if o.manifest != "" {
 		if err := os.WriteFile(o.manifest, text, 0o644); err != nil {
 			return err
@@ -179,7 +218,7 @@ func walk(dir string) (*manifest, int64, error) {
 func (a *app) readManifest(ctx context.Context, cl *client.Client, from string) (*manifest, error) {
 	var text bytes.Buffer
 	if addr, err := b3.Parse(from); err == nil {
-		if _, err := cl.Get(ctx, addr, &limitedBuffer{&text}, client.GetOptions{}); err != nil {
+		if _, err := cl.Get(ctx, addr, &text, client.GetOptions{Max: maxManifestBytes}); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", from, err)
 		}
 	} else {
@@ -299,6 +338,9 @@ func (a *app) getTree(ctx context.Context, cl *client.Client, from, dir string, 
 		if e.Link != "" {
 			continue
 		}
+		if gctx.Err() != nil {
+			break
+		}
 		g.Go(func() error {
 			skipped, err := getEntry(gctx, cl, root, e)
 			if err != nil {
@@ -313,8 +355,8 @@ func (a *app) getTree(ctx context.Context, cl *client.Client, from, dir string, 
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	if err := cmp.Or(g.Wait(), ctx.Err()); err != nil {
+		return &treeError{err, done.Files, m.files(), "fetched"}
 	}
 	// Links come last, so that no file is written through one.
 	for _, e := range m.Entries {
@@ -336,8 +378,18 @@ func makeLink(root *os.Root, e manifestEntry) error {
 	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	if have, err := root.Readlink(name); err == nil && have == e.Link {
-		return nil
+	if info, err := root.Lstat(name); err == nil {
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if have, err := root.Readlink(name); err == nil && have == e.Link {
+				return nil
+			}
+		}
+		if info.IsDir() {
+			return errors.New("a directory is in the way of the link")
+		}
+		if err := root.Remove(name); err != nil {
+			return err
+		}
 	}
 	return root.Symlink(e.Link, name)
 }
@@ -355,22 +407,9 @@ func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifestE
 	if e.Exec {
 		mode = 0o755
 	}
-	part := partName(e)
-	f, err := root.OpenFile(part, os.O_RDWR|os.O_CREATE, mode)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	if err := fetch(ctx, cl, *e.Addr, f, nil); err != nil {
-		if errors.Is(err, client.ErrIntegrity) {
-			root.Remove(part)
-		}
-		return false, err
-	}
-	if err := f.Close(); err != nil {
-		return false, err
-	}
-	return false, root.Rename(part, name)
+	// A manifest's size bounds what a node can make of it; one without sizes
+	// bounds nothing.
+	return false, fetch(ctx, cl, root, fetched{addr: *e.Addr, part: partName(e), name: name, mode: mode, most: e.Size})
 }
 
 // partName is where an entry grows: beside its place, under a name that no other
@@ -389,7 +428,16 @@ func allowExec(root *os.Root, name string, exec bool) error {
 	return root.Chmod(name, info.Mode().Perm()|info.Mode().Perm()&0o444>>2)
 }
 
+// hashFile returns the address of a regular file; nothing else is read: a pipe
+// might keep it waiting, and a link is not what a manifest asks for.
 func hashFile(root *os.Root, name string) (b3.Addr, error) {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return b3.Addr{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return b3.Addr{}, errors.New("no regular file")
+	}
 	f, err := root.Open(name)
 	if err != nil {
 		return b3.Addr{}, err
