@@ -44,7 +44,7 @@ func (a *app) putCommand() *cobra.Command {
 		Use:   "put FILE... | put -r DIR",
 		Short: "Store files, or a whole directory with a manifest",
 		Long: "put stores files and prints their addresses. What the tenant already holds is not\nsent again. \"-\" reads standard input.\n\n" +
-			"put -r stores every file below DIR in parallel, then a manifest that maps paths to\naddresses, and prints the manifest's address.",
+			"put -r stores every file below DIR in parallel, then a manifest that maps paths to\naddresses, and prints the manifest's address. Symbolic links are kept as links; one\nthat leads out of DIR is refused. Empty directories are not kept.",
 		Example: "  ronctl put README.md\n  tar c . | ronctl put -\n  ronctl put -r ./site --manifest site.json",
 		Args:    minArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -6,8 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +14,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/spf13/pflag"
@@ -25,31 +21,11 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/ronctl/manifest"
 )
 
-const (
-	manifestType    = "application/vnd.macronode.manifest+json"
-	manifestVersion = 1
-	// maxManifestBytes bounds a manifest that is read: some 1.5 million files.
-	maxManifestBytes = 256 << 20
-	defaultJobs      = 16
-)
-
-// manifest maps the paths of a tree to addresses, sorted by path, so that one
-// tree has one manifest and one address.
-type manifest struct {
-	Version int             `json:"version"`
-	Entries []manifestEntry `json:"entries"`
-}
-
-// manifestEntry is one file, or one symbolic link (Link alone).
-type manifestEntry struct {
-	Path string   `json:"path"` // slash-separated, relative, clean
-	Addr *b3.Addr `json:"addr,omitempty"`
-	Size int64    `json:"size,omitempty"`
-	Exec bool     `json:"exec,omitempty"`
-	Link string   `json:"link,omitempty"`
-}
+// defaultJobs is how many files are under way at once.
+const defaultJobs = 16
 
 type treeOptions struct {
 	recursive bool
@@ -88,15 +64,6 @@ type treeError struct {
 
 func (t *treeError) Unwrap() error { return t.error }
 
-func (m *manifest) files() (n int64) {
-	for i := range m.Entries {
-		if m.Entries[i].Link == "" {
-			n++
-		}
-	}
-	return n
-}
-
 func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o treeOptions) error {
 	name := filepath.Base(dir)
 	dir, err := filepath.EvalSymlinks(dir) // "put -r current" of a link is of what it leads to
@@ -108,7 +75,7 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 	} else if !info.IsDir() {
 		return usagef("put -r takes a directory; %s is none", dir)
 	}
-	m, total, err := walk(dir)
+	m, total, err := manifest.Walk(dir)
 	if err != nil {
 		return err
 	}
@@ -147,21 +114,18 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 		})
 	}
 	if err := cmp.Or(g.Wait(), ctx.Err()); err != nil {
-		return &treeError{err, done.Files, m.files(), "stored"}
+		return &treeError{err, done.Files, m.Files(), "stored"}
 	}
-	text, err := json.Marshal(m)
+	text, err := m.Encode()
 	if err != nil {
-		return err
-	}
-	if text = append(text, '\n'); len(text) > maxManifestBytes {
-		return fmt.Errorf("manifest: it has %d bytes, %d are allowed; put the subdirectories one by one", len(text), maxManifestBytes)
+		return fmt.Errorf("manifest: %w", err)
 	}
 	if o.manifest != "" {
 		if err := os.WriteFile(o.manifest, text, 0o644); err != nil {
 			return err
 		}
 	}
-	put, err := cl.Put(ctx, bytes.NewReader(text), client.PutOptions{ContentType: manifestType})
+	put, err := cl.Put(ctx, bytes.NewReader(text), client.PutOptions{ContentType: manifest.MediaType})
 	if err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
@@ -173,52 +137,10 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 	})
 }
 
-// walk lists the files and links below dir. Other kinds (sockets, devices) are
-// an error: leaving them out silently would make a manifest that lies.
-func walk(dir string) (*manifest, int64, error) {
-	m := &manifest{Version: manifestVersion, Entries: []manifestEntry{}}
-	var total int64
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(dir, p)
-		if err != nil {
-			return err
-		}
-		e := manifestEntry{Path: filepath.ToSlash(rel)}
-		if !fs.ValidPath(e.Path) {
-			return fmt.Errorf("%q: the name is not UTF-8, which a manifest cannot hold", p)
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		switch {
-		case info.Mode().IsRegular():
-			e.Exec = info.Mode()&0o111 != 0
-			total += info.Size()
-		case info.Mode()&fs.ModeSymlink != 0:
-			if e.Link, err = os.Readlink(p); err != nil {
-				return err
-			}
-			if leadsOut(e.Path, e.Link) { // no get would make it
-				return fmt.Errorf("%s: the link to %s leads out of the directory", p, e.Link)
-			}
-		default:
-			return fmt.Errorf("%s is neither a file nor a link", p)
-		}
-		m.Entries = append(m.Entries, e)
-		return nil
-	})
-	slices.SortFunc(m.Entries, func(a, b manifestEntry) int { return strings.Compare(a.Path, b.Path) })
-	return m, total, err
-}
-
-func (a *app) readManifest(ctx context.Context, cl *client.Client, from string) (*manifest, error) {
+func (a *app) readManifest(ctx context.Context, cl *client.Client, from string) (*manifest.Manifest, error) {
 	var text bytes.Buffer
 	if addr, err := b3.Parse(from); err == nil {
-		if _, err := cl.Get(ctx, addr, &text, client.GetOptions{Max: maxManifestBytes}); err != nil {
+		if _, err := cl.Get(ctx, addr, &text, client.GetOptions{Max: manifest.MaxBytes}); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", from, err)
 		}
 	} else {
@@ -231,71 +153,11 @@ func (a *app) readManifest(ctx context.Context, cl *client.Client, from string) 
 			return nil, fmt.Errorf("manifest %s: %w", from, err)
 		}
 	}
-	var m manifest
-	if err := json.Unmarshal(text.Bytes(), &m); err != nil {
+	m, err := manifest.Decode(text.Bytes())
+	if err != nil {
 		return nil, fmt.Errorf("manifest %s: %w", from, err)
 	}
-	if m.Version != manifestVersion {
-		return nil, fmt.Errorf("manifest %s: version %d, this ronctl knows %d", from, m.Version, manifestVersion)
-	}
-	if err := m.check(); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", from, err)
-	}
-	return &m, nil
-}
-
-// check refuses a manifest that could write or point outside its directory, or
-// whose entries get in each other's way.
-func (m *manifest) check() error {
-	links := make(map[string]bool, len(m.Entries)) // every path; true: a link
-	for _, e := range m.Entries {
-		_, twice := links[e.Path]
-		switch {
-		case !fs.ValidPath(e.Path) || e.Path == "." || (e.Addr == nil) == (e.Link == "") || e.Size < 0:
-			return fmt.Errorf("bad entry %q", e.Path)
-		case twice:
-			return fmt.Errorf("%q is there twice", e.Path)
-		case e.Link != "" && leadsOut(e.Path, e.Link):
-			return fmt.Errorf("%q: the link to %q leads out of the directory", e.Path, e.Link)
-		}
-		links[e.Path] = e.Link != ""
-	}
-	for _, e := range m.Entries {
-		for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
-			if links[dir] {
-				return fmt.Errorf("%q lies behind the link %q", e.Path, dir)
-			}
-		}
-		if e.Addr == nil {
-			continue
-		}
-		if _, taken := links[filepath.ToSlash(partName(e))]; taken {
-			return fmt.Errorf("bad entry %q", filepath.ToSlash(partName(e)))
-		}
-	}
-	return nil
-}
-
-// leadsOut reports whether a link at name may point outside. Its ".." may only
-// come first, where they climb real directories: behind another link they would
-// climb from wherever that one leads.
-func leadsOut(name, target string) bool {
-	if path.IsAbs(target) || strings.Contains(target, "\x00") {
-		return true
-	}
-	depth, down := strings.Count(name, "/"), false
-	for part := range strings.SplitSeq(target, "/") {
-		switch part {
-		case "", ".":
-		case "..":
-			if depth--; depth < 0 || down {
-				return true
-			}
-		default:
-			down = true
-		}
-	}
-	return false
+	return m, nil
 }
 
 var errManifestTooLarge = errors.New("it is larger than a manifest may be")
@@ -303,7 +165,7 @@ var errManifestTooLarge = errors.New("it is larger than a manifest may be")
 type limitedBuffer struct{ *bytes.Buffer }
 
 func (l *limitedBuffer) Write(p []byte) (int, error) {
-	if l.Len()+len(p) > maxManifestBytes {
+	if l.Len()+len(p) > manifest.MaxBytes {
 		return 0, errManifestTooLarge
 	}
 	return l.Buffer.Write(p)
@@ -356,7 +218,7 @@ func (a *app) getTree(ctx context.Context, cl *client.Client, from, dir string, 
 		})
 	}
 	if err := cmp.Or(g.Wait(), ctx.Err()); err != nil {
-		return &treeError{err, done.Files, m.files(), "fetched"}
+		return &treeError{err, done.Files, m.Files(), "fetched"}
 	}
 	// Links come last, so that no file is written through one.
 	for _, e := range m.Entries {
@@ -373,7 +235,7 @@ func (a *app) getTree(ctx context.Context, cl *client.Client, from, dir string, 
 	})
 }
 
-func makeLink(root *os.Root, e manifestEntry) error {
+func makeLink(root *os.Root, e manifest.Entry) error {
 	name := filepath.FromSlash(e.Path)
 	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
@@ -395,7 +257,7 @@ func makeLink(root *os.Root, e manifestEntry) error {
 }
 
 // getEntry fetches one file of a manifest, unless it is there already.
-func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifestEntry) (skipped bool, err error) {
+func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifest.Entry) (skipped bool, err error) {
 	name := filepath.FromSlash(e.Path)
 	if have, err := hashFile(root, name); err == nil && have == *e.Addr {
 		return true, allowExec(root, name, e.Exec)
@@ -409,14 +271,7 @@ func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifestE
 	}
 	// A manifest's size bounds what a node can make of it; one without sizes
 	// bounds nothing.
-	return false, fetch(ctx, cl, root, fetched{addr: *e.Addr, part: partName(e), name: name, mode: mode, most: e.Size})
-}
-
-// partName is where an entry grows: beside its place, under a name that no other
-// entry of the tree has (a tree may well hold both "x" and "x.part").
-func partName(e manifestEntry) string {
-	id := b3.Sum([]byte(e.Path + "\x00" + e.Addr.String()))
-	return filepath.Join(filepath.Dir(filepath.FromSlash(e.Path)), ".ronctl-"+hex.EncodeToString(id[:8])+".part")
+	return false, fetch(ctx, cl, root, fetched{addr: *e.Addr, part: e.Part(), name: name, mode: mode, most: e.Size})
 }
 
 // allowExec makes a file that is there executable, for those who may read it.
