@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/rustyonions/macronode/internal/config/document"
 )
@@ -23,7 +24,9 @@ type claim struct {
 // claims lists what c asks for. A part that becomes finished leaves this list, or
 // gains a way to say so.
 func claims(c *Config, f Features) []claim {
-	return []claim{
+	list := []claim{
+		{"server.tls.ocsp", c.Server.TLS.OCSP, "OCSP stapling", "", false},
+		{"oap.peers", len(c.OAP.Peers) > 0, "the overlay", "", false},
 		{"zk.enabled", c.ZK.Enabled, "zk", "zk", f.ZK},
 		{"amnesia.enabled", c.Amnesia.Enabled, "amnesia", "amnesia", f.Amnesia},
 		{"tor.enabled", c.Tor.Enabled, "arti", "arti", f.Arti},
@@ -34,7 +37,19 @@ func claims(c *Config, f Features) []claim {
 		{"data.objects", c.Data.Objects != embedded, "an object store other than \"embedded\"", "", false},
 		{"kms.root", isKeyService(c.KMS.Root), "a root secret in a key service", "", false},
 	}
+	// What tunes a part that does not run yet would be a setting without effect.
+	def := Default()
+	for _, d := range Diff(&def, c) {
+		part, _, _ := strings.Cut(d.Key, ".")
+		if name := unfinished[part]; name != "" && d.Key != "audit.queue_records" {
+			list = append(list, claim{d.Key, true, name, "", false})
+		}
+	}
+	return list
 }
+
+// unfinished are the sections of parts that do not run yet.
+var unfinished = map[string]string{"mailbox": "the mailbox", "facets": "facets", "audit": "the durable audit log"}
 
 // features refuses what this build does not have, or has only the beginnings of.
 func (v *validator) features() {

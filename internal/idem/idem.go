@@ -108,7 +108,7 @@ func (k *Keeper) Open(ctx context.Context, a *macronode.Admitted) (*Claim, error
 	rec, err := k.lookup(ctx, c.id)
 	if err != nil {
 		c.Release()
-		return nil, storeError(err)
+		return nil, store.Refusal(err)
 	}
 	if rec != nil {
 		c.rec = rec
@@ -211,7 +211,7 @@ func (c *Claim) Fail(ctx context.Context, a *macronode.Admitted, cause error) er
 	}
 	err = c.k.kv.Update(context.WithoutCancel(ctx), func(tx store.Tx) error { return c.Keep(tx, r) })
 	if err != nil {
-		return storeError(err)
+		return store.Refusal(err)
 	}
 	return cause
 }
@@ -297,24 +297,4 @@ func recordKey(i id) []byte { return append([]byte(recordPrefix), i[:]...) }
 func expiryKey(ms int64, i id) []byte {
 	b := binary.BigEndian.AppendUint64([]byte(expiryPrefix), uint64(ms))
 	return append(b, i[:]...)
-}
-
-// storeError gives a store's error the kind that the caller sees, and leaves
-// errors that have one as they are.
-func storeError(err error) error {
-	if _, ok := errors.AsType[*macronode.Error](err); ok {
-		return err
-	}
-	switch {
-	case errors.Is(err, store.ErrFull):
-		return macronode.Wrap(macronode.DiskFull, "", err)
-	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrCorrupt):
-		return macronode.Wrap(macronode.Unavailable, "", err)
-	case errors.Is(err, context.DeadlineExceeded):
-		return macronode.Wrap(macronode.DeadlineExceeded, "", err)
-	case errors.Is(err, context.Canceled):
-		return macronode.Wrap(macronode.ClientGone, "", err)
-	default:
-		return macronode.Wrap(macronode.Internal, "", err)
-	}
 }

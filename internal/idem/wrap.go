@@ -86,7 +86,7 @@ func (k *Keeper) Wrap(h Handler) macronode.Handler {
 		if c != nil && !c.kept {
 			err := k.kv.Update(context.WithoutCancel(ctx), func(tx store.Tx) error { return c.Keep(tx, r) })
 			if err != nil {
-				return nil, storeError(err)
+				return nil, store.Refusal(err)
 			}
 		}
 		return r, nil

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -37,8 +38,10 @@ func Run(ctx context.Context, o Options) error {
 	cause := n.wait(ctx, signals)
 	n.notify("STOPPING=1\nSTATUS=draining")
 	stopped := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() { onSecondSignal(signals, stopped) })
+	defer watch.Wait()
 	defer close(stopped)
-	go onSecondSignal(signals, stopped)
 	return errors.Join(cause, n.Stop(context.WithoutCancel(ctx)))
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
 )
 
@@ -28,6 +29,26 @@ var (
 	// ErrRange: an offset or length outside the object; nothing was written.
 	ErrRange = errors.New("store: range outside the object")
 )
+
+// Refusal gives a store's error the kind that a caller of the node sees, with the
+// cause hidden; an error that has a kind already is returned as it is.
+func Refusal(err error) error {
+	if _, ok := errors.AsType[*macronode.Error](err); ok || err == nil {
+		return err
+	}
+	kind := macronode.Internal
+	switch {
+	case errors.Is(err, ErrFull):
+		kind = macronode.DiskFull
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrCorrupt):
+		kind = macronode.Unavailable
+	case errors.Is(err, context.DeadlineExceeded):
+		kind = macronode.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		kind = macronode.ClientGone
+	}
+	return macronode.Wrap(kind, "", err)
+}
 
 // Limits of keys and values, set so that every planned driver can hold them.
 const (

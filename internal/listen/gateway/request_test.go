@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -77,7 +78,10 @@ func TestInsecurePeerBodyIsLeftAlone(t *testing.T) {
 		return ok && n.IP.To4() != nil && !n.IP.IsLoopback()
 	})
 	if at < 0 {
-		t.Skip("this host has no address but loopback")
+		if os.Getenv("CI") != "" {
+			t.Fatal("CI has no address but loopback")
+		}
+		t.Skip("NOT TESTED: this host has no address but loopback")
 	}
 	bodies := make(chan *body, 1)
 	r := start(t, func(_ context.Context, c *macronode.Call, _ macronode.Send) error {

@@ -41,6 +41,8 @@ type Config struct {
 	// until it is opened anew by another process. It must not block or call
 	// the store. nil: callers learn it from Check.
 	Fatal func(error)
+
+	patience time.Duration // 0: stallPatience
 }
 
 // KV implements store.KV.
@@ -218,7 +220,7 @@ const stallPatience = 5 * time.Second
 // tries the flush again without end, and nothing else would release the commit.
 // It is called after each failed flush.
 func (k *KV) stalled(err error) {
-	if since := k.applying.Load(); since != 0 && time.Now().UnixNano()-since > int64(stallPatience) {
+	if since := k.applying.Load(); since != 0 && time.Now().UnixNano()-since > int64(k.c.patience) {
 		k.fail(fmt.Errorf("pebblekv: commits wait for a flush that fails: %w", err))
 	}
 }

@@ -52,6 +52,9 @@ func Open(c Config) (*KV, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.patience == 0 {
+		c.patience = stallPatience
+	}
 	k := &KV{
 		c: c, log: c.Logger,
 		turn: make(chan struct{}, 1), commits: make(chan *commit),

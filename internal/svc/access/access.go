@@ -212,21 +212,7 @@ func (s *Service) storeError(err error) error {
 	if errors.Is(err, store.ErrCorrupt) && s.damage.CompareAndSwap(nil, &err) {
 		s.log.Error("the store is damaged", "event", "access.damage", "err", err)
 	}
-	if _, ok := errors.AsType[*macronode.Error](err); ok {
-		return err
-	}
-	switch {
-	case errors.Is(err, store.ErrFull):
-		return macronode.Wrap(macronode.DiskFull, "", err)
-	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrCorrupt):
-		return macronode.Wrap(macronode.Unavailable, "", err)
-	case errors.Is(err, context.DeadlineExceeded):
-		return macronode.Wrap(macronode.DeadlineExceeded, "", err)
-	case errors.Is(err, context.Canceled):
-		return macronode.Wrap(macronode.ClientGone, "", err)
-	default:
-		return macronode.Wrap(macronode.Internal, "", err)
-	}
+	return store.Refusal(err)
 }
 
 // record appends an audit event, durable when it returns. Where the log takes

@@ -166,7 +166,7 @@ func (s *Service) metaError(err error) error {
 		s.fail(err)
 		return macronode.Wrap(macronode.Unavailable, "the metadata is damaged", err)
 	}
-	return kindOf(err)
+	return store.Refusal(err)
 }
 
 // objectError is metaError for the object store, whose damage is confined to
@@ -176,25 +176,7 @@ func (s *Service) objectError(err error) error {
 		s.m.IntegrityFail.Inc()
 		return macronode.Wrap(macronode.Integrity, "", err)
 	}
-	return kindOf(err)
-}
-
-func kindOf(err error) error {
-	if e, ok := errors.AsType[*macronode.Error](err); ok {
-		return e
-	}
-	switch {
-	case errors.Is(err, store.ErrFull):
-		return macronode.Wrap(macronode.DiskFull, "", err)
-	case errors.Is(err, store.ErrClosed):
-		return macronode.Wrap(macronode.Unavailable, "the store is closed", err)
-	case errors.Is(err, context.DeadlineExceeded):
-		return macronode.Wrap(macronode.DeadlineExceeded, "", err)
-	case errors.Is(err, context.Canceled):
-		return macronode.Wrap(macronode.ClientGone, "", err)
-	default:
-		return macronode.Wrap(macronode.Internal, "", err)
-	}
+	return store.Refusal(err)
 }
 
 // fail ends Serve with err.

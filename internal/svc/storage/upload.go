@@ -155,7 +155,7 @@ func (u *upload) receive(ctx context.Context) error {
 			return u.overQuota()
 		}
 		if err := ctx.Err(); err != nil {
-			return kindOf(err)
+			return store.Refusal(err)
 		}
 		if err := u.write(ctx, (*buf)[:n], last); err != nil {
 			return err
@@ -199,7 +199,7 @@ func (s *Service) writeError(err error) error {
 	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound) {
 		return macronode.Wrap(macronode.Internal, "", err)
 	}
-	return kindOf(err)
+	return store.Refusal(err)
 }
 
 func (u *upload) abort() {

@@ -37,6 +37,7 @@ const (
 // Arena is a set of locked pages. It may be used from any goroutine.
 type Arena struct {
 	warn func(error)
+	lock func([]byte) error // memcall.Lock; tests refuse
 
 	mu       sync.Mutex
 	closed   bool
@@ -58,7 +59,7 @@ type pages struct {
 // New returns an empty arena. Warn is called at most once, with the reason, when
 // pages cannot be locked; it may be nil.
 func New(warn func(error)) *Arena {
-	return &Arena{warn: warn, spare: make(map[int][][]byte), large: make(map[*byte]pages)}
+	return &Arena{warn: warn, lock: memcall.Lock, spare: make(map[int][][]byte), large: make(map[*byte]pages)}
 }
 
 // Secret is a piece of an arena's memory.
@@ -186,7 +187,7 @@ func (a *Arena) mapPages(n int) pages {
 	}
 	p := pages{b: b, locked: true}
 	a.held += int64(n)
-	if err := lockPages(b); err != nil {
+	if err := a.lockPages(b); err != nil {
 		p.locked = false
 		a.unlocked += int64(n)
 		if !a.warned && a.warn != nil {
@@ -210,8 +211,8 @@ func (a *Arena) unmap(p pages) {
 }
 
 // lockPages tells a refusal without the address that memcall puts in its error.
-func lockPages(b []byte) error {
-	if err := memcall.Lock(b); err != nil {
+func (a *Arena) lockPages(b []byte) error {
+	if err := a.lock(b); err != nil {
 		return fmt.Errorf("the kernel refuses to lock %d more bytes of memory (RLIMIT_MEMLOCK)", len(b))
 	}
 	return nil
