@@ -37,6 +37,7 @@ func binary(t testing.TB, name string) string {
 type node struct {
 	t    testing.TB
 	dir  string
+	file string // endpoints file
 	args []string
 	cmd  *exec.Cmd
 	log  *tail
@@ -74,15 +75,62 @@ func (l *tail) String() string {
 // startDev starts a development node on free ports and waits until it is ready.
 func startDev(t testing.TB, dir string, args ...string) *node {
 	t.Helper()
-	n := &node{t: t, dir: dir, args: append([]string{"run", "--data", dir, "--http", "127.0.0.1:0", "--oap", "127.0.0.1:0"}, args...)}
+	n := &node{t: t, dir: dir, file: filepath.Join(dir, "endpoints.json"), args: append([]string{"run", "--data", dir, "--http", "127.0.0.1:0", "--oap", "127.0.0.1:0"}, args...)}
 	n.start()
 	t.Cleanup(n.kill)
 	return n
 }
 
+// startSigned makes a production directory with tenant acme, changes its bundle,
+// signs it and runs the node from it. Plaintext, on loopback unless edit says else.
+func startSigned(t testing.TB, edit func(text string) string) *node {
+	t.Helper()
+	top := t.TempDir()
+	n := &node{t: t, dir: filepath.Join(top, "data"), file: filepath.Join(top, "endpoints.json")}
+	n.macronode("init", "--data", n.dir, "--http", "127.0.0.1:0", "--oap", "127.0.0.1:0", "--tls", "none", "--tenant", "acme", "--recovery-out", filepath.Join(top, "recovery.key")).must(t, 0)
+	if edit != nil {
+		n.edit(edit)
+	}
+	n.args = []string{"run", "--config", n.bundle(), "--data", n.dir, "--endpoints", n.file}
+	n.start()
+	t.Cleanup(n.kill)
+	return n
+}
+
+func (n *node) bundle() string { return filepath.Join(n.dir, "macronode.bundle.toml") }
+
+// edit changes the bundle and signs it under the next version.
+func (n *node) edit(f func(text string) string) {
+	n.t.Helper()
+	text, err := os.ReadFile(n.bundle())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.WriteFile(n.bundle(), []byte(f(string(text))), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+	n.macronode("bundle", "sign", n.bundle(), "--data", n.dir, "--bump").must(n.t, 0)
+}
+
+// section puts lines into a section of a bundle, which may be there.
+func section(name, lines string) func(string) string {
+	return func(text string) string {
+		if head := "[" + name + "]\n"; strings.Contains(text, head) {
+			return strings.Replace(text, head, head+lines+"\n", 1)
+		}
+		return text + "\n[" + name + "]\n" + lines + "\n"
+	}
+}
+
+// macronode runs a command of the node's binary.
+func (n *node) macronode(args ...string) result {
+	n.t.Helper()
+	return command(n.t, nil, nil, "macronode", args...)
+}
+
 func (n *node) start() {
 	n.t.Helper()
-	os.Remove(filepath.Join(n.dir, "endpoints.json")) // a killed node leaves its own
+	os.Remove(n.file) // a killed node leaves its own
 	n.cmd = exec.Command(binary(n.t, "macronode"), n.args...)
 	n.log = &tail{}
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
@@ -93,7 +141,7 @@ func (n *node) start() {
 	n.done = done
 	go func() { done <- cmd.Wait() }()
 	n.await("ready", func() bool {
-		text, err := os.ReadFile(filepath.Join(n.dir, "endpoints.json"))
+		text, err := os.ReadFile(n.file)
 		if err != nil || json.Unmarshal(text, n) != nil {
 			return false
 		}

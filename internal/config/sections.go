@@ -48,7 +48,7 @@ type Facet struct {
 // Telemetry is logs, traces and metrics.
 type Telemetry struct {
 	OTLPEndpoint     string `key:"otlp_endpoint" form:"otlp" redact:"yes" apply:"restart" doc:"URL of an OTLP/HTTP collector for traces. Empty: no export."`
-	TraceSample      int64  `key:"trace_sample" min:"0" max:"1000000" unit:"per million" apply:"restart" doc:"Share of traces that are exported. A caller's sampled traceparent is always followed."`
+	TraceSample      int64  `key:"trace_sample" min:"0" max:"1000000" unit:"per million" apply:"restart" doc:"Share of traces that are exported, decided by the trace id. A caller can keep a trace from being sampled, and cannot raise the share."`
 	LogLevel         string `key:"log_level" enum:"debug|info|warn|error" doc:"Least level that is logged."`
 	LogFormat        string `key:"log_format" enum:"auto|json|text" apply:"restart" doc:"One JSON object a line, or text. auto: text on a terminal, else JSON."`
 	NativeHistograms bool   `key:"native_histograms" apply:"restart" doc:"Expose native histograms beside the classic buckets."`

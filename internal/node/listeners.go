@@ -176,7 +176,7 @@ func (n *Node) httpEndpoints(c *config.Config, t *listen.TLS) []listen.Endpoint 
 		for _, id := range c.Server.UDSAllowUIDs {
 			uids = append(uids, uint32(id))
 		}
-		unix(endpointUDS, n.dir.In(c.Server.UDS), uids, false)
+		unix(endpointUDS, c.Server.UDS, uids, false)
 	}
 	unix(endpointLocal, n.dir.At(datadir.AdminSocketName), []uint32{uid}, true)
 	return list

@@ -226,7 +226,9 @@ func (f *flight) send(send macronode.Send) error {
 	}
 	// A stream that is refused before its first byte is a refusal like any
 	// other; whatever fails later breaks the reply off.
-	var refused *macronode.Error
-	f.broken = err != nil && (f.sent > 0 || !errors.As(err, &refused))
+	if err != nil {
+		_, refused := errors.AsType[*macronode.Error](err)
+		f.broken = f.sent > 0 || !refused
+	}
 	return err
 }

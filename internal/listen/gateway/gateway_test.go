@@ -72,6 +72,43 @@ type options struct {
 	limits func(*Limits)
 	rules  func(*listen.Rules)
 	tls    *listen.TLS
+	far    net.Addr // where connections seem to come from; nil: from where they do
+}
+
+// farListener accepts as if from another host.
+type farListener struct {
+	net.Listener
+	far net.Addr
+}
+
+func (l farListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return farConn{c.(*net.TCPConn), l.far}, nil
+}
+
+type farConn struct {
+	*net.TCPConn
+	far net.Addr
+}
+
+func (c farConn) RemoteAddr() net.Addr { return c.far }
+
+// inherit makes a socket of its own where connections are to seem far.
+func (o options) inherit(t testing.TB) func(network, addr string) net.Listener {
+	if o.far == nil {
+		return nil
+	}
+	return func(network, addr string) net.Listener {
+		ln, err := net.Listen(network, addr)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		return farListener{ln, o.far}
+	}
 }
 
 func start(t testing.TB, serve serveFunc, o options) *rig {
@@ -84,7 +121,7 @@ func start(t testing.TB, serve serveFunc, o options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := listen.NewSet(listen.SetConfig{Wire: "http", Caps: caps, Metrics: listen.NewMetrics(metrics.New(false))})
+	set, err := listen.NewSet(listen.SetConfig{Wire: "http", Caps: caps, Metrics: listen.NewMetrics(metrics.New(false)), Inherit: o.inherit(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
