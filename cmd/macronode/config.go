@@ -8,29 +8,30 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
 )
 
 func (a *app) configCommand() *cobra.Command {
-	return group("config", "Look at config bundles", "  macronode config validate macronode.bundle.toml",
+	return cli.Group("config", "Look at config bundles", "  macronode config validate macronode.bundle.toml",
 		a.configPrint(), a.configValidate(), a.configDiff())
 }
 
 func (a *app) configPrint() *cobra.Command {
 	var dir string
 	c := &cobra.Command{
-		Use: "print FILE", Short: "Print the effective config, with the origin of every value and secrets redacted", Args: exactArgs(1),
+		Use: "print FILE", Short: "Print the effective config, with the origin of every value and secrets redacted", Args: cli.ExactArgs(1),
 		Example: "  macronode config print macronode.bundle.toml --output json",
 		RunE: func(_ *cobra.Command, args []string) error {
 			l, err := datadir.CheckBundle(args[0], dir, "")
 			if err != nil {
 				return err
 			}
-			if a.output == "json" {
-				return l.PrintJSON(a.out)
+			if a.JSON() {
+				return l.PrintJSON(a.Out)
 			}
-			return l.PrintText(a.out)
+			return l.PrintText(a.Out)
 		},
 	}
 	a.dataFlag(c, &dir, false)
@@ -40,7 +41,7 @@ func (a *app) configPrint() *cobra.Command {
 func (a *app) configValidate() *cobra.Command {
 	var dir, rollback string
 	c := &cobra.Command{
-		Use: "validate FILE", Short: "Exit 3 for a bad key or value, 4 for hash, signature, signer or version", Args: exactArgs(1),
+		Use: "validate FILE", Short: "Exit 3 for a bad key or value, 4 for hash, signature, signer or version", Args: cli.ExactArgs(1),
 		Long: "validate judges keys and values first. With --data it judges hash, signature, signer\n" +
 			"and version too, against that data directory's trust anchors.",
 		Example: "  macronode config validate macronode.bundle.toml --data /var/lib/rustyonions/macronode",
@@ -50,7 +51,7 @@ func (a *app) configValidate() *cobra.Command {
 				return err
 			}
 			doc := map[string]any{"file": l.File, "version": l.Version, "bundle_hash": l.Hash.String(), "signature_checked": dir != ""}
-			return a.print(doc, func(w io.Writer) {
+			return a.Print(doc, func(w io.Writer) {
 				fmt.Fprintf(w, "%s: version %d, %s", l.File, l.Version, l.Hash)
 				for _, s := range l.Signers {
 					fmt.Fprintf(w, ", signed by %s", s)
@@ -69,7 +70,7 @@ func (a *app) configValidate() *cobra.Command {
 
 func (a *app) configDiff() *cobra.Command {
 	return &cobra.Command{
-		Use: "diff OLD NEW", Short: "List the settings that differ, and what applying each needs", Args: exactArgs(2),
+		Use: "diff OLD NEW", Short: "List the settings that differ, and what applying each needs", Args: cli.ExactArgs(2),
 		Example: "  macronode config diff old.bundle.toml new.bundle.toml",
 		RunE: func(_ *cobra.Command, args []string) error {
 			before, err := datadir.CheckBundle(args[0], "", "")
@@ -84,7 +85,7 @@ func (a *app) configDiff() *cobra.Command {
 			if diff == nil {
 				diff = []config.Difference{}
 			}
-			return a.print(diff, func(w io.Writer) {
+			return a.Print(diff, func(w io.Writer) {
 				for _, d := range diff {
 					fmt.Fprintf(w, "%s\t%s\t->\t%s\t(%s)\n", d.Key, d.Old, d.New, d.Apply)
 				}

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -26,7 +29,7 @@ type result struct {
 func invoke(t testing.TB, in string, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := run(context.WithoutCancel(t.Context()), args, terminal{in: strings.NewReader(in), out: &out, err: &errs, getenv: func(string) string { return "" }})
+	code := run(context.WithoutCancel(t.Context()), args, cli.Terminal{In: strings.NewReader(in), Out: &out, Err: &errs, Getenv: func(string) string { return "" }})
 	return result{code, out.String(), errs.String()}
 }
 
@@ -41,7 +44,7 @@ func walk(c *cobra.Command, f func(*cobra.Command)) {
 }
 
 func tree() *cobra.Command {
-	a := &app{terminal: terminal{getenv: func(string) string { return "" }}}
+	a := &app{Terminal: cli.Terminal{Getenv: func(string) string { return "" }}}
 	return a.command()
 }
 
@@ -85,9 +88,6 @@ func TestHelp(t *testing.T) {
 // TestExamples: every command shows how it is used.
 func TestExamples(t *testing.T) {
 	walk(tree(), func(c *cobra.Command) {
-		if c.Name() == "completion" || c.Parent() != nil && c.Parent().Name() == "completion" {
-			return
-		}
 		if c.Short == "" {
 			t.Errorf("%s has no description", c.CommandPath())
 		}
@@ -112,6 +112,9 @@ func TestUsage(t *testing.T) {
 		{"kms rotat", "did you mean rotate?"},
 		{"run extra", "unknown command"},
 		{"run --nope", "unknown flag"},
+		{"run --confg x", "did you mean --config?"},
+		{"run --opa x", "did you mean --oap?"},
+		{"completion", "needs a subcommand"},
 		{"run --http 0.0.0.0:0", "loopback"},
 		{"run --config x --http 127.0.0.1:0", "development mode"},
 		{"--output xml version", "text or json"},
@@ -148,6 +151,11 @@ func TestUsage(t *testing.T) {
 func TestJSONErrors(t *testing.T) {
 	r := invoke(t, "", "--output", "json", "bundle", "hash", "/no/such/file")
 	if r.code != 3 || !strings.Contains(r.err, `"exit_code":3`) || r.out != "" {
+		t.Errorf("%+v", r)
+	}
+	// A fault in the command line is one document too, no hint beside it.
+	r = invoke(t, "", "--output", "json", "kms")
+	if r.code != 2 || !json.Valid([]byte(r.err)) {
 		t.Errorf("%+v", r)
 	}
 }

@@ -9,13 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/internal/node"
 )
 
 func (a *app) initCommand() *cobra.Command {
 	var o node.InitOptions
 	c := &cobra.Command{
-		Use: "init --data DIR", Short: "Make a production data directory", Args: noArgs,
+		Use: "init --data DIR", Short: "Make a production data directory", Args: cli.NoArgs,
 		Long: "init makes a data directory: a sealed keystore, trust anchors, the signing key\nops-release, a policy bundle that lets only the operator (and the tenant named by\n--tenant) in, a signed config bundle, and the operator's capability. It never asks.\n\n" +
 			"With --recovery-out it also writes the recovery export of the root key, which\nbelongs off the machine.",
 		Example: "  macronode init --data /var/lib/rustyonions/macronode --tenant acme --recovery-out recovery.key",
@@ -24,7 +25,7 @@ func (a *app) initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(r, func(w io.Writer) {
+			return a.Print(r, func(w io.Writer) {
 				fmt.Fprintf(w, "config bundle\t%s\n", r.Bundle)
 				fmt.Fprintf(w, "trust anchors\t%s\n", r.Trust)
 				fmt.Fprintf(w, "operator capability\t%s\n", r.OperatorCap)
@@ -58,14 +59,14 @@ func (a *app) initCommand() *cobra.Command {
 func (a *app) checkCommand() *cobra.Command {
 	var bundle, dir string
 	c := &cobra.Command{
-		Use: "check", Short: "Check config, ports, permissions, clock, entropy, disk and limits without starting", Args: noArgs,
+		Use: "check", Short: "Check config, ports, permissions, clock, entropy, disk and limits without starting", Args: cli.NoArgs,
 		Example: "  macronode check --config macronode.bundle.toml --data /var/lib/rustyonions/macronode",
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := node.Check(c.Context(), bundle, dir)
 			if err != nil {
 				return err
 			}
-			err = a.print(r, func(w io.Writer) {
+			err = a.Print(r, func(w io.Writer) {
 				for _, f := range r.Findings {
 					mark := "ok"
 					if !f.OK {
@@ -78,12 +79,12 @@ func (a *app) checkCommand() *cobra.Command {
 				}
 			})
 			if err == nil && r.ExitCode != macronode.ExitOK {
-				err = codeError{error: fmt.Errorf("%d of %d checks failed", r.Failed, len(r.Findings)), code: r.ExitCode}
+				err = cli.Exit(fmt.Errorf("%d of %d checks failed", r.Failed, len(r.Findings)), r.ExitCode)
 			}
 			return err
 		},
 	}
-	c.Flags().StringVar(&bundle, "config", a.getenv("MACRONODE_CONFIG"), "config bundle; default DIR/macronode.bundle.toml")
+	c.Flags().StringVar(&bundle, "config", a.Getenv("MACRONODE_CONFIG"), "config bundle; default DIR/macronode.bundle.toml")
 	a.dataFlag(c, &dir, false)
 	return c
 }

@@ -6,8 +6,10 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}))
+	os.Exit(run(context.Background(), os.Args[1:], cli.Terminal{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}))
 }

@@ -15,12 +15,13 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
 func (a *app) policyCommand() *cobra.Command {
-	return group("policy", "Build, sign, test and explain policy bundles", "  macronode policy test policy.bundle.json",
+	return cli.Group("policy", "Build, sign, test and explain policy bundles", "  macronode policy test policy.bundle.json",
 		a.policyBuild(), a.policySign(), a.policyVerify(), a.policyTest(), a.policyLint(), a.policyExplain(), a.policyDefaults())
 }
 
@@ -29,7 +30,7 @@ func (a *app) policyCommand() *cobra.Command {
 func policyPayload(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, codeError{error: err, code: macronode.ExitConfig}
+		return nil, cli.Exit(err, macronode.ExitConfig)
 	}
 	if info.IsDir() {
 		// Sources do not say when their bundle ends, the build does: some end is
@@ -53,7 +54,7 @@ func badPolicy(err error) error {
 	if err == nil {
 		return nil
 	}
-	return codeError{error: err, code: macronode.ExitConfig}
+	return cli.Exit(err, macronode.ExitConfig)
 }
 
 type builtPolicy struct {
@@ -69,13 +70,13 @@ func (a *app) policyBuild() *cobra.Command {
 	var version int64
 	var expires time.Duration
 	c := &cobra.Command{
-		Use: "build SRCDIR -o FILE --data DIR", Short: "Build, test and sign a policy bundle; prints the bundle_hash to pin", Args: exactArgs(1),
+		Use: "build SRCDIR -o FILE --data DIR", Short: "Build, test and sign a policy bundle; prints the bundle_hash to pin", Args: cli.ExactArgs(1),
 		Long: "build makes a signed bundle of *.cedar, schema.cedarschema, entities.json, quotas.toml\nand tests.toml in SRCDIR. It refuses what does not validate or fails its own tests.\n\n" +
 			"With --install the bundle is kept as a KMS object, ready to be pinned by the config:\n  [policy] bundle_kms = \"KMS:obj/NAME@vN\", bundle_hash = the hash printed.",
 		Example: "  macronode policy build ./policy -o policy.bundle.json --data DIR --install policy-bundle@v2",
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" {
-				return usagef("policy build needs -o FILE")
+				return cli.Usagef("policy build needs -o FILE")
 			}
 			if version == 0 {
 				version = 1
@@ -102,7 +103,7 @@ func (a *app) policyBuild() *cobra.Command {
 			if kept != nil {
 				built.Installed = fmt.Sprintf("KMS:obj/%s@v%d", kept.Name, kept.Version)
 			}
-			return a.print(built, func(w io.Writer) {
+			return a.Print(built, func(w io.Writer) {
 				fmt.Fprintf(w, "bundle_hash\t%s\nversion\t%d\ntests\t%d passed\nfile\t%s\n", built.BundleHash, version, report.Passed, out)
 				if kept != nil {
 					fmt.Fprintf(w, "installed\t%s\n", built.Installed)
@@ -124,11 +125,11 @@ func (a *app) policyBuild() *cobra.Command {
 func (a *app) policySign() *cobra.Command {
 	var out, dir, key, install string
 	c := &cobra.Command{
-		Use: "sign FILE -o FILE --data DIR", Short: "Sign a payload or sign an envelope's payload again", Args: exactArgs(1),
+		Use: "sign FILE -o FILE --data DIR", Short: "Sign a payload or sign an envelope's payload again", Args: cli.ExactArgs(1),
 		Example: "  macronode policy sign policy.bundle.json -o policy.signed.json --data DIR",
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" {
-				return usagef("policy sign needs -o FILE")
+				return cli.Usagef("policy sign needs -o FILE")
 			}
 			payload, err := policyPayload(args[0])
 			if err != nil {
@@ -142,7 +143,7 @@ func (a *app) policySign() *cobra.Command {
 				return err
 			}
 			hash := policy.Hash(payload)
-			return a.print(map[string]string{"file": out, "bundle_hash": hash}, func(w io.Writer) { fmt.Fprintf(w, "bundle_hash\t%s\n", hash) })
+			return a.Print(map[string]string{"file": out, "bundle_hash": hash}, func(w io.Writer) { fmt.Fprintf(w, "bundle_hash\t%s\n", hash) })
 		},
 	}
 	a.dataFlag(c, &dir, true)
@@ -155,7 +156,7 @@ func (a *app) policySign() *cobra.Command {
 func (a *app) policyVerify() *cobra.Command {
 	var dir string
 	c := &cobra.Command{
-		Use: "verify FILE --data DIR", Short: "Exit 0 if the data directory's anchors accept the bundle, else 4", Args: exactArgs(1),
+		Use: "verify FILE --data DIR", Short: "Exit 0 if the data directory's anchors accept the bundle, else 4", Args: cli.ExactArgs(1),
 		Example: "  macronode policy verify policy.bundle.json --data DIR",
 		RunE: func(_ *cobra.Command, args []string) error {
 			envelope, err := readText(args[0])
@@ -171,7 +172,7 @@ func (a *app) policyVerify() *cobra.Command {
 				return badPolicy(err)
 			}
 			doc := map[string]any{"bundle_hash": set.Hash(), "version": set.Version(), "policies": set.Len()}
-			return a.print(doc, func(w io.Writer) {
+			return a.Print(doc, func(w io.Writer) {
 				fmt.Fprintf(w, "version %d, %d policies, %s\n", set.Version(), set.Len(), set.Hash())
 			})
 		},
@@ -182,14 +183,14 @@ func (a *app) policyVerify() *cobra.Command {
 
 func (a *app) policyTest() *cobra.Command {
 	return &cobra.Command{
-		Use: "test SRCDIR|FILE", Short: "Run a policy's own tests; exit 1 if one fails", Args: exactArgs(1),
+		Use: "test SRCDIR|FILE", Short: "Run a policy's own tests; exit 1 if one fails", Args: cli.ExactArgs(1),
 		Example: "  macronode policy test ./policy",
 		RunE: func(_ *cobra.Command, args []string) error {
 			report, err := testPolicy(args[0])
 			if err != nil {
 				return badPolicy(err)
 			}
-			err = a.print(report, func(w io.Writer) {
+			err = a.Print(report, func(w io.Writer) {
 				for _, r := range report.Results {
 					mark := "ok"
 					if !r.Pass {
@@ -200,7 +201,7 @@ func (a *app) policyTest() *cobra.Command {
 				fmt.Fprintf(w, "%d passed, %d failed\n", report.Passed, report.Failed)
 			})
 			if err == nil && report.Failed > 0 {
-				err = codeError{error: report.Err(), code: macronode.ExitFailed, silent: true}
+				err = cli.ExitSilently(report.Err(), macronode.ExitFailed)
 			}
 			return err
 		},
@@ -226,7 +227,7 @@ func testPolicy(path string) (policy.Report, error) {
 
 func (a *app) policyLint() *cobra.Command {
 	return &cobra.Command{
-		Use: "lint SRCDIR|FILE", Short: "Find rules that are likely mistakes; exit 1 if there are any", Args: exactArgs(1),
+		Use: "lint SRCDIR|FILE", Short: "Find rules that are likely mistakes; exit 1 if there are any", Args: cli.ExactArgs(1),
 		Example: "  macronode policy lint ./policy",
 		RunE: func(_ *cobra.Command, args []string) error {
 			payload, err := policyPayload(args[0])
@@ -240,13 +241,13 @@ func (a *app) policyLint() *cobra.Command {
 			if findings == nil {
 				findings = []policy.Finding{}
 			}
-			err = a.print(findings, func(w io.Writer) {
+			err = a.Print(findings, func(w io.Writer) {
 				for _, f := range findings {
 					fmt.Fprintf(w, "%s\t%s\n", f.Policy, f.Text)
 				}
 			})
 			if err == nil && len(findings) > 0 {
-				err = codeError{error: fmt.Errorf("%d findings", len(findings)), code: macronode.ExitFailed}
+				err = cli.Exit(fmt.Errorf("%d findings", len(findings)), macronode.ExitFailed)
 			}
 			return err
 		},
@@ -256,7 +257,7 @@ func (a *app) policyLint() *cobra.Command {
 func (a *app) policyExplain() *cobra.Command {
 	var request string
 	c := &cobra.Command{
-		Use: "explain SRCDIR|FILE --request FILE|-", Short: "Say which policy decides a request, and why", Args: exactArgs(1),
+		Use: "explain SRCDIR|FILE --request FILE|-", Short: "Say which policy decides a request, and why", Args: cli.ExactArgs(1),
 		Example: `  echo '{"tenant":"system","action":"node:drain","resource":"node/"}' | macronode policy explain ./policy --request -`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			payload, err := policyPayload(args[0])
@@ -266,9 +267,9 @@ func (a *app) policyExplain() *cobra.Command {
 			var text []byte
 			switch request {
 			case "":
-				return usagef("policy explain needs --request FILE, or - for standard input")
+				return cli.Usagef("policy explain needs --request FILE, or - for standard input")
 			case "-":
-				text, err = io.ReadAll(io.LimitReader(a.in, 1<<20))
+				text, err = io.ReadAll(io.LimitReader(a.In, 1<<20))
 			default:
 				text, err = readText(request)
 			}
@@ -279,13 +280,13 @@ func (a *app) policyExplain() *cobra.Command {
 			d := json.NewDecoder(bytes.NewReader(text))
 			d.DisallowUnknownFields()
 			if err := d.Decode(&r); err != nil {
-				return codeError{error: fmt.Errorf("request: %w", err), code: macronode.ExitConfig}
+				return cli.Exit(fmt.Errorf("request: %w", err), macronode.ExitConfig)
 			}
 			e, err := policy.Explain(payload, r)
 			if err != nil {
 				return badPolicy(err)
 			}
-			return a.print(e, func(w io.Writer) { writeExplanation(w, e) })
+			return a.Print(e, func(w io.Writer) { writeExplanation(w, e) })
 		},
 	}
 	c.Flags().StringVar(&request, "request", "", "file with the request as JSON; - is standard input")
@@ -311,7 +312,7 @@ func writeExplanation(w io.Writer, e policy.Explanation) {
 func (a *app) policyDefaults() *cobra.Command {
 	var ids []string
 	c := &cobra.Command{
-		Use: "defaults DIR", Short: "Write the sources of a new node's policy to DIR, to start from", Args: exactArgs(1),
+		Use: "defaults DIR", Short: "Write the sources of a new node's policy to DIR, to start from", Args: cli.ExactArgs(1),
 		Long: "defaults writes a policy that lets the operator in, and with --tenant the tenants named,\n" +
 			"each with its own data. A tenant that no policy names can do nothing.",
 		Example: "  macronode policy defaults ./policy --tenant 01ARZ3NDEKTSV4RRFFQ69G5FAV && macronode policy test ./policy",
@@ -320,14 +321,14 @@ func (a *app) policyDefaults() *cobra.Command {
 			for _, s := range ids {
 				id, err := macronode.ParseTenantID(s)
 				if err != nil {
-					return usagef("--tenant: %v (ronctl tenant ls shows ids)", err)
+					return cli.Usagef("--tenant: %v (ronctl tenant ls shows ids)", err)
 				}
 				tenants = append(tenants, id)
 			}
 			if err := datadir.WriteSources(args[0], policy.InitSources(tenants...)); err != nil {
 				return err
 			}
-			return a.print(map[string]string{"dir": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "written to", args[0]) })
+			return a.Print(map[string]string{"dir": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "written to", args[0]) })
 		},
 	}
 	c.Flags().StringSliceVar(&ids, "tenant", nil, "ids of tenants that may work with their own data")

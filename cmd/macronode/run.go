@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/node"
 )
@@ -29,7 +30,7 @@ var overrideText = map[string]string{
 
 func (a *app) runFlags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&a.run.Bundle, "config", a.getenv("MACRONODE_CONFIG"), "signed config bundle; without it, development mode (MACRONODE_CONFIG)")
+	f.StringVar(&a.run.Bundle, "config", a.Getenv("MACRONODE_CONFIG"), "signed config bundle; without it, development mode (MACRONODE_CONFIG)")
 	for _, name := range config.OverrideFlags() {
 		f.String(name, "", overrideText[name])
 	}
@@ -39,7 +40,7 @@ func (a *app) runFlags(c *cobra.Command) {
 
 func (a *app) runCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "run", Short: "Run the node", Args: noArgs,
+		Use: "run", Short: "Run the node", Args: cli.NoArgs,
 		Long: "run starts the node and stays until it is told to stop: SIGTERM or SIGINT drain and\nstop, a second one stops at once, SIGHUP reloads the config bundle.\n\n" +
 			"Without --config it makes and uses a development data directory, ./macronode-data.",
 		Example: "  macronode run\n  macronode run --config /etc/macronode/macronode.bundle.toml --data /var/lib/rustyonions/macronode",
@@ -55,15 +56,15 @@ func (a *app) runNode(c *cobra.Command) error {
 		f := c.Flags().Lookup(name)
 		return f.Value.String(), f.Changed
 	}
-	set := func(name string) (string, bool) { v := a.getenv(name); return v, v != "" }
+	set := func(name string) (string, bool) { v := a.Getenv(name); return v, v != "" }
 	var err error
 	if o.Overrides, err = config.ReadOverrides(given, set); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
-	o.Dir, o.Stdout = o.Overrides.Data.Value, a.out
+	o.Dir, o.Stdout = o.Overrides.Data.Value, a.Out
 	if o.Bundle != "" {
 		if o.HTTP != "" || o.OAP != "" {
-			return usagef("--http and --oap are for development mode; with --config the bundle says where to listen")
+			return cli.Usagef("--http and --oap are for development mode; with --config the bundle says where to listen")
 		}
 		return node.Run(c.Context(), o)
 	}
@@ -79,13 +80,13 @@ func (a *app) runNode(c *cobra.Command) error {
 func (a *app) versionCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "version", Short: "Print which binary this is", Args: noArgs, Example: "  macronode version --json",
+		Use: "version", Short: "Print which binary this is", Args: cli.NoArgs, Example: "  macronode version --json",
 		RunE: func(*cobra.Command, []string) error {
 			v := node.Version()
 			if asJSON {
-				a.output = "json"
+				a.Output = "json"
 			}
-			return a.print(v, func(w io.Writer) {
+			return a.Print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "macronode %s (%s, built %s, %s)\n", v.Semver, v.GitSHA, v.BuildTS, v.Go)
 				fmt.Fprintf(w, "features: zk=%v arti=%v amnesia=%v pq=%v\n", v.Features.ZK, v.Features.Arti, v.Features.Amnesia, v.Features.PQ)
 			})

@@ -17,6 +17,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 // narrowing is what --actions and its like say.
@@ -47,7 +48,7 @@ func (n *narrowing) parseRate() (perSec, burst int64, err error) {
 	perSec, err1 := strconv.ParseInt(a, 10, 64)
 	burst, err2 := strconv.ParseInt(b, 10, 64)
 	if !ok || err1 != nil || err2 != nil || perSec < 0 || burst < 1 {
-		return 0, 0, usagef("--rate is PER_S/BURST, for example 10/20, not %q", n.rate)
+		return 0, 0, cli.Usagef("--rate is PER_S/BURST, for example 10/20, not %q", n.rate)
 	}
 	return perSec, burst, nil
 }
@@ -60,12 +61,12 @@ func (n *narrowing) check(changed func(string) bool) error {
 		items []string
 	}{{"actions", n.actions}, {"resources", n.resources}, {"methods", n.methods}, {"confine", n.confine}, {"ip", n.nets}} {
 		if changed(l.flag) && (len(l.items) == 0 || slices.Contains(l.items, "")) {
-			return usagef("--%s is empty", l.flag)
+			return cli.Usagef("--%s is empty", l.flag)
 		}
 	}
 	for _, t := range []struct{ flag, text string }{{"rate", n.rate}, {"for-node", n.node}} {
 		if changed(t.flag) && t.text == "" {
-			return usagef("--%s is empty", t.flag)
+			return cli.Usagef("--%s is empty", t.flag)
 		}
 	}
 	return nil
@@ -78,7 +79,7 @@ func (n *narrowing) caveats(now time.Time, changed func(string) bool) ([]capabil
 	}
 	var out []capability.Caveat
 	if n.expires < 0 || n.maxBytes < 0 {
-		return nil, usagef("--expires and --max-bytes are not negative")
+		return nil, cli.Usagef("--expires and --max-bytes are not negative")
 	}
 	if changed("expires") {
 		out = append(out, capability.ExpiresAt(now.Add(n.expires).Unix()))
@@ -96,7 +97,7 @@ func (n *narrowing) caveats(now time.Time, changed func(string) bool) ([]capabil
 		for _, s := range n.nets {
 			p, err := netip.ParsePrefix(s)
 			if err != nil {
-				return nil, usagef("--ip: %v", err)
+				return nil, cli.Usagef("--ip: %v", err)
 			}
 			nets = append(nets, p)
 		}
@@ -117,14 +118,14 @@ func (n *narrowing) caveats(now time.Time, changed func(string) bool) ([]capabil
 	}
 	for _, c := range out {
 		if err := c.Err(); err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 	}
 	return out, nil
 }
 
 func (a *app) capCommand() *cobra.Command {
-	return group("cap", "Show, narrow, mint and revoke capabilities", "  ronctl cap show --cap @macronode-data/tenant.cap",
+	return cli.Group("cap", "Show, narrow, mint and revoke capabilities", "  ronctl cap show --cap @macronode-data/tenant.cap",
 		a.capShow(), a.capAttenuate(), a.capMint(), a.capRevoke(), a.capRevocations())
 }
 
@@ -144,7 +145,7 @@ func (a *app) heldCap(args []string) (*capability.Token, error) {
 		text = t.token
 	}
 	if text == "" {
-		return nil, usagef("no capability: give --cap TOKEN or --cap @FILE, or set RON_CAP")
+		return nil, cli.Usagef("no capability: give --cap TOKEN or --cap @FILE, or set RON_CAP")
 	}
 	return capability.Parse(text)
 }
@@ -152,7 +153,7 @@ func (a *app) heldCap(args []string) (*capability.Token, error) {
 func (a *app) capShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [TOKEN|@FILE]", Short: "Show what a capability says, offline", Example: "  ronctl cap show @macronode-data/tenant.cap",
-		Args: maxArgs(1),
+		Args: cli.MaxArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			tok, err := a.heldCap(args)
 			if err != nil {
@@ -171,7 +172,7 @@ func (a *app) capShow() *cobra.Command {
 			for _, c := range tok.Caveats() {
 				doc.Caveats = append(doc.Caveats, caveat{c.Type().String(), c.String()})
 			}
-			return a.print(doc, func(w io.Writer) {
+			return a.Print(doc, func(w io.Writer) {
 				fmt.Fprintf(w, "tenant\t%s\nkid\t%s\nleaf id\t%s\n", doc.Tenant, doc.KID, doc.LeafID)
 				for _, c := range doc.Caveats {
 					fmt.Fprintf(w, "caveat\t%s\n", c.Value)
@@ -184,7 +185,7 @@ func (a *app) capShow() *cobra.Command {
 func (a *app) capAttenuate() *cobra.Command {
 	var n narrowing
 	c := &cobra.Command{
-		Use: "attenuate", Short: "Narrow a capability, offline; prints the new token", Args: noArgs,
+		Use: "attenuate", Short: "Narrow a capability, offline; prints the new token", Args: cli.NoArgs,
 		Example: "  ronctl cap attenuate --cap @macronode-data/tenant.cap --actions object:get --expires 1h",
 		RunE: func(c *cobra.Command, _ []string) error {
 			tok, err := a.heldCap(nil)
@@ -196,13 +197,13 @@ func (a *app) capAttenuate() *cobra.Command {
 				return err
 			}
 			if len(caveats) == 0 {
-				return usagef("nothing to narrow by; see: ronctl cap attenuate --help")
+				return cli.Usagef("nothing to narrow by; see: ronctl cap attenuate --help")
 			}
 			if tok, err = tok.Attenuate(caveats...); err != nil {
 				return err
 			}
 			doc := map[string]string{"token": tok.Text(), "leaf_id": tok.LeafID().String()}
-			return a.print(doc, func(w io.Writer) { fmt.Fprintln(w, tok.Text()) })
+			return a.Print(doc, func(w io.Writer) { fmt.Fprintln(w, tok.Text()) })
 		},
 	}
 	n.flags(c.Flags())
@@ -213,11 +214,11 @@ func (a *app) capMint() *cobra.Command {
 	var n narrowing
 	var tenant, key string
 	c := &cobra.Command{
-		Use: "mint", Short: "Make a new capability; prints the token", Args: noArgs,
+		Use: "mint", Short: "Make a new capability; prints the token", Args: cli.NoArgs,
 		Example: "  ronctl cap mint --tenant acme --actions 'object:*' --expires 720h",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if n.node != "" {
-				return usagef("--for-node narrows offline: use cap attenuate on the minted token")
+				return cli.Usagef("--for-node narrows offline: use cap attenuate on the minted token")
 			}
 			// The same checks as offline, so that what is wrong is never sent.
 			if _, err := n.caveats(time.Now(), c.Flags().Changed); err != nil {
@@ -228,7 +229,7 @@ func (a *app) capMint() *cobra.Command {
 				return err
 			}
 			if c.Flags().Changed("expires") && n.expires < time.Second {
-				return usagef("--expires is at least 1s")
+				return cli.Usagef("--expires is at least 1s")
 			}
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -246,7 +247,7 @@ func (a *app) capMint() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(minted, func(w io.Writer) { fmt.Fprintln(w, minted.Token) })
+			return a.Print(minted, func(w io.Writer) { fmt.Fprintln(w, minted.Token) })
 		},
 	}
 	n.flags(c.Flags())
@@ -257,7 +258,7 @@ func (a *app) capMint() *cobra.Command {
 
 func (a *app) capRevoke() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID|TOKEN|@FILE", Short: "Kill a capability and all that was narrowed from it", Args: exactArgs(1),
+		Use: "revoke ID|TOKEN|@FILE", Short: "Kill a capability and all that was narrowed from it", Args: cli.ExactArgs(1),
 		Example: "  ronctl cap revoke 5f0c…\n  ronctl cap revoke @leaked.cap",
 		RunE: func(c *cobra.Command, args []string) error {
 			id := args[0]
@@ -275,14 +276,14 @@ func (a *app) capRevoke() *cobra.Command {
 			if err := cl.Revoke(ctx, id); err != nil {
 				return err
 			}
-			return a.print(map[string]string{"revoked": id}, func(w io.Writer) { fmt.Fprintln(w, "revoked", id) })
+			return a.Print(map[string]string{"revoked": id}, func(w io.Writer) { fmt.Fprintln(w, "revoked", id) })
 		},
 	}
 }
 
 func (a *app) capRevocations() *cobra.Command {
 	return &cobra.Command{
-		Use: "revocations", Short: "List the revoked ids", Args: noArgs, Example: "  ronctl cap revocations",
+		Use: "revocations", Short: "List the revoked ids", Args: cli.NoArgs, Example: "  ronctl cap revocations",
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -297,7 +298,7 @@ func (a *app) capRevocations() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(all, func(w io.Writer) {
+			return a.Print(all, func(w io.Writer) {
 				for _, r := range all {
 					fmt.Fprintf(w, "%s\t%s\n", r.ID, time.UnixMilli(r.RevokedMS).UTC().Format(time.RFC3339))
 				}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 // savedContext is a node and a capability under a name. A capability is kept as
@@ -33,9 +34,9 @@ type savedContexts struct {
 }
 
 func (a *app) contextsPath() (string, error) {
-	dir := a.getenv("XDG_CONFIG_HOME")
+	dir := a.Getenv("XDG_CONFIG_HOME")
 	if dir == "" {
-		home := a.getenv("HOME")
+		home := a.Getenv("HOME")
 		if home == "" {
 			return "", nil
 		}
@@ -58,7 +59,7 @@ func (a *app) loadContexts() (savedContexts, error) {
 		return s, err
 	}
 	if err := json.Unmarshal(text, &s); err != nil {
-		return s, codeError{fmt.Errorf("%s: %w", path, err), macronode.ExitConfig}
+		return s, cli.Exit(fmt.Errorf("%s: %w", path, err), macronode.ExitConfig)
 	}
 	if s.Contexts == nil {
 		s.Contexts = map[string]savedContext{}
@@ -105,14 +106,14 @@ func (a *app) currentContext() (savedContext, error) {
 	}
 	name := a.context
 	if name == "" {
-		name = a.getenv("RON_CONTEXT")
+		name = a.Getenv("RON_CONTEXT")
 	}
 	if name == "" {
 		return s.Contexts[s.Current], nil
 	}
 	c, ok := s.Contexts[name]
 	if !ok {
-		return c, usagef("there is no context %q; see: ronctl context ls", name)
+		return c, cli.Usagef("there is no context %q; see: ronctl context ls", name)
 	}
 	return c, nil
 }
@@ -120,15 +121,15 @@ func (a *app) currentContext() (savedContext, error) {
 func (a *app) contextSet() *cobra.Command {
 	var saved savedContext
 	return &cobra.Command{
-		Use: "set NAME", Short: "Save a node and a capability under a name", Args: exactArgs(1),
+		Use: "set NAME", Short: "Save a node and a capability under a name", Args: cli.ExactArgs(1),
 		Example: "  ronctl context set dev --node http://127.0.0.1:8080 --cap @macronode-data/tenant.cap",
 		RunE: func(_ *cobra.Command, args []string) error {
 			saved.Node, saved.Cap, saved.CA = a.node, a.cap, a.ca
 			if saved.Node == "" {
-				return usagef("context set needs --node")
+				return cli.Usagef("context set needs --node")
 			}
 			if _, err := client.Dial(saved.Node, client.Options{}); err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			if saved.CA != "" {
 				abs, err := filepath.Abs(saved.CA)
@@ -138,7 +139,7 @@ func (a *app) contextSet() *cobra.Command {
 				saved.CA = abs
 			}
 			if saved.Cap != "" && saved.Cap[0] != '@' {
-				return usagef("a context keeps a capability as @FILE, not the token itself")
+				return cli.Usagef("a context keeps a capability as @FILE, not the token itself")
 			}
 			if saved.Cap != "" {
 				abs, err := filepath.Abs(saved.Cap[1:])
@@ -160,11 +161,11 @@ func (a *app) contextSet() *cobra.Command {
 
 func (a *app) contextCommand() *cobra.Command {
 	use := &cobra.Command{
-		Use: "use NAME", Short: "Make a context the current one", Args: exactArgs(1), Example: "  ronctl context use dev",
+		Use: "use NAME", Short: "Make a context the current one", Args: cli.ExactArgs(1), Example: "  ronctl context use dev",
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.changeContexts(func(s *savedContexts) error {
 				if _, ok := s.Contexts[args[0]]; !ok {
-					return usagef("there is no context %q; see: ronctl context ls", args[0])
+					return cli.Usagef("there is no context %q; see: ronctl context ls", args[0])
 				}
 				s.Current = args[0]
 				return nil
@@ -172,11 +173,11 @@ func (a *app) contextCommand() *cobra.Command {
 		},
 	}
 	rm := &cobra.Command{
-		Use: "rm NAME", Short: "Forget a context", Args: exactArgs(1), Example: "  ronctl context rm dev",
+		Use: "rm NAME", Short: "Forget a context", Args: cli.ExactArgs(1), Example: "  ronctl context rm dev",
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.changeContexts(func(s *savedContexts) error {
 				if _, ok := s.Contexts[args[0]]; !ok {
-					return usagef("there is no context %q; see: ronctl context ls", args[0])
+					return cli.Usagef("there is no context %q; see: ronctl context ls", args[0])
 				}
 				delete(s.Contexts, args[0])
 				if s.Current == args[0] {
@@ -187,13 +188,13 @@ func (a *app) contextCommand() *cobra.Command {
 		},
 	}
 	ls := &cobra.Command{
-		Use: "ls", Short: "List the contexts", Args: noArgs, Example: "  ronctl context ls",
+		Use: "ls", Short: "List the contexts", Args: cli.NoArgs, Example: "  ronctl context ls",
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.loadContexts()
 			if err != nil {
 				return err
 			}
-			return a.print(s, func(w io.Writer) {
+			return a.Print(s, func(w io.Writer) {
 				for _, name := range slices.Sorted(maps.Keys(s.Contexts)) {
 					mark := " "
 					if name == s.Current {
@@ -204,7 +205,7 @@ func (a *app) contextCommand() *cobra.Command {
 			})
 		},
 	}
-	return group("context", "Named nodes and capabilities", "  ronctl context ls", a.contextSet(), use, ls, rm)
+	return cli.Group("context", "Named nodes and capabilities", "  ronctl context ls", a.contextSet(), use, ls, rm)
 }
 
 func (a *app) changeContexts(f func(*savedContexts) error) error {

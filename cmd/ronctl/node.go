@@ -14,6 +14,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 // probeEvery is how often ready --wait asks.
@@ -24,7 +25,7 @@ const probeEvery = 200 * time.Millisecond
 const answerWithin = 10 * time.Second
 
 func (a *app) nodeCommand() *cobra.Command {
-	return group("node", "Look at a node and steer it", "  ronctl node ready",
+	return cli.Group("node", "Look at a node and steer it", "  ronctl node ready",
 		a.nodeStatus(), a.nodeReady(), a.nodeEvents(),
 		a.nodeAct("drain", "Stop taking new work and finish the old"),
 		a.nodeAct("undrain", "Take new work again"),
@@ -34,7 +35,7 @@ func (a *app) nodeCommand() *cobra.Command {
 
 func (a *app) nodeStatus() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Show the node's state", Args: noArgs, Example: "  ronctl node status --cap @macronode-data/operator.cap",
+		Use: "status", Short: "Show the node's state", Args: cli.NoArgs, Example: "  ronctl node status --cap @macronode-data/operator.cap",
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -48,7 +49,7 @@ func (a *app) nodeStatus() *cobra.Command {
 			if err := json.Unmarshal(doc, &s); err != nil {
 				return fmt.Errorf("the node's status is no status: %w", err)
 			}
-			return a.print(doc, s.write) // JSON: as it came, with what is newer than this ronctl
+			return a.Print(doc, s.write) // JSON: as it came, with what is newer than this ronctl
 		},
 	}
 }
@@ -56,7 +57,7 @@ func (a *app) nodeStatus() *cobra.Command {
 func (a *app) nodeReady() *cobra.Command {
 	var wait time.Duration
 	c := &cobra.Command{
-		Use: "ready", Short: "Exit 0 if the node is ready, else 5", Args: noArgs, Example: "  ronctl node ready --wait 30s",
+		Use: "ready", Short: "Exit 0 if the node is ready, else 5", Args: cli.NoArgs, Example: "  ronctl node ready --wait 30s",
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -73,13 +74,13 @@ func (a *app) nodeReady() *cobra.Command {
 			}
 			doc, err := awaitReady(ctx, cl, wait > 0)
 			if err != nil {
-				return codeError{err, macronode.ExitNotReady}
+				return cli.Exit(err, macronode.ExitNotReady)
 			}
-			if err := a.print(doc, func(w io.Writer) { writeReadiness(w, doc) }); err != nil {
+			if err := a.Print(doc, func(w io.Writer) { writeReadiness(w, doc) }); err != nil {
 				return err
 			}
 			if !doc.Ready {
-				return codeError{errors.New("the node is not ready"), macronode.ExitNotReady}
+				return cli.Exit(errors.New("the node is not ready"), macronode.ExitNotReady)
 			}
 			return nil
 		},
@@ -136,7 +137,7 @@ func (a *app) nodeEvents() *cobra.Command {
 	var after uint64
 	var limit int
 	c := &cobra.Command{
-		Use: "events", Short: "List the node's recent kernel events", Args: noArgs, Example: "  ronctl node events --limit 20",
+		Use: "events", Short: "List the node's recent kernel events", Args: cli.NoArgs, Example: "  ronctl node events --limit 20",
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -150,7 +151,7 @@ func (a *app) nodeEvents() *cobra.Command {
 				events = []client.Event{}
 			}
 			doc := map[string]any{"events": events, "next": next}
-			return a.print(doc, func(w io.Writer) {
+			return a.Print(doc, func(w io.Writer) {
 				for _, e := range events {
 					attrs := []byte("-")
 					if len(e.Attrs) > 0 {
@@ -168,7 +169,7 @@ func (a *app) nodeEvents() *cobra.Command {
 
 func (a *app) nodeAct(verb, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: verb, Short: short, Args: noArgs, Example: "  ronctl node " + verb + " --cap @macronode-data/operator.cap",
+		Use: verb, Short: short, Args: cli.NoArgs, Example: "  ronctl node " + verb + " --cap @macronode-data/operator.cap",
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -178,7 +179,7 @@ func (a *app) nodeAct(verb, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(doc, func(w io.Writer) { fmt.Fprintln(w, verb, "accepted") })
+			return a.Print(doc, func(w io.Writer) { fmt.Fprintln(w, verb, "accepted") })
 		},
 	}
 }

@@ -19,12 +19,13 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 func parseAddr(s string) (b3.Addr, error) {
 	addr, err := b3.Parse(s)
 	if err != nil {
-		return addr, usagef("%q: %v", s, err)
+		return addr, cli.Usagef("%q: %v", s, err)
 	}
 	return addr, nil
 }
@@ -46,7 +47,7 @@ func (a *app) putCommand() *cobra.Command {
 		Long: "put stores files and prints their addresses. What the tenant already holds is not\nsent again. \"-\" reads standard input.\n\n" +
 			"put -r stores every file below DIR in parallel, then a manifest that maps paths to\naddresses, and prints the manifest's address. Symbolic links are kept as links; one\nthat leads out of DIR is refused. Empty directories are not kept.",
 		Example: "  ronctl put README.md\n  tar c . | ronctl put -\n  ronctl put -r ./site --manifest site.json",
-		Args:    minArgs(1),
+		Args:    cli.MinArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -54,7 +55,7 @@ func (a *app) putCommand() *cobra.Command {
 			}
 			if t.recursive {
 				if len(args) != 1 {
-					return usagef("put -r takes one directory")
+					return cli.Usagef("put -r takes one directory")
 				}
 				return a.putTree(ctx, cl, args[0], t)
 			}
@@ -70,7 +71,7 @@ func (a *app) putCommand() *cobra.Command {
 			}
 			// What was stored is told even if not all was. As b3sum prints it,
 			// so no columns: two spaces.
-			err = a.print(all, func(w io.Writer) {
+			err = a.Print(all, func(w io.Writer) {
 				for _, s := range all {
 					fmt.Fprintf(w, "%s  %s\n", s.Addr, s.Path)
 				}
@@ -87,7 +88,7 @@ func (a *app) putCommand() *cobra.Command {
 
 func (a *app) putPath(ctx context.Context, cl *client.Client, path, contentType string) (stored, error) {
 	if path == "-" {
-		put, err := cl.Put(ctx, a.in, client.PutOptions{ContentType: contentType})
+		put, err := cl.Put(ctx, a.In, client.PutOptions{ContentType: contentType})
 		return stored{Path: path, Addr: put.Addr, Size: put.Size, Existed: put.Existed}, err
 	}
 	if contentType == "" {
@@ -103,7 +104,7 @@ func (a *app) putPath(ctx context.Context, cl *client.Client, path, contentType 
 	case err != nil:
 		return stored{}, err
 	case info.IsDir():
-		return stored{}, usagef("it is a directory; use: ronctl put -r %s", path)
+		return stored{}, cli.Usagef("it is a directory; use: ronctl put -r %s", path)
 	case !info.Mode().IsRegular(): // a pipe or device: its bytes come once
 		put, err := cl.Put(ctx, f, client.PutOptions{ContentType: contentType})
 		return stored{Path: path, Addr: put.Addr, Size: put.Size, Existed: put.Existed}, err
@@ -163,7 +164,7 @@ func (a *app) getCommand() *cobra.Command {
 		Long: "get fetches an object and verifies every byte. A broken fetch leaves FILE.part, and\nthe next get goes on where it ended. Without -o it writes to standard output.\n\n" +
 			"get -r fetches everything that a manifest (an address or a file) lists into DIR.",
 		Example: "  ronctl get b3:… -o README.md\n  ronctl get -r site.json -o ./copy",
-		Args:    exactArgs(1),
+		Args:    cli.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -171,7 +172,7 @@ func (a *app) getCommand() *cobra.Command {
 			}
 			if t.recursive {
 				if out == "" || out == "-" {
-					return usagef("get -r needs -o DIR")
+					return cli.Usagef("get -r needs -o DIR")
 				}
 				return a.getTree(ctx, cl, args[0], out, t)
 			}
@@ -180,7 +181,7 @@ func (a *app) getCommand() *cobra.Command {
 				return err
 			}
 			if out == "" || out == "-" {
-				_, err := cl.Get(ctx, addr, a.out, client.GetOptions{})
+				_, err := cl.Get(ctx, addr, a.Out, client.GetOptions{})
 				return err
 			}
 			return a.getFile(ctx, cl, addr, out)
@@ -199,7 +200,7 @@ func (a *app) getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
-		return usagef("-o %s is a directory", path)
+		return cli.Usagef("-o %s is a directory", path)
 	case err == nil && !info.Mode().IsRegular():
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
@@ -245,7 +246,7 @@ func eachAddr(args []string, f func(b3.Addr) error) error {
 
 func (a *app) statCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "stat ADDR...", Short: "Print the size and type of objects", Args: minArgs(1), Example: "  ronctl stat b3:…",
+		Use: "stat ADDR...", Short: "Print the size and type of objects", Args: cli.MinArgs(1), Example: "  ronctl stat b3:…",
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -259,7 +260,7 @@ func (a *app) statCommand() *cobra.Command {
 				}
 				return err
 			})
-			err = a.print(all, func(w io.Writer) {
+			err = a.Print(all, func(w io.Writer) {
 				for _, s := range all {
 					fmt.Fprintf(w, "%s\t%d\t%s\n", s.Addr, s.Size, s.ContentType)
 				}
@@ -275,7 +276,7 @@ func (a *app) lsCommand() *cobra.Command {
 		Use: "ls [PREFIX]", Short: "List the tenant's objects", Example: "  ronctl ls\n  ronctl ls b3:0a --output json",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("ls takes one prefix")
+				return cli.Usagef("ls takes one prefix")
 			}
 			return nil
 		},
@@ -289,7 +290,7 @@ func (a *app) lsCommand() *cobra.Command {
 				prefix = args[0]
 			}
 			if limit < 0 {
-				return usagef("--limit is not negative")
+				return cli.Usagef("--limit is not negative")
 			}
 			l := &listing{a: a}
 			err = each(func(cursor string) (string, error) {
@@ -326,9 +327,9 @@ type listing struct {
 }
 
 func (l *listing) print(page []client.Stat) error {
-	if l.a.output != "json" {
+	if !l.a.JSON() {
 		l.n += len(page)
-		return l.a.print(page, func(w io.Writer) {
+		return l.a.Print(page, func(w io.Writer) {
 			for _, s := range page {
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", s.Addr, s.Size, time.UnixMilli(s.CreatedMS).UTC().Format(time.RFC3339), s.ContentType)
 			}
@@ -343,7 +344,7 @@ func (l *listing) print(page []client.Stat) error {
 		if l.n == 0 {
 			before = "[\n  "
 		}
-		if _, err := io.WriteString(l.a.out, before+string(text)); err != nil {
+		if _, err := io.WriteString(l.a.Out, before+string(text)); err != nil {
 			return err
 		}
 		l.n++
@@ -353,20 +354,20 @@ func (l *listing) print(page []client.Stat) error {
 
 // end closes the JSON array.
 func (l *listing) end() error {
-	if l.a.output != "json" {
+	if !l.a.JSON() {
 		return nil
 	}
 	last := "\n]\n"
 	if l.n == 0 {
 		last = "[]\n"
 	}
-	_, err := io.WriteString(l.a.out, last)
+	_, err := io.WriteString(l.a.Out, last)
 	return err
 }
 
 func (a *app) rmCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "rm ADDR...", Short: "Drop the tenant's references to objects", Args: minArgs(1), Example: "  ronctl rm b3:…",
+		Use: "rm ADDR...", Short: "Drop the tenant's references to objects", Args: cli.MinArgs(1), Example: "  ronctl rm b3:…",
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -380,7 +381,7 @@ func (a *app) rmCommand() *cobra.Command {
 				}
 				return err
 			})
-			err = a.print(map[string]any{"removed": removed}, func(io.Writer) {})
+			err = a.Print(map[string]any{"removed": removed}, func(io.Writer) {})
 			return cmp.Or(failed, err)
 		},
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 // recorder answers every call with one document and keeps what was asked.
@@ -151,7 +152,7 @@ func TestInterrupted(t *testing.T) {
 	for _, args := range [][]string{{"put", "-r", dir}, {"put", filepath.Join(dir, "f")}, {"put", "-"}} {
 		var errs bytes.Buffer
 		pr, pw := io.Pipe() // nobody types anything
-		code := run(ctx, args, terminal{in: pr, out: io.Discard, err: &errs, getenv: func(k string) string {
+		code := run(ctx, args, cli.Terminal{In: pr, Out: io.Discard, Err: &errs, Getenv: func(k string) string {
 			return map[string]string{"RON_NODE": s.URL}[k]
 		}})
 		pw.Close()
@@ -212,7 +213,7 @@ func TestOutputFails(t *testing.T) {
 	f := newFake(t)
 	addr := f.add("hello")
 	for _, args := range [][]string{{"ls"}, {"ls", "--output", "json"}, {"get", addr}, {"stat", addr}, {"version"}} {
-		code := run(t.Context(), args, terminal{in: strings.NewReader(""), out: closedPipe{}, err: io.Discard, getenv: func(k string) string {
+		code := run(t.Context(), args, cli.Terminal{In: strings.NewReader(""), Out: closedPipe{}, Err: io.Discard, Getenv: func(k string) string {
 			return map[string]string{"RON_NODE": f.url}[k]
 		}})
 		if code != 1 {

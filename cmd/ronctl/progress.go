@@ -20,8 +20,8 @@ type bar struct {
 
 // progress starts a bar over size bytes; -1 where that is not known.
 func (a *app) progress(size int64, what string) *bar {
-	f, ok := a.err.(*os.File)
-	if !ok || a.output == "json" {
+	f, ok := a.Err.(*os.File)
+	if !ok || a.JSON() {
 		return &bar{}
 	}
 	if !term.IsTerminal(int(f.Fd())) {

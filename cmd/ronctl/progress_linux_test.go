@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 // openTerminal returns both ends of a pseudo-terminal.
@@ -55,7 +57,7 @@ func TestProgress(t *testing.T) {
 				text, _ := io.ReadAll(far) // ends with an error once near is closed
 				shown <- string(text)
 			}()
-			code := run(t.Context(), tc.args, terminal{in: strings.NewReader(""), out: io.Discard, err: near, getenv: func(k string) string {
+			code := run(t.Context(), tc.args, cli.Terminal{In: strings.NewReader(""), Out: io.Discard, Err: near, Getenv: func(k string) string {
 				return map[string]string{"RON_NODE": f.url}[k]
 			}})
 			must(t, near.Close())

@@ -24,6 +24,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/capability"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 var update = flag.Bool("update", false, "write testdata/help.golden")
@@ -140,7 +141,7 @@ type result struct {
 func do(t *testing.T, env map[string]string, in string, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := run(t.Context(), args, terminal{in: strings.NewReader(in), out: &out, err: &errs, getenv: func(k string) string { return env[k] }})
+	code := run(t.Context(), args, cli.Terminal{In: strings.NewReader(in), Out: &out, Err: &errs, Getenv: func(k string) string { return env[k] }})
 	return result{code, out.String(), errs.String()}
 }
 

@@ -6,11 +6,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,17 +16,15 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
-	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 const defaultNode = "http://127.0.0.1:8080"
@@ -36,76 +32,37 @@ const defaultNode = "http://127.0.0.1:8080"
 // maxCapFileBytes bounds a .cap file: a token is at most 4096 bytes of CBOR.
 const maxCapFileBytes = 16 << 10
 
-// terminal is the outside of one invocation, so that tests have their own.
-type terminal struct {
-	in       io.Reader
-	out, err io.Writer
-	getenv   func(string) string
-}
-
 // app holds the global flags.
 type app struct {
-	terminal
-	node, cap, context, output, ca string
-	insecure                       bool
-	timeout                        time.Duration
-	cancel                         context.CancelFunc // of the timeout
-	dialled                        string             // the node that connect prepared for
+	cli.Terminal
+	node, cap, context, ca string
+	insecure               bool
+	timeout                time.Duration
+	cancel                 context.CancelFunc // of the timeout
+	dialled                string             // the node that connect prepared for
 }
 
-// usageError is a fault in the command line: exit code 2.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// codeError carries its own exit code.
-type codeError struct {
-	error
-	code int
-}
-
-func (c codeError) Unwrap() error { return c.error }
-
-func run(ctx context.Context, args []string, t terminal) int {
-	a := &app{terminal: t, cancel: func() {}}
+func run(ctx context.Context, args []string, t cli.Terminal) int {
+	a := &app{Terminal: t, cancel: func() {}}
 	defer func() { a.cancel() }()
-	root := a.command()
-	root.SetArgs(append([]string{}, args...)) // nil would mean the arguments of the process
-	root.SetIn(t.in)
-	root.SetOut(t.out)
-	root.SetErr(t.err)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return macronode.ExitOK
-	}
-	code := exitCode(err)
-	a.report(err, code)
-	return code
+	return a.Run(ctx, a.command(), args, cli.Judge{Exit: exitCode, Describe: a.describe})
 }
 
 // aToken is what looks like a capability. One that was typed in the wrong place
 // must not go on into a log with the error.
 var aToken = regexp.MustCompile(capability.TextPrefix + `[A-Za-z0-9_-]+`)
 
-// report tells what went wrong: the node's own problem document or an "error"
-// member as JSON, else a line and what to do.
-func (a *app) report(err error, code int) {
+// describe tells what went wrong; the node's own problem document goes on as it is.
+func (a *app) describe(err error, _ int) (string, any) {
 	hide := func(s string) string { return aToken.ReplaceAllString(s, capability.TextPrefix+"…") }
+	line := hide(a.explain(err))
 	var refused *client.Error
-	if a.output == "json" {
-		var doc any = map[string]string{"error": hide(a.explain(err))}
-		if errors.As(err, &refused) {
-			p := refused.Problem
-			p.Title, p.Detail = hide(p.Title), hide(p.Detail)
-			doc = p
-		}
-		json.NewEncoder(a.err).Encode(doc)
-		return
+	if !errors.As(err, &refused) {
+		return line, map[string]string{"error": line}
 	}
-	fmt.Fprintln(a.err, "ronctl:", hide(a.explain(err)))
-	if code == macronode.ExitUsage {
-		fmt.Fprintln(a.err, "Try: ronctl --help")
-	}
+	p := refused.Problem
+	p.Title, p.Detail = hide(p.Title), hide(p.Detail)
+	return line, p
 }
 
 // explain adds to failures of the network which node was asked and what may be
@@ -129,25 +86,14 @@ func (a *app) explain(err error) string {
 	return fmt.Sprintf("no answer from the node at %s: %v", a.dialled, err)
 }
 
+// exitCode sets apart what time ran out for.
 func exitCode(err error) int {
-	var usage usageError
-	var coded codeError
 	var refused *client.Error
-	late := func() bool {
-		return refused != nil && (refused.Status == http.StatusRequestTimeout || refused.Status == http.StatusGatewayTimeout)
-	}
-	switch {
-	case errors.As(err, &coded):
-		return coded.code
-	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
-		return macronode.ExitUsage
-	case errors.As(err, &refused) && refused.Denied():
-		return macronode.ExitDenied
-	case errors.Is(err, context.DeadlineExceeded), late():
+	late := errors.As(err, &refused) && (refused.Status == http.StatusRequestTimeout || refused.Status == http.StatusGatewayTimeout)
+	if late || errors.Is(err, context.DeadlineExceeded) {
 		return macronode.ExitNotReady
-	default:
-		return macronode.ExitFailed
 	}
+	return macronode.ExitFailed
 }
 
 func (a *app) command() *cobra.Command {
@@ -156,13 +102,8 @@ func (a *app) command() *cobra.Command {
 		Short: "Talk to a macronode",
 		Long: "ronctl talks to a macronode: objects, capabilities, tenants and the node itself.\n\n" +
 			"The node and the capability come from --node and --cap, else from the context that\n--context names, else from RON_NODE and RON_CAP, else from the current context (see:\nronctl context --help). A context's capability goes to that context's node alone.",
-		Example:       "  export RON_NODE=http://127.0.0.1:8080 RON_CAP=@macronode-data/tenant.cap\n  ronctl put README.md\n  ronctl ls",
-		SilenceErrors: true, SilenceUsage: true,
-		SuggestionsMinimumDistance: 2,
+		Example: "  export RON_NODE=http://127.0.0.1:8080 RON_CAP=@macronode-data/tenant.cap\n  ronctl put README.md\n  ronctl ls",
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
-			if a.output != "text" && a.output != "json" {
-				return usagef("--output is text or json, not %q", a.output)
-			}
 			if a.timeout > 0 {
 				ctx, cancel := context.WithTimeout(c.Context(), a.timeout)
 				a.cancel = cancel
@@ -170,138 +111,31 @@ func (a *app) command() *cobra.Command {
 			}
 			return nil
 		},
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			c.SetOut(a.err)
-			c.Help()
-			return usagef("a command is needed")
-		},
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.node, "node", "", "address of the node: http://HOST:PORT, https://HOST:PORT or unix:///PATH (RON_NODE)")
 	f.StringVar(&a.cap, "cap", "", "capability: a token or @FILE (RON_CAP)")
 	f.StringVar(&a.context, "context", "", "named context to use (RON_CONTEXT)")
-	f.StringVar(&a.output, "output", "text", "text or json")
 	f.StringVar(&a.ca, "ca", "", "PEM file with the certificate authority of the node (RON_CA)")
 	f.BoolVar(&a.insecure, "insecure-tls", false, "accept any certificate; for nodes on this machine alone")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
-	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
+	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
 		a.capCommand(), a.tenantCommand(), a.nodeCommand(), a.contextCommand(), a.versionCommand())
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
-	for _, c := range root.Commands() { // cobra's own have no examples
-		switch c.Name() {
-		case "help":
-			c.Example = "  ronctl help cap attenuate"
-		case "completion":
-			c.Example = "  ronctl completion bash > /etc/bash_completion.d/ronctl"
-			c.Args, c.RunE = noArgs, needsSubcommand
-			for _, shell := range c.Commands() {
-				shell.Example = "  ronctl completion " + shell.Name()
-			}
-		}
-	}
 	return root
 }
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print ronctl's version", Example: "  ronctl version --output json", Args: noArgs,
+		Use: "version", Short: "Print ronctl's version", Example: "  ronctl version --output json", Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			doc := map[string]string{"client": "ronctl", "go": "unknown"}
 			if info, ok := debug.ReadBuildInfo(); ok {
 				doc["go"] = info.GoVersion
 				doc["module"] = info.Main.Version
 			}
-			return a.print(doc, func(w io.Writer) { fmt.Fprintf(w, "ronctl %s %s\n", doc["module"], doc["go"]) })
+			return a.Print(doc, func(w io.Writer) { fmt.Fprintf(w, "ronctl %s %s\n", doc["module"], doc["go"]) })
 		},
 	}
-}
-
-// noArgs, exactArgs, maxArgs and minArgs are cobra's with exit code 2, and with a hint
-// where a word may be a mistyped subcommand.
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	msg := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())
-	if near := nearest(args[0], c.SuggestionsFor(args[0])); len(near) > 0 {
-		msg += "; did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return usagef("%s", msg)
-}
-
-// flagError adds the flag that was perhaps meant.
-func flagError(c *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) || len(unknown.GetSpecifiedName()) < 2 {
-		return usageError{err}
-	}
-	var close []string
-	c.Flags().VisitAll(func(f *pflag.Flag) {
-		if levenshtein.Distance(f.Name, unknown.GetSpecifiedName(), nil) <= 2 {
-			close = append(close, "--"+f.Name)
-		}
-	})
-	if near := nearest("--"+unknown.GetSpecifiedName(), close); len(near) > 0 {
-		return usagef("%w; did you mean %s?", err, strings.Join(near, " or "))
-	}
-	return usageError{err}
-}
-
-// nearest keeps the words that fewest typing errors turn into typed.
-func nearest(typed string, words []string) []string {
-	var best []string
-	least := math.MaxInt
-	for _, w := range words {
-		d := levenshtein.Distance(typed, w, nil)
-		if d < least {
-			best, least = nil, d
-		}
-		if d == least {
-			best = append(best, w)
-		}
-	}
-	return best
-}
-
-func exactArgs(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usagef("%s takes %d argument(s), got %d; usage: %s", c.CommandPath(), n, len(args), c.UseLine())
-		}
-		return nil
-	}
-}
-
-func maxArgs(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) > n {
-			return usagef("%s takes at most %d argument(s), got %d; usage: %s", c.CommandPath(), n, len(args), c.UseLine())
-		}
-		return nil
-	}
-}
-
-func minArgs(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) < n {
-			return usagef("%s takes at least %d argument(s); usage: %s", c.CommandPath(), n, c.UseLine())
-		}
-		return nil
-	}
-}
-
-// group is a command that only holds others.
-func group(use, short, example string, sub ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Example: example, Args: noArgs, SuggestionsMinimumDistance: 2, RunE: needsSubcommand}
-	c.AddCommand(sub...)
-	return c
-}
-
-func needsSubcommand(c *cobra.Command, _ []string) error {
-	return usagef("%s needs a subcommand; see: %s --help", c.CommandPath(), c.CommandPath())
 }
 
 // connect prepares the client that flags, environment and context describe.
@@ -319,7 +153,7 @@ func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error)
 		}
 		o.CA = x509.NewCertPool()
 		if !o.CA.AppendCertsFromPEM(pem) {
-			return nil, nil, codeError{fmt.Errorf("%s holds no certificate", t.ca), macronode.ExitConfig}
+			return nil, nil, cli.Exit(fmt.Errorf("%s holds no certificate", t.ca), macronode.ExitConfig)
 		}
 	}
 	if jobs, err := c.Flags().GetInt("jobs"); err == nil {
@@ -328,7 +162,7 @@ func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error)
 	a.dialled = t.node
 	cl, err := client.Dial(t.node, o)
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, nil, cli.Usage(err)
 	}
 	return ctx, cl, nil
 }
@@ -345,9 +179,9 @@ func (a *app) target() (target, error) {
 	// was chosen some time ago comes after it.
 	pick := func(flag, env, saved string) string {
 		if a.context != "" {
-			return cmp.Or(flag, saved, a.getenv(env))
+			return cmp.Or(flag, saved, a.Getenv(env))
 		}
-		return cmp.Or(flag, a.getenv(env), saved)
+		return cmp.Or(flag, a.Getenv(env), saved)
 	}
 	t := target{node: cmp.Or(pick(a.node, "RON_NODE", saved.Node), defaultNode)}
 	if t.node != saved.Node {
@@ -365,7 +199,7 @@ func readCap(s string) (string, error) {
 	path, isFile := strings.CutPrefix(s, "@")
 	if !isFile {
 		if s = strings.TrimSpace(s); s != "" && !strings.HasPrefix(s, capability.TextPrefix) {
-			return "", usagef("the capability does not begin with %s; a file is given as @FILE", capability.TextPrefix)
+			return "", cli.Usagef("the capability does not begin with %s; a file is given as @FILE", capability.TextPrefix)
 		}
 		return s, nil
 	}
@@ -386,18 +220,6 @@ func readCap(s string) (string, error) {
 		return "", fmt.Errorf("capability %s: the file holds no token", path)
 	}
 	return token, nil
-}
-
-// print writes doc as JSON, or what text writes.
-func (a *app) print(doc any, text func(io.Writer)) error {
-	if a.output == "json" {
-		e := json.NewEncoder(a.out)
-		e.SetIndent("", "  ")
-		return e.Encode(doc)
-	}
-	w := tabwriter.NewWriter(a.out, 2, 8, 2, ' ', 0)
-	text(w)
-	return w.Flush()
 }
 
 // each calls f with every page of a listing until one has no cursor.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 // quotaFlags are the members of a quota as flags; those not given stay as they are.
@@ -51,7 +52,7 @@ func (q *quotaFlags) change() (*client.QuotaChange, error) {
 		if s != "unlimited" {
 			var err error
 			if n, err = strconv.ParseInt(s, 10, 64); err != nil || n < 0 {
-				return nil, usagef(`--%s takes a number or "unlimited", not %q`, m.flag, s)
+				return nil, cli.Usagef(`--%s takes a number or "unlimited", not %q`, m.flag, s)
 			}
 		}
 		*m.field(&out) = &n
@@ -71,13 +72,13 @@ func limitText(n int64) string {
 }
 
 func (a *app) tenantCommand() *cobra.Command {
-	return group("tenant", "Create, list, suspend and delete tenants; change quotas", "  ronctl tenant ls",
+	return cli.Group("tenant", "Create, list, suspend and delete tenants; change quotas", "  ronctl tenant ls",
 		a.tenantCreate(), a.tenantLs(), a.tenantShow(), a.tenantSuspend("suspend", true), a.tenantSuspend("resume", false),
 		a.tenantQuota(), a.tenantUsage(), a.tenantDelete())
 }
 
 func (a *app) printTenant(t client.Tenant) error {
-	return a.print(t, func(w io.Writer) {
+	return a.Print(t, func(w io.Writer) {
 		state := "active"
 		if t.Suspended {
 			state = "suspended"
@@ -103,7 +104,7 @@ func (a *app) tenantCreate() *cobra.Command {
 	var q quotaFlags
 	var key string
 	c := &cobra.Command{
-		Use: "create LABEL", Short: "Create a tenant", Args: exactArgs(1), Example: "  ronctl tenant create acme --stored-bytes 1073741824",
+		Use: "create LABEL", Short: "Create a tenant", Args: cli.ExactArgs(1), Example: "  ronctl tenant create acme --stored-bytes 1073741824",
 		RunE: func(c *cobra.Command, args []string) error {
 			quota, err := q.change()
 			if err != nil {
@@ -127,7 +128,7 @@ func (a *app) tenantCreate() *cobra.Command {
 
 func (a *app) tenantLs() *cobra.Command {
 	return &cobra.Command{
-		Use: "ls", Short: "List the tenants", Args: noArgs, Example: "  ronctl tenant ls --output json",
+		Use: "ls", Short: "List the tenants", Args: cli.NoArgs, Example: "  ronctl tenant ls --output json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -140,7 +141,7 @@ func (a *app) tenantLs() *cobra.Command {
 			if all == nil {
 				all = []client.Tenant{} // JSON: no tenants is [], not null
 			}
-			return a.print(all, func(w io.Writer) {
+			return a.Print(all, func(w io.Writer) {
 				for _, t := range all {
 					state := "active"
 					if t.Suspended {
@@ -156,7 +157,7 @@ func (a *app) tenantLs() *cobra.Command {
 // tenantVerb is a command that does one thing to one tenant.
 func (a *app) tenantVerb(use, short, example string, do func(ctx context.Context, cl *client.Client, tenant string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: use + " TENANT", Short: short, Args: exactArgs(1), Example: example,
+		Use: use + " TENANT", Short: short, Args: cli.ExactArgs(1), Example: example,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
@@ -202,7 +203,7 @@ func (a *app) tenantQuota() *cobra.Command {
 				return err
 			}
 			if change == nil {
-				return usagef("nothing to change; see: ronctl tenant quota --help")
+				return cli.Usagef("nothing to change; see: ronctl tenant quota --help")
 			}
 			t, err := cl.SetQuota(ctx, tenant, *change)
 			if err != nil {
@@ -221,7 +222,7 @@ func (a *app) tenantUsage() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(u, func(w io.Writer) {
+			return a.Print(u, func(w io.Writer) {
 				fmt.Fprintf(w, "id\t%s\nlabel\t%s\n", u.ID, u.Label)
 				fmt.Fprintf(w, "stored bytes\t%d of %s\n", u.StoredBytes, limitText(u.Quota.StoredBytes))
 				fmt.Fprintf(w, "objects\t%d of %s\n", u.Objects, limitText(u.Quota.Objects))
@@ -235,12 +236,12 @@ func (a *app) tenantDelete() *cobra.Command {
 	c := a.tenantVerb("delete", "Delete a tenant and everything it has", "  ronctl tenant delete acme --yes",
 		func(ctx context.Context, cl *client.Client, tenant string) error {
 			if !yes {
-				return usagef("this purges everything that %s has; say --yes", tenant)
+				return cli.Usagef("this purges everything that %s has; say --yes", tenant)
 			}
 			if err := cl.DeleteTenant(ctx, tenant); err != nil {
 				return err
 			}
-			return a.print(map[string]string{"deleted": tenant}, func(w io.Writer) { fmt.Fprintln(w, "deleted", tenant) })
+			return a.Print(map[string]string{"deleted": tenant}, func(w io.Writer) { fmt.Fprintln(w, "deleted", tenant) })
 		})
 	c.Flags().BoolVar(&yes, "yes", false, "really")
 	return c

@@ -21,6 +21,7 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/cmd/ronctl/manifest"
 )
 
@@ -40,7 +41,7 @@ func (t *treeOptions) flags(f *pflag.FlagSet) {
 
 func (t *treeOptions) group(ctx context.Context) (*errgroup.Group, context.Context, error) {
 	if t.jobs < 1 || t.jobs > 1024 {
-		return nil, nil, usagef("--jobs is 1 to 1024, not %d", t.jobs)
+		return nil, nil, cli.Usagef("--jobs is 1 to 1024, not %d", t.jobs)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(t.jobs)
@@ -73,7 +74,7 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 	if info, err := os.Stat(dir); err != nil {
 		return err
 	} else if !info.IsDir() {
-		return usagef("put -r takes a directory; %s is none", dir)
+		return cli.Usagef("put -r takes a directory; %s is none", dir)
 	}
 	m, total, err := manifest.Walk(dir)
 	if err != nil {
@@ -131,9 +132,9 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 	}
 	bar.end()
 	done.Manifest = &put.Addr
-	return a.print(done, func(w io.Writer) {
+	return a.Print(done, func(w io.Writer) {
 		fmt.Fprintln(w, put.Addr)
-		fmt.Fprintf(a.err, "%d files, %d bytes, %d were there already\n", done.Files, done.Bytes, done.Skipped)
+		fmt.Fprintf(a.Err, "%d files, %d bytes, %d were there already\n", done.Files, done.Bytes, done.Skipped)
 	})
 }
 
@@ -230,7 +231,7 @@ func (a *app) getTree(ctx context.Context, cl *client.Client, from, dir string, 
 		}
 	}
 	bar.end()
-	return a.print(done, func(w io.Writer) {
+	return a.Print(done, func(w io.Writer) {
 		fmt.Fprintf(w, "%d files, %d bytes, %d were there already\n", done.Files, done.Bytes, done.Skipped)
 	})
 }
