@@ -11,6 +11,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/storage/partial"
+	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
 
 // planned is the shape of a reply, before any byte is read.
@@ -31,16 +32,16 @@ type part struct {
 }
 
 // shape plans the reply for the spans asked for; none means the whole.
-func (p *planned) shape(ref *reference, spans []partial.Span) {
-	*p = planned{status: 206, ctype: ref.ctype}
+func (p *planned) shape(ref *refs.Reference, spans []partial.Span) {
+	*p = planned{status: 206, ctype: ref.ContentType}
 	p.parts = p.one[:]
 	switch len(spans) {
 	case 0:
-		p.status, p.length = 200, ref.size
-		p.one[0].Span = partial.Span{N: ref.size}
+		p.status, p.length = 200, ref.Size
+		p.one[0].Span = partial.Span{N: ref.Size}
 		return
 	case 1:
-		p.length, p.contentRange = spans[0].N, spans[0].ContentRange(ref.size)
+		p.length, p.contentRange = spans[0].N, spans[0].ContentRange(ref.Size)
 		p.one[0].Span = spans[0]
 		return
 	}
@@ -52,7 +53,7 @@ func (p *planned) shape(ref *reference, spans []partial.Span) {
 	p.parts = make([]part, 0, len(spans))
 	delimiter := "--" + boundary
 	for _, s := range spans {
-		head := delimiter + "\r\nContent-Type: " + ref.ctype + "\r\nContent-Range: " + s.ContentRange(ref.size) + "\r\n\r\n"
+		head := delimiter + "\r\nContent-Type: " + ref.ContentType + "\r\nContent-Range: " + s.ContentRange(ref.Size) + "\r\n\r\n"
 		p.parts = append(p.parts, part{s, head})
 		p.length += int64(len(head)) + s.N
 		delimiter = "\r\n--" + boundary

@@ -9,6 +9,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
 
 // purgeBatch bounds one transaction of Purge and of the remover, which other
@@ -30,18 +31,29 @@ func (s *Service) drop(ctx context.Context, a *macronode.Admitted) (*macronode.R
 	}
 	defer claim.Release()
 	reply := &macronode.Reply{Status: 204}
+	hold, err := s.ledger.Open(ctx, a.Tenant.ID)
+	if err != nil {
+		return nil, s.metaError(err)
+	}
+	defer hold.Release()
+	var gone refs.Reference
+	var refusal error // the closure's own: then the commit is known not to be
 	err = s.kv.Reclaim(ctx, func(tx store.Tx) error {
-		if err := dropReference(tx, a.Tenant.ID, addr); err != nil {
-			return err
+		if gone, refusal = refs.Drop(tx, refs.Owner{Tenant: a.Tenant.ID, Addr: addr}); refusal == nil {
+			refusal = claim.Keep(tx, reply)
 		}
-		return claim.Keep(tx, reply)
+		return refusal
 	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, s.claimError(claim.Fail(ctx, a, errNoObject()))
 	case err != nil:
+		if refusal == nil {
+			hold.Unsure()
+		}
 		return nil, s.metaError(err)
 	}
+	hold.Settle(-gone.Size, -1)
 	s.wake()
 	return reply, nil
 }
@@ -50,37 +62,51 @@ func (s *Service) drop(ctx context.Context, a *macronode.Admitted) (*macronode.R
 // size. It may be repeated, and must be where calls of the tenant could still
 // be under way. The bytes go in the background.
 func (s *Service) Purge(ctx context.Context, tenant macronode.TenantID) error {
-	lo := append([]byte(refPrefix), tenant[:]...)
-	hi := after(lo)
+	hold, err := s.ledger.Open(ctx, tenant)
+	if err != nil {
+		return s.metaError(err)
+	}
+	defer hold.Release()
 	for {
-		more := false
-		err := s.kv.Reclaim(ctx, func(tx store.Tx) error {
-			addrs := make([][]byte, 0, purgeBatch)
-			err := tx.Scan(lo, hi, func(key, _ []byte) bool {
-				addrs = append(addrs, append([]byte(nil), key[len(lo):]...))
-				return len(addrs) < purgeBatch
-			})
-			if err != nil {
-				return err
-			}
-			more = len(addrs) == purgeBatch
-			for _, b := range addrs {
-				addr, err := addrOf(b)
-				if err != nil {
-					return err
-				}
-				if err := dropReference(tx, tenant, addr); err != nil {
-					return err
-				}
-			}
-			return nil
+		var gone refs.Usage
+		err := s.kv.Reclaim(ctx, func(tx store.Tx) (err error) {
+			gone, err = dropSome(tx, tenant)
+			return err
 		})
 		if err != nil {
+			hold.Unsure()
 			return s.metaError(err)
 		}
+		hold.Settle(-gone.Bytes, -gone.Objects)
 		s.wake()
-		if !more {
+		if gone.Objects < purgeBatch {
 			return nil
 		}
 	}
+}
+
+// dropSome drops up to purgeBatch of a tenant's references and returns their sum.
+func dropSome(tx store.Tx, tenant macronode.TenantID) (gone refs.Usage, err error) {
+	lo := refs.TenantKeys(tenant)
+	keys := make([][]byte, 0, purgeBatch)
+	err = tx.Scan(lo, refs.After(lo), func(key, _ []byte) bool {
+		keys = append(keys, append([]byte(nil), key[len(refs.RefPrefix):]...))
+		return len(keys) < purgeBatch
+	})
+	if err != nil {
+		return gone, err
+	}
+	for _, key := range keys {
+		o, err := refs.ParseOwner(key)
+		if err != nil {
+			return gone, err
+		}
+		ref, err := refs.Drop(tx, o)
+		if err != nil {
+			return gone, err
+		}
+		gone.Bytes += ref.Size
+		gone.Objects++
+	}
+	return gone, nil
 }

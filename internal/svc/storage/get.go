@@ -13,6 +13,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/storage/partial"
+	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
 
 const (
@@ -51,7 +52,7 @@ func (s *Service) header(r *read) macronode.Header {
 		"X-Content-Type-Options":  s.fields.nosniff,
 		"Content-Security-Policy": s.fields.sandbox,
 	}
-	if !shown(r.ref.ctype) {
+	if !shown(r.ref.ContentType) {
 		h["Content-Disposition"] = s.fields.attachment
 	}
 	return h
@@ -69,7 +70,7 @@ type read struct {
 	tenant macronode.TenantID
 	addr   b3.Addr
 	etag   string
-	ref    reference
+	ref    refs.Reference
 	plan   planned
 	reply  macronode.Reply
 	tag    [1]string // backs the header
@@ -96,7 +97,7 @@ func (s *Service) find(ctx context.Context, a *macronode.Admitted) (r *read, don
 	if err != nil {
 		return nil, false, err
 	}
-	r.reply = macronode.Reply{Status: 200, ContentType: r.ref.ctype, Header: s.header(r), Length: r.ref.size}
+	r.reply = macronode.Reply{Status: 200, ContentType: r.ref.ContentType, Header: s.header(r), Length: r.ref.Size}
 	if unchanged {
 		// No length: that of a 304 would be the whole object's.
 		r.reply.Status, r.reply.ContentType, r.reply.Length = 304, "", -1
@@ -114,7 +115,7 @@ func (s *Service) locate(ctx context.Context, r *read) error {
 }
 
 func (r *read) load(m store.Reader) (err error) {
-	r.ref, err = getReference(m, r.tenant, r.addr)
+	r.ref, err = refs.Get(m, refs.Owner{Tenant: r.tenant, Addr: r.addr})
 	return err
 }
 
@@ -137,7 +138,7 @@ func (s *Service) get(ctx context.Context, a *macronode.Admitted) (*macronode.Re
 	}
 	var spans []partial.Span
 	if h := a.Header["Range"]; len(h) == 1 && partial.RangeCounts(a.Header, r.etag) {
-		if spans, err = partial.Ranges(h[0], r.ref.size); err != nil {
+		if spans, err = partial.Ranges(h[0], r.ref.Size); err != nil {
 			return nil, err
 		}
 	}
@@ -164,11 +165,11 @@ func (s *Service) fetch(ctx context.Context, r *read) error {
 		if err == nil {
 			return nil
 		}
-		was := r.ref.loc
+		was := r.ref.Loc
 		if err := s.locate(ctx, r); err != nil {
 			return err
 		}
-		if r.ref.loc == was || try == lookups {
+		if r.ref.Loc == was || try == lookups {
 			e := s.objectError(err)
 			if macronode.KindOf(e) == macronode.Integrity {
 				s.log.Error("stored bytes are damaged", "event", "object.damaged", "tenant", r.tenant.String(), "where", "head", "error", err)
@@ -183,7 +184,7 @@ func (s *Service) fetch(ctx context.Context, r *read) error {
 func (s *Service) open(ctx context.Context, r *read) error {
 	head := r.plan.parts[0].Span
 	if len(r.plan.parts) == 1 && head.N <= smallBytes {
-		o, err := s.objects.Open(ctx, r.ref.loc, r.addr, r.ref.size)
+		o, err := s.objects.Open(ctx, r.ref.Loc, r.addr, r.ref.Size)
 		if err != nil {
 			return err
 		}
@@ -198,15 +199,15 @@ func (s *Service) open(ctx context.Context, r *read) error {
 	}
 	// The pin comes first: once it holds, the bytes stay for as long as the
 	// stream wants them.
-	if !s.pins.add(r.ref.loc) {
+	if !s.pins.add(r.ref.Loc) {
 		return store.ErrNotFound
 	}
-	o, err := s.objects.Open(ctx, r.ref.loc, r.addr, r.ref.size)
+	o, err := s.objects.Open(ctx, r.ref.Loc, r.addr, r.ref.Size)
 	if err != nil {
-		s.unpin(r.ref.loc)
+		s.unpin(r.ref.Loc)
 		return err
 	}
-	b := &body{s: s, o: o, loc: r.ref.loc, parts: r.plan.parts, tail: r.plan.tail, first: s.firsts.Get().(*[]byte)}
+	b := &body{s: s, o: o, loc: r.ref.Loc, parts: r.plan.parts, tail: r.plan.tail, first: s.firsts.Get().(*[]byte)}
 	b.nfirst = int(min(head.N, firstBytes-head.Off%groupBytes))
 	if err := readFull(o, (*b.first)[:b.nfirst], head.Off); err != nil {
 		b.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
 
 // Limits of a page.
@@ -34,15 +35,15 @@ func (s *Service) list(ctx context.Context, a *macronode.Admitted) (*macronode.R
 				page.Cursor = page.Objects[q.limit-1].Addr
 				return false
 			}
-			var addr b3.Addr
-			if addr, bad = addrOf(key[q.tenant:]); bad != nil {
+			var o refs.Owner
+			if o, bad = refs.ParseOwner(key[len(refs.RefPrefix):]); bad != nil {
 				return false
 			}
-			var ref reference
-			if ref, bad = decodeReference(value); bad != nil {
+			var ref refs.Reference
+			if ref, bad = refs.Decode(value); bad != nil {
 				return false
 			}
-			page.Objects = append(page.Objects, Entry{addr.String(), ref.size, ref.ctype, ref.created})
+			page.Objects = append(page.Objects, Entry{o.Addr.String(), ref.Size, ref.ContentType, ref.Created})
 			return true
 		})
 		if bad != nil {
@@ -63,11 +64,9 @@ func (s *Service) list(ctx context.Context, a *macronode.Admitted) (*macronode.R
 	return &macronode.Reply{Status: 200, ContentType: "application/json", Body: b}, nil
 }
 
-// listing is a page asked for: keys in [lo, hi), at most limit of them. An
-// address begins tenant bytes into a key.
+// listing is a page asked for: keys in [lo, hi), at most limit of them.
 type listing struct {
 	lo, hi []byte
-	tenant int
 	limit  int
 }
 
@@ -88,8 +87,7 @@ func parseListing(a *macronode.Admitted) (q listing, err error) {
 			return q, macronode.Errorf(macronode.Malformed, "limit is 1 to %d", maxPage)
 		}
 	}
-	base := append([]byte(refPrefix), a.Tenant.ID[:]...)
-	q.tenant = len(base)
+	base := refs.TenantKeys(a.Tenant.ID)
 	if q.lo, q.hi, err = prefixRange(base, a.Arg("prefix")); err != nil {
 		return q, err
 	}
@@ -133,21 +131,13 @@ func prefixRange(base []byte, prefix string) (lo, hi []byte, err error) {
 	}
 	lo = append(append([]byte(nil), base...), raw...)
 	if !odd {
-		return lo, after(lo), nil
+		return lo, refs.After(lo), nil
 	}
 	top := append([]byte(nil), lo...)
 	top[len(top)-1] |= 0x0f
-	return lo, after(top), nil
+	return lo, refs.After(top), nil
 }
 
 func errPrefix() error {
 	return macronode.Errorf(macronode.Malformed, "prefix is the beginning of an address: b3: and lower-case hex digits")
-}
-
-// addrOf reads the address at the end of a key.
-func addrOf(b []byte) (a b3.Addr, err error) {
-	if len(b) != b3.Size {
-		return a, errMeta
-	}
-	return b3.Addr(b), nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
 
 const (
@@ -86,13 +87,13 @@ func (s *Service) removeLoop(ctx context.Context) {
 // removeFreed removes what is queued, and returns how much had to stay because
 // replies still read it.
 func (s *Service) removeFreed(ctx context.Context) (left int, err error) {
-	lo, hi := []byte(freePrefix), after([]byte(freePrefix))
+	lo, hi := []byte(refs.FreePrefix), refs.After([]byte(refs.FreePrefix))
 	for {
 		locs := make([]store.Loc, 0, purgeBatch)
 		err := s.kv.View(ctx, func(r store.Reader) error {
 			locs = locs[:0]
 			return r.Scan(lo, hi, func(key, _ []byte) bool {
-				locs = append(locs, store.Loc(key[len(freePrefix):]))
+				locs = append(locs, store.Loc(key[len(refs.FreePrefix):]))
 				return len(locs) < purgeBatch
 			})
 		})
@@ -103,7 +104,7 @@ func (s *Service) removeFreed(ctx context.Context) (left int, err error) {
 		if len(locs) == 0 {
 			return left, nil
 		}
-		lo = append(freeKey(locs[len(locs)-1]), 0)
+		lo = append(refs.FreeKey(locs[len(locs)-1]), 0)
 		n, err := s.removeBatch(ctx, locs)
 		left += len(locs) - n
 		if err != nil {
@@ -136,7 +137,7 @@ func (s *Service) removeBatch(ctx context.Context, locs []store.Loc) (removed in
 	}
 	kerr := s.kv.Reclaim(context.WithoutCancel(ctx), func(tx store.Tx) error {
 		for _, l := range gone {
-			if err := tx.Delete(freeKey(l)); err != nil {
+			if err := tx.Delete(refs.FreeKey(l)); err != nil {
 				return err
 			}
 		}
@@ -220,18 +221,9 @@ func (s *Service) orphans(ctx context.Context) (found []store.Loc, err error) {
 
 // referred reports whether a reference or the queue knows l.
 func (s *Service) referred(ctx context.Context, l store.Loc) (known bool, err error) {
-	err = s.kv.View(ctx, func(r store.Reader) error {
-		for _, key := range [][]byte{locKey(l), freeKey(l)} {
-			_, err := r.Get(key)
-			if err == nil {
-				known = true
-				return nil
-			}
-			if !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-		}
-		return nil
+	err = s.kv.View(ctx, func(r store.Reader) (err error) {
+		known, err = refs.Known(r, l)
+		return err
 	})
 	return known, err
 }

@@ -12,11 +12,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
 
 const (
-	maxContentType     = 256
-	defaultContentType = "application/octet-stream"
+	maxContentType     = refs.MaxContentType
+	defaultContentType = refs.DefaultContentType
 	// ratioSlack is how much may come out before the ratio is looked at while
 	// the length of the encoded body is not known: a head that is all zeros
 	// says little about the whole.

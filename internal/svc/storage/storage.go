@@ -14,6 +14,8 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/refs"
+	"github.com/rustyonions/macronode/internal/svc/storage/reserve"
 )
 
 // Name is the service's name in config, metrics and logs.
@@ -72,6 +74,7 @@ type Service struct {
 	log     *slog.Logger
 	now     func() time.Time
 
+	ledger *reserve.Ledger
 	limits atomic.Pointer[live]
 	window window
 	pins   pins
@@ -114,6 +117,10 @@ func New(c Config) (*Service, error) {
 		kick: make(chan struct{}, 1), fatal: make(chan error, 1),
 		fields: makeFields(),
 	}
+	s.ledger = reserve.New(func(ctx context.Context, t macronode.TenantID) (u refs.Usage, err error) {
+		err = s.kv.View(ctx, func(r store.Reader) error { u, err = refs.GetUsage(r, t); return err })
+		return u, err
+	})
 	s.firsts.New = func() any { b := make([]byte, firstBytes); return &b }
 	return s, s.SetLimits(c.Limits)
 }
@@ -149,8 +156,8 @@ func (s *Service) Ready(ctx context.Context) error {
 // Usage returns what the tenant stores; it is what its quota is held against.
 func (s *Service) Usage(ctx context.Context, tenant macronode.TenantID) (bytes, objects int64, err error) {
 	err = s.kv.View(ctx, func(r store.Reader) error {
-		u, err := getUsage(r, tenant)
-		bytes, objects = u.bytes, u.objects
+		u, err := refs.GetUsage(r, tenant)
+		bytes, objects = u.Bytes, u.Objects
 		return err
 	})
 	return bytes, objects, s.metaError(err)

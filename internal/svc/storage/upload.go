@@ -11,14 +11,16 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/refs"
+	"github.com/rustyonions/macronode/internal/svc/storage/reserve"
 )
 
 const (
 	// maxPutReply bounds the answer to a put, which counts against max_bytes.
 	maxPutReply = 128
-	// roomStep is how many bytes an upload takes between looks at what the
-	// tenant has left. The look at the end is the one that counts.
-	roomStep = 32 << 20
+	// reserveStep is how many bytes of its tenant's quota an upload reserves
+	// ahead of the stream, at most.
+	reserveStep = 4 << 20
 )
 
 func (s *Service) put(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
@@ -49,9 +51,8 @@ type upload struct {
 	ctype string
 	src   *source
 	claim *idem.Claim
-	held  bool  // the tenant has the object already: it costs no quota
-	room  int64 // decoded bytes that the quota leaves, as last looked at
-	next  int64 // where to look again
+	hold  *reserve.Hold
+	held  bool // the tenant has the object already: it costs no quota
 	w     store.ObjectWriter
 }
 
@@ -81,11 +82,12 @@ func (s *Service) store(ctx context.Context, a *macronode.Admitted, want *b3.Add
 	if err := u.answerable(max(a.Length, 0)); err != nil {
 		return nil, err
 	}
-	if err := u.look(ctx); err != nil {
-		return nil, err
+	if u.hold, err = s.ledger.Open(ctx, a.Tenant.ID); err != nil {
+		return nil, s.metaError(err)
 	}
-	if a.Length > 0 && coding == identity && a.Length > u.room {
-		return nil, u.overQuota()
+	defer u.hold.Release()
+	if err := u.begin(ctx); err != nil {
+		return nil, err
 	}
 	defer u.abort()
 	if err := u.receive(ctx); err != nil {
@@ -102,34 +104,49 @@ func (s *Service) claimError(err error) error {
 	return err
 }
 
-// look finds out what the quota leaves, and refuses where that is no object.
-func (u *upload) look(ctx context.Context) error {
-	t := u.a.Tenant
-	var have usage
-	err := u.s.kv.View(ctx, func(r store.Reader) (err error) {
-		if u.want != nil {
-			_, err := getReference(r, t.ID, *u.want)
-			if u.held = err == nil; !u.held && !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
+// begin reserves the object's place and its first bytes. One that the tenant is
+// known to have needs neither.
+func (u *upload) begin(ctx context.Context) error {
+	if u.want != nil {
+		var err error
+		if u.held, err = u.s.has(ctx, refs.Owner{Tenant: u.a.Tenant.ID, Addr: *u.want}); err != nil || u.held {
+			return err
 		}
-		have, err = getUsage(r, t.ID)
-		return err
-	})
-	if err != nil {
-		return u.s.metaError(err)
 	}
-	if u.held {
-		u.room, u.next = u.src.limits.MaxObjectBytes, u.src.limits.MaxObjectBytes
-		return nil
+	length := int64(0)
+	if u.src.coding == identity {
+		length = max(u.a.Length, 0)
 	}
-	u.room = have.room(&t.Quota)
-	u.next = u.src.out + roomStep
-	return have.fits(&t.Quota, 0)
+	return u.hold.Begin(&u.a.Tenant.Quota, length, reserveStep)
 }
 
-func (u *upload) overQuota() error {
-	return macronode.Errorf(macronode.QuotaBytes, "the tenant may store %d bytes", u.a.Tenant.Quota.StoredBytes)
+// has reports whether o has the object.
+func (s *Service) has(ctx context.Context, o refs.Owner) (bool, error) {
+	err := s.kv.View(ctx, func(r store.Reader) error {
+		_, err := refs.Get(r, o)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, s.metaError(err)
+}
+
+// reserve sees to it that what came in so far is reserved, and some more where
+// more is to come.
+func (u *upload) reserve(last bool) error {
+	need := u.src.out - u.hold.Bytes()
+	if need <= 0 || u.held {
+		return nil
+	}
+	want := need
+	if !last {
+		want = max(need, min(u.src.out, reserveStep))
+		if left := u.a.Length - u.hold.Bytes(); u.src.coding == identity && u.a.Length >= 0 {
+			want = max(need, min(left, reserveStep))
+		}
+	}
+	return u.hold.Grow(&u.a.Tenant.Quota, need, want)
 }
 
 // receive moves the body into a new object, in steps of one chunk. A first
@@ -146,13 +163,8 @@ func (u *upload) receive(ctx context.Context) error {
 		if n, last, err = u.src.fill(*buf); err != nil {
 			return err
 		}
-		if u.src.out >= u.next && !last {
-			if err := u.look(ctx); err != nil {
-				return err
-			}
-		}
-		if u.src.out > u.room {
-			return u.overQuota()
+		if err := u.reserve(last); err != nil {
+			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return store.Refusal(err)
@@ -227,12 +239,12 @@ func (u *upload) commit(ctx context.Context) (*macronode.Reply, error) {
 		s.discard(ctx, loc)
 		return nil, s.claimError(u.claim.Fail(ctx, u.a, macronode.Errorf(macronode.BadDigest, "the bytes have the address %s", addr)))
 	}
-	ref := reference{size: size, created: s.now().UnixMilli(), loc: loc, ctype: u.ctype}
+	ref := refs.Reference{Size: size, Created: s.now().UnixMilli(), Loc: loc, ContentType: u.ctype}
 	var existed bool
 	var reply *macronode.Reply
 	var refusal error // the closure's own: then the commit is known not to be
 	err = s.kv.Update(ctx, func(tx store.Tx) error {
-		existed, refusal = putReference(tx, t, addr, ref)
+		existed, refusal = refs.Put(tx, refs.Owner{Tenant: t.ID, Addr: addr}, &t.Quota, ref)
 		if refusal == nil {
 			reply = putReply(addr, size, existed)
 			refusal = u.claim.Keep(tx, reply)
@@ -242,14 +254,18 @@ func (u *upload) commit(ctx context.Context) (*macronode.Reply, error) {
 	if err != nil {
 		if refusal != nil || errors.Is(err, store.ErrFull) {
 			s.discard(ctx, loc)
+		} else {
+			// The outcome is not known before the next start, whose sweep
+			// removes the bytes if nothing refers to them.
+			u.hold.Unsure()
 		}
-		// Otherwise the outcome is not known before the next start, whose
-		// sweep removes the bytes if nothing refers to them.
 		return nil, s.metaError(err)
 	}
 	s.m.put.Add(float64(size))
 	if existed {
 		s.wake()
+	} else {
+		u.hold.Settle(size, 1)
 	}
 	return reply, nil
 }
@@ -261,7 +277,7 @@ func (s *Service) discard(ctx context.Context, loc store.Loc) {
 		return
 	}
 	// They are queued, or else found by the sweep of the next start.
-	err2 := s.kv.Reclaim(ctx, func(tx store.Tx) error { return letGo(tx, loc) })
+	err2 := s.kv.Reclaim(ctx, func(tx store.Tx) error { return refs.LetGo(tx, loc) })
 	s.log.Warn("unwanted bytes were not removed at once", "event", "object.discard", "error", err, "queued", err2 == nil)
 	s.wake()
 }

@@ -35,16 +35,3 @@ func TestContentType(t *testing.T) {
 		}
 	}
 }
-
-func FuzzDecodeReference(f *testing.F) {
-	r := reference{size: 5, created: 7, loc: "m:1", ctype: "text/plain"}
-	f.Add(r.encode())
-	f.Add([]byte{})
-	f.Add(append([]byte{1}, make([]byte, 17)...))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeReference(b)
-		if err == nil && string(r.encode()) != string(b) {
-			t.Fatalf("%x decodes to %+v", b, r)
-		}
-	})
-}
