@@ -108,6 +108,35 @@ type KV interface {
 // keep it in their metadata. It is at most 64 bytes.
 type Loc string
 
+type reserveKey struct{}
+
+// WithReserve returns a context with which Create makes a writer that may use
+// the reserve: for copies that let other bytes be removed.
+func WithReserve(ctx context.Context) context.Context {
+	return context.WithValue(ctx, reserveKey{}, true)
+}
+
+// MayUseReserve reports whether ctx came from WithReserve.
+func MayUseReserve(ctx context.Context) bool { return ctx.Value(reserveKey{}) != nil }
+
+// Volume says of a place where objects are kept together (a pack of small ones,
+// a directory of large ones) what is known without reading it through.
+type Volume struct {
+	// ID names it for WalkVolume and Settle: at most 40 printable ASCII bytes, never used again.
+	ID string
+	// Sealed: nothing is added any more, also after a restart.
+	Sealed bool
+	// Settled: Settle was called for it.
+	Settled bool
+	// Live and Dead are bytes on disk: of objects, and of removed objects that
+	// still take room. They are the best that is known, -1 where nothing is;
+	// of a Movable one they are exact after WalkVolume.
+	Live, Dead int64
+	// Movable: its dead bytes can be had back by storing the live objects
+	// again elsewhere and removing them here; the volume goes with the last.
+	Movable bool
+}
+
 // Objects keeps the bytes of objects. It knows addresses to verify, not tenants:
 // two commits of the same bytes are two Locs.
 type Objects interface {
@@ -116,14 +145,42 @@ type Objects interface {
 	// Open returns the object at loc, whose address and size the caller
 	// expects; ErrNotFound, or ErrCorrupt where its frame is damaged.
 	Open(ctx context.Context, loc Loc, addr b3.Addr, size int64) (Object, error)
-	// Remove frees loc. A missing one is no error. Durable when it returns.
-	Remove(ctx context.Context, loc Loc) error
-	// Walk calls f for every committed object until f returns false. Objects
-	// committed or removed meanwhile may be missed. One whose frame is damaged
-	// comes with the zero address and size -1.
-	Walk(ctx context.Context, f func(loc Loc, addr b3.Addr, size int64) bool) error
+	// Remove frees the places. A missing one is no error. All are durably gone
+	// when it returns nil, with one sync for those that are kept together;
+	// after an error any of them may be gone.
+	Remove(ctx context.Context, locs ...Loc) error
+	// Volumes lists where objects are, in no order. It reads at most a header of each.
+	Volumes(ctx context.Context) ([]Volume, error)
+	// WalkVolume calls f for each live object (committed and not removed) of
+	// the volume until f returns false; f may remove. Objects committed or
+	// removed meanwhile may be missed. One that is found damaged comes with
+	// the zero address and size -1. A volume that is gone has none.
+	WalkVolume(ctx context.Context, id string, f func(loc Loc, addr b3.Addr, size int64) bool) error
+	// Settle records durably that the caller knows every live object of a
+	// sealed volume: from then on it holds none that is nobody's, whatever
+	// crashes. ErrRange where the volume is open, nil where it is gone.
+	Settle(ctx context.Context, id string) error
 	Check(ctx context.Context) error
 	Close() error
+}
+
+// Walk is WalkVolume of every volume.
+func Walk(ctx context.Context, o Objects, f func(loc Loc, addr b3.Addr, size int64) bool) error {
+	volumes, err := o.Volumes(ctx)
+	if err != nil {
+		return err
+	}
+	more := true
+	for _, v := range volumes {
+		err := o.WalkVolume(ctx, v.ID, func(loc Loc, addr b3.Addr, size int64) bool {
+			more = f(loc, addr, size)
+			return more
+		})
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
 }
 
 // ObjectWriter takes an object's bytes. Memory use does not grow with size.
@@ -131,7 +188,7 @@ type ObjectWriter interface {
 	io.Writer
 	// Commit returns once the bytes are durable under the returned Loc. The
 	// object is not reachable until the caller keeps the Loc; a crash before
-	// that leaves bytes which Walk finds and the owner removes.
+	// that leaves bytes which WalkVolume finds and the owner removes.
 	Commit() (Loc, b3.Addr, int64, error)
 	// Abort drops what was written. After Commit it does nothing.
 	Abort()
@@ -147,5 +204,8 @@ type Object interface {
 	// WriteRange verifies and writes [off, off+n) to w in large pieces. ErrRange
 	// where that is not inside the object. w must not keep or change a piece.
 	WriteRange(w io.Writer, off, n int64) (int64, error)
+	// Parent returns the verified parent above the m groups, m >= 2, from group
+	// s, which must be a node of the object's tree: what a slice is made of.
+	Parent(s, m int64) ([b3.ParentBytes]byte, error)
 	io.Closer
 }

@@ -157,7 +157,7 @@ func TestFrame(t *testing.T) {
 			continue
 		}
 		seen := map[store.Loc]int64{}
-		if err := s.Walk(t.Context(), func(loc store.Loc, _ b3.Addr, size int64) bool { seen[loc] = size; return true }); err != nil {
+		if err := store.Walk(t.Context(), s, func(loc store.Loc, _ b3.Addr, size int64) bool { seen[loc] = size; return true }); err != nil {
 			t.Error(err)
 		}
 		if len(seen) != 2 || seen[a.Loc] != -1 || seen[b.Loc] != b.Size {
@@ -238,6 +238,14 @@ func TestReserve(t *testing.T) {
 		t.Errorf("commit after that: %v", err)
 	}
 	w.Abort()
+	moved, err := s.Create(store.WithReserve(t.Context()), 300_000)
+	if err != nil {
+		t.Fatalf("with the reserve: %v", err)
+	}
+	if _, err := moved.Write(make([]byte, 300_000)); err != nil {
+		t.Errorf("with the reserve: %v", err)
+	}
+	moved.Abort()
 	fs.SetFree(0)
 	if _, err := s.Create(t.Context(), 0); !errors.Is(err, store.ErrFull) {
 		t.Errorf("below the reserve: %v", err)

@@ -6,7 +6,7 @@
 // An object is written into DIR/tmp, synced, renamed to DIR/SHARD/NAME, and the
 // shard's directory is synced; then Commit returns. So a crash leaves either a
 // whole object or a file in tmp, which the next Open removes. An object that was
-// committed but whose Loc nobody kept is found by Walk.
+// committed but whose Loc nobody kept is found by WalkVolume.
 //
 // Ids are random: the same bytes put twice are two files. But the shard, the
 // first two bytes of an id, is chosen by the store and stays the same for some
@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -36,8 +37,6 @@ import (
 
 const (
 	tempDir = "tmp"
-	// shardObjects go to one shard before the next is drawn.
-	shardObjects = 4096
 	// pieceBytes is the unit of writing and of WriteRange: 8 groups.
 	pieceBytes = 8 * b3.GroupBytes
 	// DefaultOpenFiles is Config.OpenFiles where that is zero.
@@ -72,9 +71,9 @@ type Objects struct {
 
 	mu     sync.Mutex // guards the rest
 	dirs   map[string]*dirSync
-	shard  [2]byte
-	left   int   // objects to go to shard before another is drawn
-	sick   error // of the last fsync of a directory, nil once one succeeds
+	shard  *openShard             // where objects go; nil: draw one
+	open   map[[2]byte]*openShard // shard, and those before it that commits still write to
+	sick   error                  // of the last fsync of a directory, nil once one succeeds
 	sickAt string
 }
 
@@ -92,13 +91,16 @@ func Open(c Config) (*Objects, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Objects{fs: c.FS, dir: c.Dir, reserve: c.ReserveBytes, log: c.Logger, treeBytes: treeBytes, dirs: make(map[string]*dirSync)}
+	s := &Objects{fs: c.FS, dir: c.Dir, reserve: c.ReserveBytes, log: c.Logger, treeBytes: treeBytes,
+		dirs: make(map[string]*dirSync), open: make(map[[2]byte]*openShard)}
 	s.scratch.New = func() any { return &scratch{hasher: b3.NewHasher(nil)} }
 	s.cache.max = c.OpenFiles
 	s.cache.handles = make(map[objectID]*handle)
 	temp := c.FS.PathJoin(c.Dir, tempDir)
-	if err := c.FS.MkdirAllSync(temp); err != nil {
-		return nil, fmt.Errorf("fileobj: %w", err)
+	for _, dir := range []string{temp, c.FS.PathJoin(c.Dir, settledDir)} {
+		if err := c.FS.MkdirAllSync(dir); err != nil {
+			return nil, fmt.Errorf("fileobj: %w", err)
+		}
 	}
 	names, err := c.FS.List(temp)
 	if err != nil {
@@ -117,25 +119,6 @@ func Open(c Config) (*Objects, error) {
 
 func (s *Objects) path(id objectID) string {
 	return s.fs.PathJoin(s.dir, id.shard(), id.name())
-}
-
-// place returns an unused id in the current shard, whose directory exists.
-func (s *Objects) place() (id objectID, err error) {
-	if _, err = rand.Read(id[:]); err != nil {
-		return id, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left == 0 {
-		copy(s.shard[:], id[:])
-		if err := s.fs.MkdirAllSync(s.fs.PathJoin(s.dir, id.shard())); err != nil {
-			return id, err
-		}
-		s.left = shardObjects
-	}
-	s.left--
-	copy(id[:], s.shard[:])
-	return id, nil
 }
 
 // syncDir makes the entries of a shard durable.
@@ -166,24 +149,28 @@ func (s *Objects) Create(ctx context.Context, sizeHint int64) (store.ObjectWrite
 	if err := s.alive(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.room(max(sizeHint, 0)); err != nil {
+	reserve := s.reserve
+	if store.MayUseReserve(ctx) {
+		reserve = 0
+	}
+	if err := s.room(max(sizeHint, 0), reserve); err != nil {
 		return nil, err
 	}
 	var name [8]byte
 	if _, err := rand.Read(name[:]); err != nil {
 		return nil, err
 	}
-	return newWriter(s, fmt.Sprintf("%016x", binary.LittleEndian.Uint64(name[:])))
+	return newWriter(s, fmt.Sprintf("%016x", binary.LittleEndian.Uint64(name[:])), reserve)
 }
 
-// room returns ErrFull where n more bytes would use the reserve.
-func (s *Objects) room(n int64) error {
+// room returns ErrFull where n more bytes would use the last reserve bytes.
+func (s *Objects) room(n, reserve int64) error {
 	free, err := s.fs.Free(s.dir)
 	if err != nil {
 		return fmt.Errorf("fileobj: free space: %w", err)
 	}
-	if free-s.reserve < n {
-		return fmt.Errorf("%w: %d bytes free, %d of them reserved", store.ErrFull, free, s.reserve)
+	if free-reserve < n {
+		return fmt.Errorf("%w: %d bytes free, %d of them reserved", store.ErrFull, free, reserve)
 	}
 	return nil
 }
@@ -235,66 +222,36 @@ func (s *Objects) openFile(id objectID) (*handle, error) {
 }
 
 // Remove implements store.Objects. Objects already open can still be read.
-func (s *Objects) Remove(ctx context.Context, loc store.Loc) error {
+func (s *Objects) Remove(ctx context.Context, locs ...store.Loc) error {
 	if err := s.alive(ctx); err != nil {
 		return err
 	}
-	id, err := parseLoc(loc)
-	if err != nil {
-		return nil // nobody else has it
-	}
-	if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("fileobj: remove: %w", err)
-	}
-	s.cache.drop(id)
-	// Also where the file is missing: the removal may be one that failed to
-	// become durable.
-	if err := s.syncDir(id.shard()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("fileobj: remove: %w", err)
-	}
-	return nil
-}
-
-// Walk implements store.Objects.
-func (s *Objects) Walk(ctx context.Context, f func(loc store.Loc, addr b3.Addr, size int64) bool) error {
-	if err := s.alive(ctx); err != nil {
-		return err
-	}
-	shards, err := s.fs.List(s.dir)
-	if err != nil {
-		return fmt.Errorf("fileobj: walk: %w", err)
-	}
-	for _, shard := range shards {
-		if len(shard) != 4 {
+	var errs error
+	var shards []objectID // one of each
+	for _, loc := range locs {
+		id, err := parseLoc(loc)
+		if err != nil {
+			continue // nobody else has it
+		}
+		if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = errors.Join(errs, fmt.Errorf("fileobj: remove: %w", err))
 			continue
 		}
-		names, err := s.fs.List(s.fs.PathJoin(s.dir, shard))
-		if err != nil {
-			return fmt.Errorf("fileobj: walk: %w", err)
-		}
-		for _, name := range names {
-			if err := s.alive(ctx); err != nil {
-				return err
-			}
-			id, err := parseID(shard + name)
-			if err != nil {
-				continue // not ours
-			}
-			foot, err := s.footerOf(id)
-			switch {
-			case errors.Is(err, fs.ErrNotExist):
-				continue
-			case errors.Is(err, store.ErrCorrupt):
-				foot = footer{size: -1}
-			case err != nil:
-				return fmt.Errorf("fileobj: walk: %w", err)
-			}
-			if !f(id.loc(), foot.addr, foot.size) {
-				return nil
-			}
+		s.cache.drop(id)
+		if !slices.ContainsFunc(shards, func(o objectID) bool { return o.shard() == id.shard() }) {
+			shards = append(shards, id)
 		}
 	}
-	return nil
+	// Also where the file is missing: the removal may be one that failed to
+	// become durable.
+	for _, id := range shards {
+		if err := s.syncDir(id.shard()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = errors.Join(errs, fmt.Errorf("fileobj: remove: %w", err))
+			continue
+		}
+		s.dropShard(id.shard())
+	}
+	return errs
 }
 
 func (s *Objects) footerOf(id objectID) (footer, error) {

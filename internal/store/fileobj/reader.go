@@ -136,6 +136,17 @@ func (o *object) WriteRange(w io.Writer, off, n int64) (done int64, err error) {
 	return done, nil
 }
 
+// Parent implements store.Object.
+func (o *object) Parent(s, m int64) (p [b3.ParentBytes]byte, err error) {
+	if o.closed.Load() {
+		return p, store.ErrClosed
+	}
+	if p, err = o.h.verifier.Parent(s, m); err != nil {
+		return p, damage(err)
+	}
+	return p, nil
+}
+
 // Close implements store.Object.
 func (o *object) Close() error {
 	if o.closed.Swap(true) {

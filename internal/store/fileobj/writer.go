@@ -36,10 +36,12 @@ type writer struct {
 	size int64 // hashed and written
 	err  error // the first; nothing more is written
 	done bool
+
+	reserve int64 // bytes that stay free on the disk
 }
 
-func newWriter(s *Objects, name string) (*writer, error) {
-	w := &writer{s: s, temp: s.fs.PathJoin(s.dir, tempDir, name)}
+func newWriter(s *Objects, name string, reserve int64) (*writer, error) {
+	w := &writer{s: s, reserve: reserve, temp: s.fs.PathJoin(s.dir, tempDir, name)}
 	file, err := s.fs.Create(w.temp, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return nil, full(err)
@@ -82,7 +84,7 @@ func (w *writer) flush() error {
 	if len(p) == 0 {
 		return nil
 	}
-	if err := w.s.room(int64(len(p))); err != nil {
+	if err := w.s.room(int64(len(p)), w.reserve); err != nil {
 		return err
 	}
 	if _, err := w.mem.hasher.Write(p); err != nil {
@@ -133,9 +135,11 @@ func (w *writer) commit() (id objectID, addr b3.Addr, err error) {
 	if addr, err = w.mem.hasher.Sum(); err != nil {
 		return id, addr, full(err)
 	}
-	if id, err = w.s.place(); err != nil {
+	id, shard, err := w.s.place()
+	if err != nil {
 		return id, addr, full(err)
 	}
+	defer w.s.placed(shard)
 	if err := w.tree.copyTo(w.put, w.mem.piece[:]); err != nil {
 		return id, addr, err
 	}
@@ -156,7 +160,7 @@ func (w *writer) commit() (id objectID, addr b3.Addr, err error) {
 	}
 	if err := w.s.syncDir(id.shard()); err != nil {
 		// Whether it is durable is unknown and it is not acknowledged. Where
-		// it cannot be removed either, Walk finds it.
+		// it cannot be removed either, WalkVolume finds it.
 		return id, addr, errors.Join(full(err), w.s.fs.Remove(w.s.path(id)))
 	}
 	return id, addr, nil

@@ -3,6 +3,7 @@
 package mem
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -16,25 +17,38 @@ import (
 // DefaultObjectsBytes is ObjectsConfig.MaxBytes where that is zero.
 const DefaultObjectsBytes = 1 << 30
 
-// pieceBytes is the unit in which an object's memory is allocated.
-const pieceBytes = 64 << 10
+const (
+	// pieceBytes is the unit in which an object's memory is allocated.
+	pieceBytes = 64 << 10
+	// packedBytes is the largest object that goes to a pack.
+	packedBytes = 128 << 10
+	// volumeObjects go to a volume that is no pack.
+	volumeObjects = 4096
+)
 
 // ObjectsConfig bounds an Objects.
 type ObjectsConfig struct {
 	// MaxBytes of all objects, those being written included.
 	MaxBytes int64
+	// PackBytes, if not 0, keeps objects of up to 128 KiB in packs of that many
+	// bytes, as they are on a disk: what is removed takes its room until its
+	// pack is empty. For tests of who moves the rest.
+	PackBytes int64
 }
 
 // Objects implements store.Objects. Memory is trusted: what was hashed while it
 // was written is what is read.
 type Objects struct {
 	max    int64
+	pack   int64 // ObjectsConfig.PackBytes
 	used   atomic.Int64
 	closed atomic.Bool
 
-	mu   sync.RWMutex // guards the rest
-	next uint64
-	objs map[store.Loc]*object
+	mu      sync.RWMutex // guards the rest
+	next    uint64
+	objs    map[store.Loc]*object
+	volumes map[string]*volume
+	open    [2]*volume // where large and packed objects go; nil before the first
 }
 
 // object is immutable once committed.
@@ -42,6 +56,8 @@ type object struct {
 	pieces [][]byte // all of pieceBytes but the last
 	size   int64
 	addr   b3.Addr
+	tree   []byte
+	volume *volume
 }
 
 var _ store.Objects = (*Objects)(nil)
@@ -51,7 +67,7 @@ func NewObjects(c ObjectsConfig) *Objects {
 	if c.MaxBytes <= 0 {
 		c.MaxBytes = DefaultObjectsBytes
 	}
-	return &Objects{max: c.MaxBytes, objs: make(map[store.Loc]*object)}
+	return &Objects{max: c.MaxBytes, pack: c.PackBytes, objs: make(map[store.Loc]*object), volumes: make(map[string]*volume)}
 }
 
 // Create implements store.Objects.
@@ -62,7 +78,9 @@ func (s *Objects) Create(ctx context.Context, sizeHint int64) (store.ObjectWrite
 	if sizeHint > s.max-s.used.Load() {
 		return nil, s.full()
 	}
-	return &writer{s: s, h: b3.NewHasher(nil)}, nil
+	w := &writer{s: s}
+	w.h = b3.NewHasher(&w.tree)
+	return w, nil
 }
 
 func (s *Objects) full() error {
@@ -86,45 +104,6 @@ func (s *Objects) Open(ctx context.Context, loc store.Loc, addr b3.Addr, size in
 	return &reader{o: o}, nil
 }
 
-// Remove implements store.Objects. Objects already open can still be read.
-func (s *Objects) Remove(ctx context.Context, loc store.Loc) error {
-	if err := s.Check(ctx); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o := s.objs[loc]; o != nil {
-		delete(s.objs, loc)
-		s.used.Add(-o.size)
-	}
-	return nil
-}
-
-// Walk implements store.Objects.
-func (s *Objects) Walk(ctx context.Context, f func(loc store.Loc, addr b3.Addr, size int64) bool) error {
-	if err := s.Check(ctx); err != nil {
-		return err
-	}
-	s.mu.RLock()
-	locs := make([]store.Loc, 0, len(s.objs))
-	for loc := range s.objs {
-		locs = append(locs, loc)
-	}
-	s.mu.RUnlock()
-	for _, loc := range locs {
-		if err := s.Check(ctx); err != nil {
-			return err
-		}
-		s.mu.RLock()
-		o := s.objs[loc]
-		s.mu.RUnlock()
-		if o != nil && !f(loc, o.addr, o.size) {
-			return nil
-		}
-	}
-	return nil
-}
-
 // Check implements store.Objects.
 func (s *Objects) Check(ctx context.Context) error {
 	if s.closed.Load() {
@@ -141,6 +120,7 @@ func (s *Objects) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.objs)
+	clear(s.volumes)
 	return nil
 }
 
@@ -148,6 +128,7 @@ func (s *Objects) Close() error {
 type writer struct {
 	s    *Objects
 	h    *b3.Hasher
+	tree bytes.Buffer
 	o    object
 	done bool
 }
@@ -187,10 +168,12 @@ func (w *writer) Commit() (store.Loc, b3.Addr, int64, error) {
 		return "", b3.Addr{}, 0, store.ErrClosed
 	}
 	w.o.addr, _ = w.h.Sum()
+	w.o.tree = w.tree.Bytes()
 	w.done, w.h = true, nil
 	s.next++
 	loc := store.Loc(fmt.Sprintf("m:%016x", s.next))
 	s.objs[loc] = &w.o
+	s.shelve(loc, &w.o)
 	return loc, w.o.addr, w.o.size, nil
 }
 
@@ -250,6 +233,14 @@ func (r *reader) WriteRange(w io.Writer, off, n int64) (done int64, err error) {
 		}
 	}
 	return done, nil
+}
+
+// Parent implements store.Object.
+func (r *reader) Parent(s, m int64) (p [b3.ParentBytes]byte, err error) {
+	if r.closed.Load() {
+		return p, store.ErrClosed
+	}
+	return b3.NewVerifier(r.o.addr, r.o.size, bytes.NewReader(r.o.tree)).Parent(s, m)
 }
 
 func (r *reader) Close() error {

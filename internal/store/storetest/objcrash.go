@@ -109,7 +109,7 @@ func (s *shelf) check(ctx context.Context, objs store.Objects) error {
 		}
 	}
 	var bad error
-	err := objs.Walk(ctx, func(loc store.Loc, addr b3.Addr, size int64) bool {
+	err := store.Walk(ctx, objs, func(loc store.Loc, addr b3.Addr, size int64) bool {
 		data, known := s.tried[addr]
 		switch {
 		case s.removed[loc]:

@@ -229,7 +229,7 @@ func objAbort(t *testing.T, s store.Objects) {
 
 func count(t testing.TB, s store.Objects) (n int) {
 	t.Helper()
-	must(t, s.Walk(t.Context(), func(store.Loc, b3.Addr, int64) bool { n++; return true }))
+	must(t, store.Walk(t.Context(), s, func(store.Loc, b3.Addr, int64) bool { n++; return true }))
 	return n
 }
 
@@ -291,7 +291,7 @@ func objWalk(t *testing.T, s store.Objects) {
 	_, err = w.Write(Bytes(200_000, 1))
 	must(t, err)
 	defer w.Abort()
-	must(t, s.Walk(t.Context(), func(loc store.Loc, addr b3.Addr, size int64) bool {
+	must(t, store.Walk(t.Context(), s, func(loc store.Loc, addr b3.Addr, size int64) bool {
 		if want[loc] != (Stored{loc, addr, size}) {
 			t.Errorf("found %v, want %v", Stored{loc, addr, size}, want[loc])
 		}
@@ -302,12 +302,12 @@ func objWalk(t *testing.T, s store.Objects) {
 		t.Errorf("missed %d", len(want))
 	}
 	n := 0
-	must(t, s.Walk(t.Context(), func(store.Loc, b3.Addr, int64) bool { n++; return n < 3 }))
+	must(t, store.Walk(t.Context(), s, func(store.Loc, b3.Addr, int64) bool { n++; return n < 3 }))
 	if n != 3 {
 		t.Errorf("%d calls after false", n)
 	}
 	// Removing while walking is what a collector does.
-	must(t, s.Walk(t.Context(), func(loc store.Loc, _ b3.Addr, _ int64) bool {
+	must(t, store.Walk(t.Context(), s, func(loc store.Loc, _ b3.Addr, _ int64) bool {
 		must(t, s.Remove(t.Context(), loc))
 		return true
 	}))
@@ -400,7 +400,7 @@ func objClosed(t *testing.T, s store.Objects) {
 	_, e2 := s.Open(t.Context(), o.Loc, o.Addr, o.Size)
 	for i, err := range []error{
 		e0, e1, e2, s.Remove(t.Context(), o.Loc), s.Check(t.Context()),
-		s.Walk(t.Context(), func(store.Loc, b3.Addr, int64) bool { return true }),
+		store.Walk(t.Context(), s, func(store.Loc, b3.Addr, int64) bool { return true }),
 	} {
 		if !errors.Is(err, store.ErrClosed) {
 			t.Errorf("closed, use %d: %v", i, err)

@@ -170,7 +170,7 @@ func TestLostBytes(t *testing.T) {
 		f, tn := faultyDriver(t), storagetest.Tenant(1)
 		addr := f.MustPut(tn, storagetest.Bytes(n, 1))
 		var locs []store.Loc
-		if err := f.objects.Walk(context.Background(), func(l store.Loc, _ b3.Addr, _ int64) bool { locs = append(locs, l); return true }); err != nil {
+		if err := store.Walk(context.Background(), f.objects, func(l store.Loc, _ b3.Addr, _ int64) bool { locs = append(locs, l); return true }); err != nil {
 			t.Fatal(err)
 		}
 		for _, l := range locs {

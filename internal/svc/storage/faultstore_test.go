@@ -61,8 +61,8 @@ type faultObjects struct {
 	walked    func() // called after a walk
 }
 
-func (o *faultObjects) Walk(ctx context.Context, f func(store.Loc, b3.Addr, int64) bool) error {
-	err := o.Objects.Walk(ctx, f)
+func (o *faultObjects) WalkVolume(ctx context.Context, id string, f func(store.Loc, b3.Addr, int64) bool) error {
+	err := o.Objects.WalkVolume(ctx, id, f)
 	if o.walked != nil {
 		o.walked()
 	}
@@ -77,11 +77,11 @@ func (o *faultObjects) Create(ctx context.Context, hint int64) (store.ObjectWrit
 	return &faultWriter{w, o}, err
 }
 
-func (o *faultObjects) Remove(ctx context.Context, l store.Loc) error {
+func (o *faultObjects) Remove(ctx context.Context, l ...store.Loc) error {
 	if err := failing(&o.remove); err != nil {
 		return err
 	}
-	return o.Objects.Remove(ctx, l)
+	return o.Objects.Remove(ctx, l...)
 }
 
 func (o *faultObjects) Open(ctx context.Context, l store.Loc, a b3.Addr, size int64) (store.Object, error) {
@@ -105,7 +105,7 @@ func (o *faultObjects) damageAll(t *testing.T, off int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.damage = map[store.Loc]int64{}
-	err := o.Walk(context.Background(), func(l store.Loc, _ b3.Addr, _ int64) bool { o.damage[l] = off; return true })
+	err := store.Walk(context.Background(), o, func(l store.Loc, _ b3.Addr, _ int64) bool { o.damage[l] = off; return true })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -206,7 +206,7 @@ func (s *Service) sweepOrphans(ctx context.Context) error {
 
 // orphans returns at most orphanBatch stored objects that nothing refers to now.
 func (s *Service) orphans(ctx context.Context) (found []store.Loc, err error) {
-	werr := s.objects.Walk(ctx, func(l store.Loc, _ b3.Addr, _ int64) bool {
+	werr := store.Walk(ctx, s.objects, func(l store.Loc, _ b3.Addr, _ int64) bool {
 		var wanted bool
 		if wanted, err = s.referred(ctx, l); err != nil {
 			return false

@@ -211,7 +211,7 @@ func (d *Driver) Usage(tenant *macronode.Tenant) (bytes, objects int64) {
 // Stored counts the objects whose bytes are in the store, wanted or not.
 func (d *Driver) Stored() (n int) {
 	d.t.Helper()
-	err := d.Env.Objects.Walk(context.Background(), func(store.Loc, b3.Addr, int64) bool { n++; return true })
+	err := store.Walk(context.Background(), d.Env.Objects, func(store.Loc, b3.Addr, int64) bool { n++; return true })
 	if err != nil {
 		d.t.Fatal(err)
 	}
