@@ -39,7 +39,7 @@ func NoArgs(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return Usagef("unknown command %q for %q%s", args[0], c.CommandPath(), didYouMean(args[0], c.SuggestionsFor(args[0])))
+	return Usagef("unknown command %q for %q%s", args[0], c.CommandPath(), DidYouMean(args[0], c.SuggestionsFor(args[0])))
 }
 
 // ExactArgs wants n arguments.
@@ -85,11 +85,11 @@ func flagError(c *cobra.Command, err error) error {
 			near = append(near, "--"+f.Name)
 		}
 	})
-	return Usagef("%w%s", err, didYouMean("--"+typed, near))
+	return Usagef("%w%s", err, DidYouMean("--"+typed, near))
 }
 
-// didYouMean ends a message with those of words that typed is nearest to.
-func didYouMean(typed string, words []string) string {
+// DidYouMean ends a message with those of words that typed is nearest to.
+func DidYouMean(typed string, words []string) string {
 	near := nearest(typed, words)
 	if len(near) == 0 {
 		return ""
