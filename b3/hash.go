@@ -4,6 +4,7 @@ package b3
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/bits"
 
@@ -215,4 +216,36 @@ func Sum(p []byte) Addr {
 	_, _ = h.Write(p) // only a tree fails
 	a, _ := h.Sum()
 	return a
+}
+
+// SubtreeSum returns the chaining value of the node above the n bytes that r
+// holds next and that stand in an object from off, and are not all of it. It is
+// of whole groups: n is a power of two of GroupBytes and off a multiple of n.
+func SubtreeSum(r io.Reader, off, n int64) (sum [Size]byte, err error) {
+	groups := n / GroupBytes
+	if n < GroupBytes || n%GroupBytes != 0 || bits.OnesCount64(uint64(groups)) != 1 || off < 0 || off%n != 0 {
+		return sum, fmt.Errorf("b3: no node is above %d bytes from %d", n, off)
+	}
+	var stack [48]cv
+	depth := 0
+	buf := make([]byte, min(n, 4*GroupBytes))
+	for i := int64(0); i < groups; {
+		if _, err := io.ReadFull(r, buf); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return sum, err
+		}
+		for p := buf; len(p) > 0; p = p[GroupBytes:] {
+			stack[depth] = guts.ChainingValue(groupNode(p[:GroupBytes], off/GroupBytes+i))
+			i++
+			for range bits.TrailingZeros64(uint64(i)) {
+				stack[depth-1] = parentCV(&stack[depth-1], &stack[depth], false)
+				depth--
+			}
+			depth++
+		}
+	}
+	putCV(sum[:], &stack[0])
+	return sum, nil
 }

@@ -380,6 +380,65 @@ func TestSliceAllocates(t *testing.T) {
 	}
 }
 
+// TestSubtrees: what a slice says of the bytes before its range is what they are.
+func TestSubtrees(t *testing.T) {
+	data := pattern(11*GroupBytes + 5)
+	src, a := newSource(t, data)
+	for g := range int64(12) {
+		sr := NewSliceReader(bytes.NewReader(slice(t, src, SliceGroups, g*GroupBytes, 1)), a, SliceGroups, g*GroupBytes, 1)
+		if _, err := io.ReadAll(sr); err != nil {
+			t.Fatal(err)
+		}
+		var at int64
+		for _, s := range sr.Before() {
+			sum, err := SubtreeSum(bytes.NewReader(data[s.Off:]), s.Off, s.Len)
+			if err != nil || sum != s.CV || s.Off != at {
+				t.Errorf("before group %d: %d from %d: %v", g, s.Len, s.Off, err)
+			}
+			at += s.Len
+			bad := bytes.Clone(data[s.Off : s.Off+s.Len])
+			bad[len(bad)-1] ^= 1
+			if sum, err := SubtreeSum(bytes.NewReader(bad), s.Off, s.Len); err != nil || sum == s.CV {
+				t.Errorf("before group %d: a changed byte: %v", g, err)
+			}
+		}
+		if at != g*GroupBytes {
+			t.Errorf("before group %d: %d bytes", g, at)
+		}
+	}
+	for _, c := range [][2]int64{{0, 0}, {0, 1}, {0, 3 * GroupBytes}, {GroupBytes, 2 * GroupBytes}, {-GroupBytes, GroupBytes}, {0, -GroupBytes}, {5, GroupBytes}} {
+		if _, err := SubtreeSum(bytes.NewReader(data), c[0], c[1]); err == nil {
+			t.Errorf("a node above %d from %d", c[1], c[0])
+		}
+	}
+	if _, err := SubtreeSum(bytes.NewReader(data[:GroupBytes]), 0, 2*GroupBytes); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("too few bytes: %v", err)
+	}
+}
+
+// TestSliceDamage: an error says where, to the leaf.
+func TestSliceDamage(t *testing.T) {
+	src, a := newSource(t, pattern(11*GroupBytes+5))
+	text := slice(t, src, SliceGroups, 0, math.MaxInt64)
+	for _, c := range []struct {
+		at   int
+		want DamageError
+	}{
+		{len(text) - 1, DamageError{11 * GroupBytes, 5, false}},
+		{len(text) - 6, DamageError{10 * GroupBytes, GroupBytes, false}},
+		{20, DamageError{0, GroupBytes, true}},
+		{sliceHeader + 4*ParentBytes, DamageError{0, GroupBytes, false}},
+	} {
+		bad := bytes.Clone(text)
+		bad[c.at] ^= 4
+		out, err := unslice(bad, a, SliceGroups, 0, math.MaxInt64)
+		var d *DamageError
+		if !errors.As(err, &d) || *d != c.want || int64(len(out)) != d.Off {
+			t.Errorf("byte %d: %d bytes, %v", c.at, len(out), err)
+		}
+	}
+}
+
 func FuzzSliceReader(f *testing.F) {
 	data := pattern(3*GroupBytes + 9)
 	src, a := newSource(f, data)

@@ -36,6 +36,7 @@ type SliceReader struct {
 
 	pending [maxSliceDepth + 1]sliceNode // verified, not yet read below; the next is the last
 	depth   int
+	before  []Subtree
 	out     []byte // verified, not yet returned; in buf
 	buf     [maxSliceDepth*ParentBytes + GroupBytes]byte
 }
@@ -44,6 +45,31 @@ type SliceReader struct {
 type sliceNode struct {
 	cv    cv
 	at, m int64
+}
+
+// DamageError is the ErrMismatch of a SliceReader that knows where it is. Nothing
+// of those bytes was yielded, and everything before them in the range was.
+type DamageError struct {
+	Off, Len int64 // in the object
+	Tree     bool  // the tree above them does not match, so they were not judged
+}
+
+func (e *DamageError) Error() string {
+	where := "in"
+	if e.Tree {
+		where = "in the tree above"
+	}
+	return fmt.Sprintf("%v: %s the %d bytes from %d", ErrMismatch, where, e.Len, e.Off)
+}
+
+func (e *DamageError) Unwrap() error { return ErrMismatch }
+
+// Subtree is the bytes below one node of an object's tree, and the node's
+// chaining value, as SubtreeSum finds it. Len is a power of two of leaves, Off a
+// multiple of it.
+type Subtree struct {
+	Off, Len int64
+	CV       [Size]byte
 }
 
 // NewSliceReader returns a SliceReader of r, the slice of the n bytes from off of
@@ -63,6 +89,7 @@ func NewSliceReader(r io.Reader, root Addr, group int, off, n int64) *SliceReade
 func (s *SliceReader) Reset(r io.Reader, root Addr, group int, off, n int64) {
 	s.r, s.root, s.group, s.off, s.n = r, root, group, off, n
 	s.span, s.began, s.proven, s.err, s.depth, s.out = span{}, false, false, nil, 0, nil
+	s.before = s.before[:0]
 	if _, err := newSpan(0, group, off, n); err != nil {
 		s.err = err
 	}
@@ -77,6 +104,12 @@ func (s *SliceReader) Size() (size int64, proven bool) {
 	}
 	return s.size, s.proven
 }
+
+// Before returns the subtrees left of the range, in order. Together they are all
+// of the object's bytes before the first leaf of the slice, so that who has those
+// already can verify them. It knows them once something was read, and they are
+// right where that brought no error.
+func (s *SliceReader) Before() []Subtree { return s.before }
 
 // Read yields bytes of the range.
 func (s *SliceReader) Read(p []byte) (int, error) {
@@ -139,14 +172,14 @@ func (s *SliceReader) leafBytes() ([]byte, error) {
 	// reader wait for bytes that a true one would not.
 	below, ok := s.descend(top, parents, got)
 	if !ok {
-		return nil, fmt.Errorf("%w: in the tree above the bytes from %d", ErrMismatch, from)
+		return nil, &DamageError{Off: from, Len: to - from, Tree: true}
 	}
 	if err != nil {
 		return nil, err
 	}
 	data := s.buf[parents*ParentBytes : want]
 	if s.leafCV(data, leaf) != below {
-		return nil, fmt.Errorf("%w: in the %d bytes from %d", ErrMismatch, len(data), from)
+		return nil, &DamageError{Off: from, Len: to - from}
 	}
 	if leaf == s.leaves-1 {
 		s.proven = true
@@ -210,6 +243,9 @@ func (s *SliceReader) descend(n sliceNode, parents, got int) (cv, bool) {
 			}
 			n.cv, n.m = left, l
 		} else {
+			skipped := Subtree{Off: n.at * s.leaf, Len: l * s.leaf}
+			putCV(skipped.CV[:], &left)
+			s.before = append(s.before, skipped)
 			n.cv, n.at, n.m = right, n.at+l, n.m-l
 		}
 	}
