@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The node beside its peers: objects read and written, memory at one large object,
+# a million small ones, hashing. Writes docs/performance.md between its markers
+# and bin/bench/report.json. A full run takes more than half an hour, on a machine
+# that does nothing else.
+#
+#   BENCH            parts: "get put footprint million hash"
+#   BENCH_ROUNDS     5     rounds, servers in turn
+#   BENCH_GET_TIME   4s    a wrk run; also a run of "million"
+#   BENCH_PUT_TIME   6s    a put run
+#   BENCH_SIZES      "1KiB 64KiB 1MiB 16MiB"
+#   BENCH_CACHE      256MiB  data.cache_bytes of the node that is read from
+#   BENCH_LARGE      5GiB  the object of "footprint"
+#   BENCH_FEW, BENCH_MANY   1000, 1000000  objects of "million"
+#   BENCH_HASH_TIME  1s    a benchmark of b3
+#   BENCH_DIR        bin/bench  scratch; needs a real disk with 20 GB free
+#   BENCH_OUT, BENCH_JSON   docs/performance.md, bin/bench/report.json
+#   BENCH_MINIO      a MinIO binary; without it one is built with go install
+#
+# A short run that leaves the document alone:
+#   BENCH="get put" BENCH_ROUNDS=1 BENCH_GET_TIME=1s BENCH_PUT_TIME=1s BENCH_CACHE=16MiB BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
+set -euo pipefail
+export MACRONODE_BIN=${MACRONODE_BIN:-$PWD/bin} BENCH_DIR=${BENCH_DIR:-$PWD/bin/bench}
+parts=${BENCH:-get put footprint million hash}
+mkdir -p "$BENCH_DIR" bin/bench
+minio_version=v0.0.0-20250907161309-07c3a429bfed
+
+need=()
+case " $parts " in *" get "*) command -v wrk >/dev/null || need+=(wrk) ;; esac
+case " $parts " in *" footprint "*) command -v curl >/dev/null || need+=(curl) ;; esac
+command -v findmnt >/dev/null || need+=(util-linux)
+if [ ${#need[@]} -gt 0 ]; then
+	sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+	$sudo apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+fi
+if [[ " $parts " =~ \ (get|put)\  ]] && [ -z "${BENCH_MINIO:-}" ]; then
+	BENCH_MINIO=$PWD/bin/bench/minio-$minio_version
+	if [ ! -x "$BENCH_MINIO" ]; then
+		echo "building MinIO $minio_version; this takes minutes"
+		build=$(mktemp -d "$PWD/bin/bench/build-XXXXXX"); trap 'rm -rf "$build"' EXIT
+		(cd / && GOBIN=$build go install "github.com/minio/minio@$minio_version")
+		mv "$build/minio" "$BENCH_MINIO"; rm -rf "$build"; trap - EXIT
+	fi
+	export BENCH_MINIO
+fi
+go build -o bin/bench/bench ./test/bench
+exec bin/bench/bench

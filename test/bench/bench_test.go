@@ -1,0 +1,296 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The two examples of the S3 documentation ("Signature Calculations for the
+// Authorization Header").
+func TestSign(t *testing.T) {
+	keys := awsKeys{"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1"}
+	const empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	for _, c := range []struct{ url, rng, want string }{
+		{"https://examplebucket.s3.amazonaws.com/test.txt", "bytes=0-9", "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"},
+		{"https://examplebucket.s3.amazonaws.com/?lifecycle=", "", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"},
+	} {
+		req, err := http.NewRequest(http.MethodGet, c.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.rng != "" {
+			req.Header.Set("Range", c.rng)
+		}
+		keys.sign(req, empty, time.Date(2013, 5, 24, 0, 0, 0, 0, time.UTC))
+		if got := req.Header.Get("Authorization"); !strings.HasSuffix(got, "Signature="+c.want) {
+			t.Errorf("%s: %s\nwant the signature %s", c.url, got, c.want)
+		}
+	}
+}
+
+func TestWrkResult(t *testing.T) {
+	out := "Running 1s test\n  2 threads\nRESULT requests=1000 us=2000000 p50=1500 p99=20500 bytes=1100000 errors=0\n"
+	r, err := wrkResult(out, 1024)
+	if err != nil || r != (result{Rate: 500, P50: 1.5, P99: 20.5}) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	for name, bad := range map[string]string{
+		"nothing":       "unable to connect",
+		"errors":        strings.Replace(out, "errors=0", "errors=1", 1),
+		"too few bytes": strings.Replace(out, "bytes=1100000", "bytes=1000000", 1),
+		"no requests":   strings.Replace(out, "requests=1000", "requests=0", 1),
+	} {
+		if _, err := wrkResult(bad, 1024); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	var all []time.Duration
+	for i := range 200 {
+		all = append(all, time.Duration(i+1))
+	}
+	if a, b, c := percentile(all, 50), percentile(all, 99), percentile(all[:1], 99); a != 100 || b != 198 || c != 1 {
+		t.Errorf("%d, %d, %d", a, b, c)
+	}
+}
+
+func TestDrive(t *testing.T) {
+	var calls atomic.Int64
+	r, err := drive(t.Context(), 3, 50*time.Millisecond, func(context.Context, int, int) error {
+		calls.Add(1)
+		<-time.After(time.Millisecond)
+		return nil
+	})
+	if err != nil || r.Rate == 0 || r.Rate > float64(calls.Load())*20 || r.P50 < 1 || r.P99 < r.P50 {
+		t.Errorf("%d calls: %+v, %v", calls.Load(), r, err)
+	}
+	want := errors.New("refused")
+	if _, err := drive(t.Context(), 2, time.Minute, func(ctx context.Context, w, _ int) error {
+		if w == 0 {
+			return want
+		}
+		<-ctx.Done() // the other worker is told to end
+		return ctx.Err()
+	}); !errors.Is(err, want) {
+		t.Errorf("%v, want the worker's error", err)
+	}
+}
+
+func TestWritersNeverRepeat(t *testing.T) {
+	seen := map[string]bool{}
+	for run := range uint64(2) {
+		for _, w := range newWriters(3, 1024, run) {
+			for range 4 {
+				b := string(w.body())
+				if len(b) != 1024 || seen[b] {
+					t.Fatal("a body came twice, or has another size")
+				}
+				seen[b] = true
+			}
+		}
+	}
+	if !bytes.Equal(content(5000, 7), content(5000, 7)) || bytes.Equal(content(5000, 7), content(5000, 8)) {
+		t.Error("content is not a function of its number")
+	}
+}
+
+func TestSend(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte("said"))
+	}))
+	defer s.Close()
+	for code, ok := range map[string]bool{"200": true, "201": true, "404": false, "503": false} {
+		req, err := post(s.URL+"/?code="+code, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := send(s.Client(), req)
+		if ok != (err == nil) || ok && string(body) != "said" {
+			t.Errorf("%s: %q, %v", code, body, err)
+		}
+	}
+}
+
+func TestCompare(t *testing.T) {
+	rates := func(p99 float64, list ...float64) (rs []result) {
+		for _, r := range list {
+			rs = append(rs, result{Rate: r, P50: 1, P99: p99})
+		}
+		return rs
+	}
+	var s section
+	s.compare("1 KiB", 1024, rates(2, 300, 100, 290), []peer{{"MinIO", rates(4, 100, 99, 1000), 3, true}, {"bare", rates(1, 580), 0.7, false}, {"none", nil, 1, true}})
+	if len(s.Rows) != 3 || len(s.Runs) != 3 || len(s.Goals) != 3 {
+		t.Fatalf("%d rows, %d runs, %d goals", len(s.Rows), len(s.Runs), len(s.Goals))
+	}
+	if got := s.Rows[0][2] + " " + s.Rows[0][3]; got != "290 100-300" {
+		t.Errorf("median and range: %q", got)
+	}
+	if got := strings.Join(s.Rows[1][7:], "|"); got != "2.90×, p99 0.50×|≥ 3×, p99 ≤ 1×|**missed**, p99 met" {
+		t.Errorf("MinIO: %s", got)
+	}
+	if got := strings.Join(s.Rows[2][7:], "|"); got != "0.50×|≥ 0.7×|**missed**" {
+		t.Errorf("bare: %s", got)
+	}
+	if s.missed() != 2 {
+		t.Errorf("%d goals missed, want 2", s.missed())
+	}
+	if m := statOf([]float64{4, 1, 3, 2}, func(f float64) float64 { return f }); m != (stat{2.5, 1, 4}) {
+		t.Errorf("of an even number: %+v", m)
+	}
+}
+
+func TestReport(t *testing.T) {
+	dir := t.TempDir()
+	set := settings{report: filepath.Join(dir, "docs", "p.md"), json: filepath.Join(dir, "r.json")}
+	get := &section{Name: "get", Title: "GET", Head: []string{"a"}, Rows: [][]string{{"first"}}}
+	put := &section{Name: "put", Title: "PUT", Head: []string{"a"}, Rows: [][]string{{"other"}}}
+	if err := writeReport(set, []*section{get, put}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(set.report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := "Words by hand.\n" + string(text) + "More words.\n"
+	if err := os.WriteFile(set.report, []byte(by), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	get.Rows[0][0] = "second"
+	if err := writeReport(set, []*section{get}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := os.ReadFile(set.report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(again) != strings.Replace(by, "first", "second", 1) {
+		t.Errorf("more than the section changed:\n%s", again)
+	}
+	data, err := os.ReadFile(set.json)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back []section
+	if err := json.Unmarshal(data, &back); err != nil || len(back) != 1 || back[0].Rows[0][0] != "second" {
+		t.Errorf("JSON: %v: %s", err, data)
+	}
+	begin, _ := markers("get")
+	if _, err := replaceSection("x\n"+begin+"y", "get", "z"); err == nil {
+		t.Error("a marker without its end is taken")
+	}
+}
+
+func TestSettings(t *testing.T) {
+	env := func(m map[string]string) func(string) (string, bool) {
+		return func(k string) (string, bool) { v, ok := m[k]; return v, ok }
+	}
+	s, err := readSettings(env(map[string]string{"BENCH": "put hash", "BENCH_SIZES": "1KiB 16MiB 7", "BENCH_LARGE": ""}))
+	if err != nil || len(s.parts) != 2 || !s.parts["put"] || !slices.Equal(s.sizes, []int64{1 << 10, 16 << 20, 7}) || s.large != 5<<30 || s.rounds != 5 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for name, value := range map[string]string{"BENCH": "gte", "BENCH_SIZES": "1KB", "BENCH_ROUNDS": "0", "BENCH_GET_TIME": "10ms", "BENCH_CACHE": "-1MiB"} {
+		if _, err := readSettings(env(map[string]string{name: value})); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s=%s: %v", name, value, err)
+		}
+	}
+	if sizeName(5<<30) != "5 GiB" || sizeName(64<<10) != "64 KiB" || sizeName(1025) != "1025 B" {
+		t.Error("sizes are misnamed")
+	}
+}
+
+func TestBenchLines(t *testing.T) {
+	rows := benchLines("goos: linux\nBenchmarkHash/1KiB-2   \t   100\t  2000 ns/op\t 512.00 MB/s\t 0 B/op\nBenchmarkHash/1KiB-2 \t 100\t 4000 ns/op\t 256.00 MB/s\nBenchmarkOther-2 5 10 ns/op\nPASS\n")
+	if len(rows) != 1 || rows[0].name != "Hash/1KiB" || !slices.Equal(rows[0].speed, []float64{512, 256}) || !slices.Equal(rows[0].nanos, []float64{2000, 4000}) {
+		t.Errorf("%+v", rows)
+	}
+}
+
+// Killing a server ends what it started too; its figures can be read while it
+// runs.
+func TestProc(t *testing.T) {
+	var ps procs
+	dir := t.TempDir()
+	p, err := ps.start("shell", filepath.Join(dir, "log"), nil, "sh", "-c", "sleep 600 & echo $! >"+filepath.Join(dir, "child.tmp")+"; mv "+filepath.Join(dir, "child.tmp")+" "+filepath.Join(dir, "child")+"; wait")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ps.killAll()
+	var child int
+	for deadline := time.Now().Add(20 * time.Second); child == 0; {
+		text, _ := os.ReadFile(filepath.Join(dir, "child"))
+		child, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		if time.Now().After(deadline) {
+			t.Fatal("the shell started nothing")
+		}
+	}
+	if n, err := p.peak(); err != nil || n < 100<<10 || n > 1<<30 {
+		t.Errorf("VmHWM %d, %v", n, err)
+	}
+	if d, err := p.cpu(); err != nil || d < 0 || d > time.Minute {
+		t.Errorf("cpu %s, %v", d, err)
+	}
+	ps.killAll()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(child) + "/stat")
+		if err != nil || bytes.Contains(stat, []byte(") Z ")) || errors.Is(syscall.Kill(child, 0), syscall.ESRCH) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the child lives on")
+		}
+	}
+	if len(ps.all) != 0 {
+		t.Error("an ended server is still listed")
+	}
+	if err := p.ready(t.Context(), "http://127.0.0.1:1/"); err == nil {
+		t.Error("an ended server is ready")
+	}
+}
+
+func TestSameBytes(t *testing.T) {
+	big := content(1<<20, 1)
+	other := slices.Clone(big)
+	other[1<<19]++
+	for _, c := range []struct {
+		a, b []byte
+		same bool
+	}{{big, big, true}, {nil, nil, true}, {big, other, false}, {big, big[:len(big)-1], false}, {big[:len(big)/2], big, false}} {
+		if err := sameBytes(bytes.NewReader(c.a), bytes.NewReader(c.b)); (err == nil) != c.same {
+			t.Errorf("%d and %d bytes: %v", len(c.a), len(c.b), err)
+		}
+	}
+}
+
+func TestGetCells(t *testing.T) {
+	cells := getCells(settings{sizes: []int64{kib, 64 * kib, mib, 16 * mib}, cache: 256 * mib})
+	if len(cells) != 6 {
+		t.Fatalf("%d cells", len(cells))
+	}
+	for _, c := range cells {
+		set := c.size * int64(c.objects)
+		if c.walk && set != 4*256*mib || !c.walk && set > 16*mib || math.IsNaN(c.minio) || c.minio == 0 {
+			t.Errorf("%+v is %d bytes in all", c, set)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures the built node beside its peers, on one machine, on
+// the same bytes and over loopback: objects read and written over HTTP/1.1,
+// memory at one large object, a million small ones, and hashing.
+//
+// It installs nothing and is run by scripts/bench.sh, which says what the
+// settings in the environment are. Every process it starts ends with it, and
+// every file it makes is removed, also after a failure or an interrupt; the
+// report and the JSON stay.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "bare" {
+		if err := serveBare(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench bare:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	err := run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// part is one selectable measurement.
+type part struct {
+	name, title string
+	measure     func(context.Context, *bench) (*section, error)
+}
+
+var parts = []part{
+	{"get", "GET", measureGet},
+	{"put", "PUT", measurePut},
+	{"footprint", "One object of many bytes", measureFootprint},
+	{"million", "Many objects", measureMillion},
+	{"hash", "BLAKE3 with tree", measureHash},
+}
+
+// bench is what all parts share.
+type bench struct {
+	set   settings
+	dir   string // scratch, on a real disk; removed at the end
+	facts []string
+	procs procs
+}
+
+// run measures the selected parts in order and writes the report after each, so
+// that an interrupt keeps what was measured.
+func run(ctx context.Context) (err error) {
+	set, err := readSettings(os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(set.dir, 0o755); err != nil {
+		return err
+	}
+	if err := onDisk(set.dir); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(set.dir, "run-")
+	if err != nil {
+		return err
+	}
+	b := &bench{set: set, dir: dir}
+	defer func() {
+		b.procs.killAll()
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	b.facts = b.machine(ctx)
+	for _, f := range b.facts {
+		fmt.Println(f)
+	}
+	var done []*section
+	for _, p := range parts {
+		if !set.parts[p.name] {
+			continue
+		}
+		begun := time.Now()
+		fmt.Printf("\n== %s\n", p.title)
+		s, err := p.measure(ctx, b)
+		b.procs.killAll()
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("%s: interrupted", p.name)
+		case err != nil:
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		s.Name, s.Title, s.Facts, s.Took = p.name, p.title, b.facts, time.Since(begun).Round(time.Second).String()
+		fmt.Printf("\n%s", s.markdown())
+		done = append(done, s)
+		if err := writeReport(set, done); err != nil {
+			return err
+		}
+	}
+	missed := 0
+	for _, s := range done {
+		missed += s.missed()
+	}
+	fmt.Printf("\n%s and %s written; goals missed: %d\n", set.report, set.json, missed)
+	return nil
+}
+
+// scratch makes a folder below the run's own; the caller removes it early or
+// leaves it to the end.
+func (b *bench) scratch(name string) (string, error) {
+	dir, err := os.MkdirTemp(b.dir, name+"-")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(dir)
+}
+
+// say prints progress.
+func say(format string, args ...any) {
+	fmt.Printf("%s %s\n", time.Now().Format("15:04:05"), fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,201 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// procs are the running servers.
+type procs struct {
+	mu  sync.Mutex
+	all map[*proc]bool
+}
+
+// proc is a server in a process group of its own.
+type proc struct {
+	name string
+	cmd  *exec.Cmd
+	log  string // file of its output
+	done chan struct{}
+	err  error // after done
+	home *procs
+}
+
+// start runs a server, its output in a file. The kernel ends it with this
+// process, whatever becomes of that.
+func (ps *procs) start(name, log string, env []string, command ...string) (*proc, error) {
+	out, err := os.Create(log)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		_ = out.Close()
+		return nil, err
+	}
+	p := &proc{name: name, cmd: cmd, log: log, done: make(chan struct{}), home: ps}
+	ps.mu.Lock()
+	if ps.all == nil {
+		ps.all = map[*proc]bool{}
+	}
+	ps.all[p] = true
+	ps.mu.Unlock()
+	go func() {
+		p.err = cmd.Wait()
+		_ = out.Close()
+		ps.mu.Lock()
+		delete(ps.all, p)
+		ps.mu.Unlock()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// killAll ends every server at once and waits for them.
+func (ps *procs) killAll() {
+	ps.mu.Lock()
+	var all []*proc
+	for p := range ps.all {
+		all = append(all, p)
+	}
+	ps.mu.Unlock()
+	for _, p := range all {
+		p.kill()
+	}
+}
+
+// kill is kill -9 for the whole group.
+func (p *proc) kill() {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	<-p.done
+}
+
+// stop asks it to end, and kills it after a minute.
+func (p *proc) stop() error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+		return nil
+	case <-time.After(time.Minute):
+		p.kill()
+		return fmt.Errorf("%s did not stop within a minute", p.name)
+	}
+}
+
+// ready waits until url answers 200.
+func (p *proc) ready(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	for {
+		select {
+		case <-p.done:
+			return p.failed(fmt.Errorf("ended: %w", p.err))
+		case <-ctx.Done():
+			return p.failed(fmt.Errorf("not ready: %w", ctx.Err()))
+		case <-time.After(2 * time.Millisecond):
+		}
+		res, err := client.Get(url)
+		if err != nil {
+			continue
+		}
+		_ = res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+}
+
+// failed adds the end of the server's output to an error.
+func (p *proc) failed(err error) error {
+	text, _ := os.ReadFile(p.log)
+	return fmt.Errorf("%s: %w\n%s", p.name, err, text[max(0, len(text)-2000):])
+}
+
+// peak is the most memory the process has held, in bytes (VmHWM).
+func (p *proc) peak() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return n * kib, err
+		}
+	}
+	return 0, errors.New("no VmHWM in /proc")
+}
+
+// cpu is the processor time the process has used.
+func (p *proc) cpu() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name in parentheses may hold spaces; utime and stime are the 12th and
+	// 13th field behind it, in hundredths of a second.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, errors.New("short /proc stat")
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+}
+
+// command is a client that runs to its end; with ctx its whole group ends.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	return cmd
+}
+
+// freePort is a port that nobody listens on now.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// countFiles counts the files and their bytes below dir.
+func countFiles(dir string) (files int, size int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		files++
+		if info, err := d.Info(); err == nil {
+			size += info.Size()
+		}
+		return nil
+	})
+	return files, size, err
+}

@@ -1,0 +1,181 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// settings are what the environment says; scripts/bench.sh documents them.
+type settings struct {
+	parts    map[string]bool
+	bin      string // folder of macronode
+	minio    string // MinIO's binary
+	wrk      string
+	dir      string // where scratch folders are made
+	report   string // markdown, written between markers
+	json     string
+	rounds   int
+	getTime  time.Duration // a wrk run
+	putTime  time.Duration // a put run
+	sizes    []int64
+	cache    int64 // cache_bytes of the node
+	large    int64 // bytes of the footprint's object
+	few      int   // objects in the small node of "million"
+	many     int   // objects in the large one
+	hashTime string
+}
+
+const (
+	kib = int64(1) << 10
+	mib = int64(1) << 20
+	gib = int64(1) << 30
+)
+
+// readSettings reads the environment; an empty variable is not set.
+func readSettings(env func(string) (string, bool)) (settings, error) {
+	var errs []error
+	get := func(name, otherwise string) string {
+		if v, ok := env(name); ok && v != "" {
+			return v
+		}
+		return otherwise
+	}
+	fail := func(name string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	size := func(name, otherwise string) int64 {
+		n, err := parseSize(get(name, otherwise))
+		fail(name, err)
+		return n
+	}
+	count := func(name, otherwise string) int {
+		n, err := strconv.Atoi(get(name, otherwise))
+		if err == nil && n < 1 {
+			err = errors.New("want at least 1")
+		}
+		fail(name, err)
+		return n
+	}
+	span := func(name, otherwise string) time.Duration {
+		d, err := time.ParseDuration(get(name, otherwise))
+		if err == nil && d < time.Second {
+			err = errors.New("want at least 1s")
+		}
+		fail(name, err)
+		return d
+	}
+	s := settings{
+		parts: map[string]bool{}, bin: get("MACRONODE_BIN", "bin"), minio: get("BENCH_MINIO", "minio"), wrk: get("BENCH_WRK", "wrk"),
+		dir: get("BENCH_DIR", "bin/bench"), report: get("BENCH_OUT", "docs/performance.md"), json: get("BENCH_JSON", "bin/bench/report.json"),
+		rounds: count("BENCH_ROUNDS", "5"), getTime: span("BENCH_GET_TIME", "4s"), putTime: span("BENCH_PUT_TIME", "6s"),
+		cache: size("BENCH_CACHE", "256MiB"), large: size("BENCH_LARGE", "5GiB"),
+		few: count("BENCH_FEW", "1000"), many: count("BENCH_MANY", "1000000"), hashTime: get("BENCH_HASH_TIME", "1s"),
+	}
+	for _, f := range strings.Fields(get("BENCH_SIZES", "1KiB 64KiB 1MiB 16MiB")) {
+		n, err := parseSize(f)
+		fail("BENCH_SIZES", err)
+		s.sizes = append(s.sizes, n)
+	}
+	for _, name := range strings.Fields(get("BENCH", "get put footprint million hash")) {
+		known := false
+		for _, p := range parts {
+			known = known || p.name == name
+		}
+		if !known {
+			errs = append(errs, fmt.Errorf("BENCH: there is no part %q", name))
+		}
+		s.parts[name] = true
+	}
+	return s, errors.Join(errs...)
+}
+
+// parseSize reads 64KiB, 1MiB, 5GiB or a number of bytes.
+func parseSize(s string) (int64, error) {
+	unit := int64(1)
+	for suffix, n := range map[string]int64{"KiB": kib, "MiB": mib, "GiB": gib} {
+		if rest, ok := strings.CutSuffix(s, suffix); ok {
+			s, unit = rest, n
+			break
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%q is no size; want a number with KiB, MiB, GiB or nothing behind it", s)
+	}
+	return n * unit, nil
+}
+
+// sizeName is the way back.
+func sizeName(n int64) string {
+	switch {
+	case n%gib == 0:
+		return fmt.Sprintf("%d GiB", n/gib)
+	case n%mib == 0:
+		return fmt.Sprintf("%d MiB", n/mib)
+	case n%kib == 0:
+		return fmt.Sprintf("%d KiB", n/kib)
+	}
+	return fmt.Sprintf("%d B", n)
+}
+
+// onDisk refuses a folder that is kept in memory: its syncs cost nothing.
+func onDisk(dir string) error {
+	const tmpfs, ramfs = 0x01021994, 0x858458f6
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return err
+	}
+	if st.Type == tmpfs || st.Type == ramfs {
+		return fmt.Errorf("%s is in memory; set BENCH_DIR to a folder on a disk", dir)
+	}
+	return nil
+}
+
+// machine says what the figures were taken on.
+func (b *bench) machine(ctx context.Context) []string {
+	first := func(file, key string) string {
+		data, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(data)) {
+			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == key {
+				return strings.TrimSpace(v)
+			}
+		}
+		return "unknown"
+	}
+	out := func(name string, args ...string) string {
+		text, err := exec.CommandContext(ctx, name, args...).Output()
+		if err != nil {
+			return "unknown"
+		}
+		line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+		return line
+	}
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	load, _ := os.ReadFile("/proc/loadavg")
+	commit := out("git", "rev-parse", "HEAD")
+	if out("git", "status", "--porcelain", "-uno", "--", "*.go") != "" {
+		commit += " with changes not committed"
+	}
+	return []string{
+		"date: " + time.Now().UTC().Format("2006-01-02 15:04 UTC"),
+		"commit: " + commit,
+		"node: " + out(filepath.Join(b.set.bin, "macronode"), "version"),
+		fmt.Sprintf("machine: %s, %d cores, %s of memory, Linux %s", first("/proc/cpuinfo", "model name"), runtime.NumCPU(), first("/proc/meminfo", "MemTotal"), strings.TrimSpace(string(kernel))),
+		"disk: " + out("findmnt", "-no", "SOURCE,FSTYPE,OPTIONS", "-T", b.dir),
+		"Go: " + out("go", "env", "GOVERSION"),
+		fmt.Sprintf("load before the run (1, 5, 15 minutes): %s; clients and servers share the cores", strings.Join(strings.Fields(string(load))[:3], " ")),
+	}
+}
