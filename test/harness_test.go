@@ -85,15 +85,41 @@ func startDev(t testing.TB, dir string, args ...string) *node {
 // signs it and runs the node from it. Plaintext, on loopback unless edit says else.
 func startSigned(t testing.TB, edit func(text string) string) *node {
 	t.Helper()
+	n := makeSigned(t, edit)
+	n.run()
+	return n
+}
+
+// startSignedOn is startSigned with the data directory moved below dir, which may
+// be too small for a new one.
+func startSignedOn(t testing.TB, dir string, edit func(text string) string) *node {
+	t.Helper()
+	n := makeSigned(t, edit)
+	if out, err := exec.Command("mv", n.dir, dir).CombinedOutput(); err != nil {
+		t.Fatalf("mv: %v\n%s", err, out)
+	}
+	n.dir = filepath.Join(dir, filepath.Base(n.dir))
+	n.run()
+	return n
+}
+
+// run starts a node from its directory, until the test ends.
+func (n *node) run() {
+	n.t.Helper()
+	n.args = []string{"run", "--config", n.bundle(), "--data", n.dir, "--endpoints", n.file}
+	n.start()
+	n.t.Cleanup(n.kill)
+}
+
+// makeSigned is startSigned without the start.
+func makeSigned(t testing.TB, edit func(text string) string) *node {
+	t.Helper()
 	top := t.TempDir()
 	n := &node{t: t, dir: filepath.Join(top, "data"), file: filepath.Join(top, "endpoints.json")}
 	n.macronode("init", "--data", n.dir, "--http", "127.0.0.1:0", "--oap", "127.0.0.1:0", "--tls", "none", "--tenant", "acme", "--recovery-out", filepath.Join(top, "recovery.key")).must(t, 0)
 	if edit != nil {
 		n.edit(edit)
 	}
-	n.args = []string{"run", "--config", n.bundle(), "--data", n.dir, "--endpoints", n.file}
-	n.start()
-	t.Cleanup(n.kill)
 	return n
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,14 +19,15 @@ import (
 	"github.com/rustyonions/macronode/client"
 )
 
-// TestKill kills the node with -9 in the middle of a load of puts and deletes,
-// again and again: what was acknowledged is there and right, what was
-// acknowledged as deleted is gone, and nothing half-written is visible.
+// TestKill kills the node with -9 in the middle of a load of puts, deletes and
+// puts again of what is there or was deleted, most of it small, again and again:
+// what was acknowledged is there and right, what was acknowledged as deleted is
+// gone, and nothing half-written is visible.
 // MACRONODE_KILL_ROUNDS sets the number of rounds.
 func TestKill(t *testing.T) {
 	rounds := envInt(t, "MACRONODE_KILL_ROUNDS", 10)
 	n := startDev(t, t.TempDir())
-	world := &world{bytes: make(map[b3.Addr]seeded)}
+	world := newWorld("dev")
 	for round := range rounds {
 		world.load(t, n, uint64(round))
 		n.start()
@@ -34,7 +36,10 @@ func TestKill(t *testing.T) {
 			t.Fatalf("round %d\n%s", round, n.log)
 		}
 	}
-	t.Logf("%d rounds, %d objects put, %d deleted", rounds, world.puts, world.deletes)
+	t.Logf("%d rounds, %d objects put, %d deleted, %d put again", rounds, world.puts, world.deletes, world.again)
+	if world.puts < rounds || world.deletes == 0 || world.again == 0 {
+		t.Error("the load was none")
+	}
 }
 
 // seeded is an object that can be made again.
@@ -61,11 +66,16 @@ func content(seed uint64, size int) []byte {
 	return p
 }
 
-// world is what the node must hold.
+// world is what the node must hold for a tenant.
 type world struct {
-	mu            sync.Mutex
-	bytes         map[b3.Addr]seeded
-	puts, deletes int
+	tenant               string
+	mu                   sync.Mutex
+	bytes                map[b3.Addr]seeded
+	puts, deletes, again int
+}
+
+func newWorld(tenant string) *world {
+	return &world{tenant: tenant, bytes: make(map[b3.Addr]seeded)}
 }
 
 func (w *world) dial(t *testing.T, n *node) *client.Client {
@@ -109,61 +119,124 @@ func (w *world) load(t *testing.T, n *node, round uint64) {
 }
 
 // sizes lie on both sides of every border that the store has.
-var sizes = []int{0, 1, 1023, 1024, 16383, 16384, 16385, 65536, 200_000, 1 << 20}
+var sizes = []int{0, 1, 1023, 1024, 16383, 16384, 16385, 65536, 131071, 131072, 131073, 200_000, 1 << 20}
+
+// anySize is small for two of three.
+func anySize(rnd *rand.Rand) int {
+	if rnd.IntN(3) > 0 {
+		return 1 + rnd.IntN(8<<10)
+	}
+	return sizes[rnd.IntN(len(sizes))]
+}
 
 func (w *world) step(ctx context.Context, c *client.Client, rnd *rand.Rand) error {
-	if rnd.IntN(5) == 0 {
-		if addr, ok := w.pick(present); ok {
-			err := c.Delete(ctx, addr)
-			w.settle(addr, absent, err)
-			return err
+	switch rnd.IntN(10) {
+	case 0, 1:
+		if addr, s, ok := w.pick(present); ok {
+			return w.drop(ctx, c, addr, s)
+		}
+	case 2:
+		if addr, s, ok := w.pick(present); ok {
+			return w.repeat(ctx, c, addr, s)
+		}
+	case 3:
+		if _, s, ok := w.pick(absent); ok {
+			return w.put(ctx, c, s)
 		}
 	}
-	s := seeded{seed: rnd.Uint64(), size: sizes[rnd.IntN(len(sizes))]}
+	s := seeded{seed: rnd.Uint64(), size: anySize(rnd), state: absent}
+	if s.size == 0 { // one address for all: other workers may be at it
+		_, err := c.Put(ctx, bytes.NewReader(nil), client.PutOptions{})
+		return err
+	}
+	return w.put(ctx, c, s)
+}
+
+// put stores an object that is not there.
+func (w *world) put(ctx context.Context, c *client.Client, s seeded) error {
 	p := content(s.seed, s.size)
 	addr := b3.Sum(p)
 	w.mu.Lock()
-	if s.size == 0 { // one address for all: other workers may be at it
-		w.mu.Unlock()
-		_, err := c.Put(ctx, bytes.NewReader(p), client.PutOptions{})
-		return err
-	}
 	s.state = unsure
 	w.bytes[addr] = s
 	w.mu.Unlock()
 	_, err := c.Put(ctx, bytes.NewReader(p), client.PutOptions{})
-	w.settle(addr, present, err)
+	w.settle(addr, present, absent, err)
+	if err == nil {
+		w.mu.Lock()
+		w.puts++
+		w.mu.Unlock()
+	}
 	return err
 }
 
-// pick takes an object of the given state and makes it unsure.
-func (w *world) pick(want state) (b3.Addr, bool) {
+// repeat puts what is there already, and stays there whatever becomes of that. It
+// says which address: then not even a full quota refuses it.
+func (w *world) repeat(ctx context.Context, c *client.Client, addr b3.Addr, s seeded) error {
+	_, err := c.Put(ctx, bytes.NewReader(content(s.seed, s.size)), client.PutOptions{Addr: addr})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.state = present
+	w.bytes[addr] = s
+	w.again++
+	return err
+}
+
+// drop deletes an object that is there.
+func (w *world) drop(ctx context.Context, c *client.Client, addr b3.Addr, s seeded) error {
+	err := c.Delete(ctx, addr)
+	w.settle(addr, absent, present, err)
+	if err == nil {
+		w.mu.Lock()
+		w.deletes++
+		w.mu.Unlock()
+	}
+	return err
+}
+
+// pick takes an object of the given state and makes it unsure, so that nobody else
+// takes it.
+func (w *world) pick(want state) (b3.Addr, seeded, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for addr, s := range w.bytes {
 		if s.state == want {
 			s.state = unsure
 			w.bytes[addr] = s
-			return addr, true
+			return addr, s, true
 		}
 	}
-	return b3.Addr{}, false
+	return b3.Addr{}, seeded{}, false
 }
 
-func (w *world) settle(addr b3.Addr, to state, err error) {
-	if err != nil {
-		return
+// settle notes the outcome: to where it was done, from where it was refused. No
+// answer, or a fault of the node, leaves it unsure.
+func (w *world) settle(addr b3.Addr, to, from state, err error) {
+	var refusal *client.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &refusal) && (refusal.Status/100 == 4 || refusal.Status == 507):
+		to = from
+	default:
+		to = unsure
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.bytes[addr]
 	s.state = to
 	w.bytes[addr] = s
-	if to == present {
-		w.puts++
-	} else {
-		w.deletes++
+}
+
+// count returns how many objects are in the state.
+func (w *world) count(want state) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.bytes {
+		if s.state == want {
+			n++
+		}
 	}
+	return n
 }
 
 // check reads everything back and settles what was unsure by what is there.
@@ -218,7 +291,7 @@ func (w *world) check(t *testing.T, n *node) {
 		StoredBytes int64 `json:"stored_bytes"`
 		Objects     int64 `json:"objects"`
 	}
-	if err := json.Unmarshal([]byte(n.operate("tenant", "usage", "dev", "--output", "json").must(t, 0).out), &usage); err != nil {
+	if err := json.Unmarshal([]byte(n.operate("tenant", "usage", w.tenant, "--output", "json").must(t, 0).out), &usage); err != nil {
 		t.Fatal(err)
 	}
 	if usage.StoredBytes != stored || usage.Objects != objects {

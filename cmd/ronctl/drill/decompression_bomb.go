@@ -27,7 +27,7 @@ var decompressionBomb = Drill{
 
 const (
 	// bombBytes is what a bomb would expand to.
-	bombBytes = 1 << 30
+	bombBytes = 256 << 20
 	// atOnce of each kind are sent together.
 	atOnce = 8
 	// bombMemory is how much the node's memory may grow under all of them.
@@ -84,8 +84,8 @@ func (d *bombs) begin(ctx context.Context) error {
 			return err
 		}
 		d.sent = []zipped{
-			{"gzip, 1 GiB of zeros", "gzip", flat},
-			{"zstd, 1 GiB of zeros", "zstd", zstdFrame(nil, bombBytes)},
+			{"gzip, 256 MiB of zeros", "gzip", flat},
+			{"zstd, 256 MiB of zeros", "zstd", zstdFrame(nil, bombBytes)},
 			{"gzip, under the ratio but 64 MiB in all", "gzip", wide},
 		}
 		for _, z := range d.sent {
