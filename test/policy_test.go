@@ -48,13 +48,8 @@ func (n *node) install(dir string, v int) {
 // TestStrangers acts as a tenant with every right over its own data, who probes
 // for another's: what is there answers as what is not.
 func TestStrangers(t *testing.T) {
-	n := startSigned(t, nil)
-	n.operate("tenant", "create", "beta").must(t, 0)
-	sources := filepath.Join(t.TempDir(), "policy")
-	n.macronode("policy", "defaults", sources, "--tenant", n.tenantID("acme")+","+n.tenantID("beta")).must(t, 0)
-	n.install(sources, 2)
-	beta := strings.TrimSpace(n.operate("cap", "mint", "--tenant", "beta").must(t, 0).out)
-
+	n, header := startTwo(t)
+	beta := strings.TrimPrefix(header.Get("Authorization"), "Bearer ")
 	secret := []byte(strings.Repeat("acme's own bytes ", 5000))
 	there, missing := b3.Sum(secret).String(), b3.Sum([]byte("nobody's")).String()
 	if resp, text := n.request("PUT", "/o/"+there, nil, strings.NewReader(string(secret))); resp.StatusCode != 201 {
