@@ -1,8 +1,9 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-// Package client speaks to a macronode. It hashes what it sends and what it
-// fetches itself: a Put or Get that returns no error moved the bytes that belong
-// to the address, whatever the node said.
+// Package client speaks to a macronode. It hashes what it sends, and verifies
+// what it fetches before it hands it on, 16 KiB at a time: a Put that returns no
+// error moved the bytes that belong to the address, and what a Get or GetRange
+// gives is the object's, whatever the node said.
 //
 //	c, err := client.Dial("https://node.example:8080", client.Options{Token: token})
 //	put, err := c.Put(ctx, file, client.PutOptions{ContentType: "text/plain"})

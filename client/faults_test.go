@@ -166,7 +166,7 @@ func TestGetGoesOn(t *testing.T) {
 	var ranges []string
 	c := dial(t, serve(data, func(p []byte) []byte { return p[:min(len(p), 30_000)] }, &ranges))
 	var out bytes.Buffer
-	n, err := c.Get(t.Context(), b3.Sum(data), &out, GetOptions{})
+	n, err := c.Get(t.Context(), b3.Sum(data), &out, GetOptions{Unproven: true})
 	if err != nil || n != 100_000 || !bytes.Equal(out.Bytes(), data) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
@@ -181,7 +181,7 @@ func TestGetGivesUp(t *testing.T) {
 	var ranges []string
 	c := dial(t, serve(data, func(p []byte) []byte { return p[:1] }, &ranges))
 	c.retries = 3
-	n, err := c.Get(t.Context(), b3.Sum(data), io.Discard, GetOptions{})
+	n, err := c.Get(t.Context(), b3.Sum(data), io.Discard, GetOptions{Unproven: true})
 	if n != 4 || !errors.Is(err, io.ErrUnexpectedEOF) || len(ranges) != 4 {
 		t.Errorf("%d bytes, %v, %q", n, err, ranges)
 	}
@@ -203,7 +203,7 @@ func TestGetIntoFullDisk(t *testing.T) {
 	data := pattern(100_000)
 	var ranges []string
 	c := dial(t, serve(data, func(p []byte) []byte { return p }, &ranges))
-	n, err := c.Get(t.Context(), b3.Sum(data), &full{50_000}, GetOptions{})
+	n, err := c.Get(t.Context(), b3.Sum(data), &full{50_000}, GetOptions{Unproven: true})
 	if n != 50_000 || err == nil || !strings.Contains(err.Error(), "no space left") || len(ranges) != 1 {
 		t.Errorf("%d bytes, %v, %d calls", n, err, len(ranges))
 	}
@@ -385,7 +385,7 @@ func BenchmarkGet(b *testing.B) {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			data := pattern(size)
 			addr := b3.Sum(data)
-			c := benchNode(b, func(w http.ResponseWriter, _ *http.Request) { w.Write(data) })
+			c := benchNode(b, serveSlices(data, &asked{}))
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -185,143 +186,76 @@ func (c *Client) Stat(ctx context.Context, addr b3.Addr) (Stat, error) {
 // GetOptions of Get.
 type GetOptions struct {
 	// Have holds the object's first bytes from an earlier, broken Get. They are
-	// read and hashed, and only the rest is fetched; nil: everything is.
-	Have io.Reader
-	// Progress, where set, hears of the bytes that arrived and of the whole size.
+	// verified first, and only the rest is fetched; nil: everything is. If they
+	// are not the object's, a *DamageError says where; those before are.
+	Have *io.SectionReader
+	// Progress, where set, hears of the bytes that are there and of the whole
+	// size, as the node tells it; -1: it does not.
 	Progress func(done, size int64)
 	// Max is how many bytes the object may have; a longer one is an error, and not
 	// a byte above Max is written. 0: any number.
 	Max int64
+	// Unproven allows bytes to be written before they are verified, where the
+	// node is too old to prove them one by one: they are all verified at the end.
+	// Without it, Get from such a node fails with ErrNoSlices above 1 MiB.
+	Unproven bool
 }
 
 // ErrTooLong: the object has more bytes than GetOptions.Max.
 var ErrTooLong = errors.New("the object is longer than expected")
 
-// Get writes the object's bytes to w and returns how many it wrote. Only a nil
-// error says that they are the object's: what was written before an error is
-// not verified to the end and must be dropped or given to the next Get as Have.
-// Where the connection breaks on the way, Get goes on from there.
+// Get writes the object's bytes to w, behind those of Have, and returns how many
+// it wrote. Each is verified before it is written, 16 KiB at a time, so that what
+// was written before an error is the object's as well, and can be given to the
+// next Get as Have; only with Unproven it may not be. Where the connection breaks
+// on the way, Get goes on from there.
 func (c *Client) Get(ctx context.Context, addr b3.Addr, w io.Writer, o GetOptions) (int64, error) {
-	d := &download{c: c, addr: addr, w: w, o: o, hash: b3.NewHasher(nil)}
-	if o.Have != nil {
-		n, err := io.Copy(d.hash, o.Have)
-		if err != nil {
-			return 0, err
-		}
-		d.at = n
-	}
-	begin := d.at
-	for try := 0; ; try++ {
-		before := d.at
-		err := d.rest(ctx)
-		if err == nil {
-			return d.at - begin, finish(d.hash, addr)
-		}
-		var broken *brokenError
-		if d.at-before >= worthwhile {
-			try = 0
-		}
-		if !errors.As(err, &broken) || try >= c.retries || ctx.Err() != nil {
-			return d.at - begin, err
-		}
-		if err := wait(ctx, err, try); err != nil {
-			return d.at - begin, err
-		}
-	}
-}
-
-// worthwhile is how many bytes a try must bring to be no failure; else a node
-// could hold a Get for ever with a byte a time.
-const worthwhile = 1 << 20
-
-// brokenError is an answer that broke off.
-type brokenError struct{ error }
-
-func (b *brokenError) Unwrap() error { return b.error }
-
-// download is a Get under way. It is a Writer, to which at bytes were written
-// or had before.
-type download struct {
-	c    *Client
-	addr b3.Addr
-	w    io.Writer
-	o    GetOptions
-	hash *b3.Hasher
-	at   int64
-	size int64 // of the whole object; -1: not known
-}
-
-// rest fetches what is missing; a *brokenError says that less came than was
-// announced.
-func (d *download) rest(ctx context.Context) error {
-	req := Request{Method: "GET", Path: "/o/" + d.addr.String(), Header: http.Header{}}
-	if d.at > 0 {
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(d.at, 10)+"-")
-		req.Header.Set("If-Range", `"`+d.addr.String()+`"`)
-	}
-	resp, err := d.c.Do(ctx, req)
-	var refused *Error
-	if errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable {
-		return nil // nothing is left to fetch: the bytes at hand are all, or are wrong
-	}
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if d.at > 0 && resp.StatusCode != http.StatusPartialContent {
-		return fmt.Errorf("the node sent status %d instead of the rest", resp.StatusCode)
-	}
-	if d.size = resp.ContentLength; d.size >= 0 {
-		d.size += d.at
-		if d.o.Max > 0 && d.size > d.o.Max {
-			return ErrTooLong
-		}
-	}
-	from := &noting{r: resp.Body}
-	if _, err := io.Copy(d, from); err != nil {
-		if from.err != nil && ctx.Err() == nil {
-			return &brokenError{err}
-		}
-		return err
-	}
-	return nil
-}
-
-func (d *download) Write(p []byte) (int, error) {
-	if d.o.Max > 0 && int64(len(p)) > d.o.Max-d.at {
-		return 0, ErrTooLong
-	}
-	n, err := d.w.Write(p)
-	d.at += int64(n)
-	if _, herr := d.hash.Write(p[:n]); err == nil {
-		err = herr
-	}
-	if d.o.Progress != nil {
-		d.o.Progress(d.at, d.size)
+	n, err := c.getProven(ctx, addr, w, o)
+	if errors.Is(err, ErrNoSlices) && n == 0 {
+		return c.getPlain(ctx, addr, w, o)
 	}
 	return n, err
 }
 
-// noting keeps why reading failed, which is apart from why writing did.
-type noting struct {
-	r   io.Reader
-	err error
+func (c *Client) getProven(ctx context.Context, addr b3.Addr, w io.Writer, o GetOptions) (int64, error) {
+	var at int64
+	if o.Have != nil && o.Have.Size() > 0 {
+		at = o.Have.Size()
+		if o.Max > 0 && at > o.Max {
+			return 0, ErrTooLong
+		}
+		whole, err := c.verifyHave(ctx, addr, o.Have)
+		if err != nil || whole {
+			return 0, err
+		}
+	}
+	r, err := c.open(ctx, addr, at, math.MaxInt64, o.Max)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	if o.Progress != nil {
+		w = &progress{w: w, r: r, o: &o, done: at, size: -1}
+	}
+	return r.WriteTo(w)
 }
 
-func (n *noting) Read(p []byte) (int, error) {
-	m, err := n.r.Read(p)
-	if err != nil && err != io.EOF {
-		n.err = err
-	}
-	return m, err
+// progress tells of what is written.
+type progress struct {
+	w          io.Writer
+	r          *Reader
+	o          *GetOptions
+	done, size int64
 }
 
-func finish(hash *b3.Hasher, addr b3.Addr) error {
-	got, err := hash.Sum()
-	if err == nil && got != addr {
-		err = fmt.Errorf("got %s for %s: %w", got, addr, ErrIntegrity)
+func (p *progress) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	p.done += int64(n)
+	if size, _ := p.r.Size(); size >= 0 {
+		p.size = size
 	}
-	return err
+	p.o.Progress(p.done, p.size)
+	return n, err
 }
 
 // Delete drops the tenant's reference. A missing object is an *Error with 404.

@@ -26,8 +26,19 @@ type fetched struct {
 	progress   func(done, size int64)
 }
 
-// fetch gets the object. A part that an earlier try left is gone on with; where
-// it turns out to be another object's, the fetch begins anew.
+// fetch gets the object. Each byte is verified before it is written to the part,
+// 16 KiB at a time.
+//
+// A part that an earlier try left is gone on with, and is not trusted: it may have
+// been changed since, or be another object's. It is read and hashed before
+// anything is fetched, and compared with the nodes of the object's tree that stand
+// above just these bytes; the node proves those in one answer of 16 KiB and some
+// parents. If bytes are not the object's, fetch finds the first 16 KiB that are
+// not, cuts the part off there and fails; the next try goes on from there. So
+// when the part is complete all of it was verified, and it is not read again.
+//
+// A node too old to prove single bytes is taken at the whole object's hash: the
+// part is verified when all of it is there, and dropped if it is wrong.
 func fetch(ctx context.Context, cl *client.Client, root *os.Root, o fetched) error {
 	f, err := openPart(root, o.part, o.mode)
 	if err != nil {
@@ -35,13 +46,19 @@ func fetch(ctx context.Context, cl *client.Client, root *os.Root, o fetched) err
 	}
 	defer f.Close()
 	if err := fill(ctx, cl, f, o); err != nil {
-		if errors.Is(err, client.ErrIntegrity) {
-			root.Remove(o.part) // no later try could use it
+		var damage *client.DamageError
+		if errors.Is(err, client.ErrIntegrity) && !errors.As(err, &damage) {
+			root.Remove(o.part) // which bytes are wrong is not known
 		} else if info, serr := f.Stat(); serr == nil && info.Size() == 0 {
-			root.Remove(o.part) // nothing came
+			root.Remove(o.part) // nothing is there
 		}
 		return err
 	}
+	return finish(root, f, o)
+}
+
+// finish gives a part its name.
+func finish(root *os.Root, f *os.File, o fetched) error {
 	// Renamed while it is locked, so that nobody takes it for a part any more.
 	if err := root.Rename(o.part, o.name); err != nil {
 		return err
@@ -54,26 +71,60 @@ func fetch(ctx context.Context, cl *client.Client, root *os.Root, o fetched) err
 }
 
 func fill(ctx context.Context, cl *client.Client, f *os.File, o fetched) error {
-	info, err := f.Stat()
+	have, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
-	g := client.GetOptions{Progress: o.progress, Max: o.most}
-	if info.Size() > 0 {
-		g.Have = f // reading it leaves the file at its end
-		_, err := cl.Get(ctx, o.addr, f, g)
-		if !errors.Is(err, client.ErrIntegrity) && !errors.Is(err, client.ErrTooLong) {
+	g := client.GetOptions{Progress: o.progress, Max: o.most, Unproven: true}
+	if o.most > 0 && have > o.most { // what is behind is not the object's
+		if err := f.Truncate(o.most); err != nil {
 			return err
 		}
-		if err := f.Truncate(0); err != nil {
+		if have, err = f.Seek(o.most, io.SeekStart); err != nil {
 			return err
 		}
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		g.Have = nil
+	}
+	if have > 0 {
+		g.Have = io.NewSectionReader(f, 0, have)
 	}
 	_, err = cl.Get(ctx, o.addr, f, g)
+	var damage *client.DamageError
+	if errors.As(err, &damage) && damage.Have {
+		if terr := f.Truncate(min(damage.Off, have)); terr != nil {
+			return errors.Join(err, terr)
+		}
+		return fmt.Errorf("%s: %w. It was cut off there; the same command again goes on from there", o.part, err)
+	}
+	return err
+}
+
+// fetchRange gets n bytes from off of the object into a new part. One that an
+// earlier try left is of no use: it does not tell which bytes it holds.
+func fetchRange(ctx context.Context, cl *client.Client, root *os.Root, o fetched, off, n int64) error {
+	f, err := openPart(root, o.part, o.mode)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = f.Truncate(0)
+	if err == nil {
+		err = copyRange(ctx, cl, o.addr, f, off, n)
+	}
+	if err != nil {
+		root.Remove(o.part)
+		return err
+	}
+	return finish(root, f, o)
+}
+
+// copyRange writes n bytes from off of the object to w, each verified before.
+func copyRange(ctx context.Context, cl *client.Client, addr b3.Addr, w io.Writer, off, n int64) error {
+	r, err := cl.GetRange(ctx, addr, off, n)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = r.WriteTo(w)
 	return err
 }
 

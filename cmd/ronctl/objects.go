@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"os"
@@ -155,22 +156,56 @@ func isStatus(err error, statuses ...int) bool {
 	return false
 }
 
+// part is the bytes that get is asked for; length math.MaxInt64 is the rest.
+type part struct {
+	offset, length int64
+	given          bool
+}
+
+// partOf reads --offset and --length.
+func partOf(c *cobra.Command) (p part, err error) {
+	p.length = math.MaxInt64
+	f := c.Flags()
+	if f.Changed("offset") {
+		p.given = true
+		if p.offset, err = f.GetInt64("offset"); err != nil || p.offset < 0 {
+			return p, cli.Usagef("--offset is not negative")
+		}
+	}
+	if f.Changed("length") {
+		p.given = true
+		if p.length, err = f.GetInt64("length"); err != nil || p.length < 1 {
+			return p, cli.Usagef("--length is at least 1")
+		}
+	}
+	return p, nil
+}
+
 func (a *app) getCommand() *cobra.Command {
 	var t treeOptions
 	var out string
 	c := &cobra.Command{
 		Use:   "get ADDR [-o FILE] | get -r MANIFEST -o DIR",
-		Short: "Fetch an object, or all that a manifest lists",
-		Long: "get fetches an object and verifies every byte. A broken fetch leaves FILE.part, and\nthe next get goes on where it ended. Without -o it writes to standard output.\n\n" +
+		Short: "Fetch an object or a part of it, or all that a manifest lists",
+		Long: "get fetches an object. Every byte is verified before it is written, also to standard\noutput, where it goes without -o. Bytes that do not match are not written, and the error\nnames their place to 16 KiB.\n\n" +
+			"A broken fetch into FILE leaves FILE.part. The next get verifies what is there and goes\non behind it; where it was changed, it is cut off and the error names the place.\n\n" +
+			"--offset and --length fetch a part of the object, verified just so.\n\n" +
 			"get -r fetches everything that a manifest (an address or a file) lists into DIR.",
-		Example: "  ronctl get b3:… -o README.md\n  ronctl get -r site.json -o ./copy",
+		Example: "  ronctl get b3:… -o README.md\n  ronctl get b3:… --offset 1048576 --length 4096 | xxd\n  ronctl get -r site.json -o ./copy",
 		Args:    cli.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cl, err := a.connect(c)
 			if err != nil {
 				return err
 			}
+			p, err := partOf(c)
+			if err != nil {
+				return err
+			}
 			if t.recursive {
+				if p.given {
+					return cli.Usagef("get -r fetches whole files; --offset and --length are of one object")
+				}
 				if out == "" || out == "-" {
 					return cli.Usagef("get -r needs -o DIR")
 				}
@@ -181,22 +216,37 @@ func (a *app) getCommand() *cobra.Command {
 				return err
 			}
 			if out == "" || out == "-" {
-				_, err := cl.Get(ctx, addr, a.Out, client.GetOptions{})
-				return err
+				return copyTo(ctx, cl, addr, a.Out, p)
 			}
-			return a.getFile(ctx, cl, addr, out)
+			return a.getFile(ctx, cl, addr, out, p)
 		},
 	}
 	f := c.Flags()
 	f.StringVarP(&out, "out", "o", "", "file or, with -r, directory to write; - is standard output")
+	f.Int64("offset", 0, "first byte to fetch")
+	f.Int64("length", 0, "how many bytes to fetch; default all that follow")
 	t.flags(f)
 	return c
 }
 
+// copyTo writes to what cannot be taken back: nothing unverified goes there.
+func copyTo(ctx context.Context, cl *client.Client, addr b3.Addr, w io.Writer, p part) error {
+	var err error
+	if p.given {
+		err = copyRange(ctx, cl, addr, w, p.offset, p.length)
+	} else {
+		_, err = cl.Get(ctx, addr, w, client.GetOptions{})
+	}
+	if errors.Is(err, client.ErrNoSlices) && !p.given {
+		err = fmt.Errorf("%w; with -o FILE all of it is verified before it gets its name", err)
+	}
+	return err
+}
+
 // getFile fetches into path.part, which it resumes, and gives it its name once
-// the whole is verified. What is no file, such as /dev/null or a named pipe, is
+// the whole is there. What is no file, such as /dev/null or a named pipe, is
 // written to and stays what it is.
-func (a *app) getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path string) error {
+func (a *app) getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path string, p part) error {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
@@ -206,17 +256,19 @@ func (a *app) getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path
 		if err != nil {
 			return err
 		}
-		_, err = cl.Get(ctx, addr, f, client.GetOptions{})
-		return errors.Join(err, f.Close())
+		return errors.Join(copyTo(ctx, cl, addr, f, p), f.Close())
 	}
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	bar := a.progress(-1, filepath.Base(path))
-	defer bar.end()
 	name := filepath.Base(path)
+	if p.given {
+		return fetchRange(ctx, cl, root, fetched{addr: addr, part: name + ".range.part", name: name, mode: 0o644}, p.offset, p.length)
+	}
+	bar := a.progress(-1, name)
+	defer bar.end()
 	return fetch(ctx, cl, root, fetched{addr: addr, part: name + ".part", name: name, mode: 0o644, progress: bar.set})
 }
 
