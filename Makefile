@@ -8,7 +8,7 @@ TAGS  ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: run build test lint unit race e2e matrix reproducible quickstart acceptance torture bench golden setup clean
+.PHONY: run build test lint unit race e2e matrix reproducible quickstart acceptance torture bench mutants microbench golden setup clean
 
 build: ## both binaries, into bin/
 	@mkdir -p bin
@@ -49,7 +49,13 @@ acceptance: build ## writes docs/acceptance.md from what the product does
 torture: build ## full kill and crash counts; writes docs/torture.md; hours
 	./scripts/torture.sh
 
-bench: ## benchmarks with allocations
+bench: build ## the node beside its peers; writes docs/performance.md; more than half an hour
+	./scripts/bench.sh
+
+mutants: ## breaks the code in known places; each time a named test must fail
+	./scripts/mutants.sh
+
+microbench: ## benchmarks with allocations
 	go test -run '^$$' -bench . -benchmem $$(go list ./... | grep -v /test$$)
 
 golden: ## rewrites every golden file from the code
