@@ -174,6 +174,28 @@ func TestMkdirCrash(t *testing.T) {
 	}
 }
 
+// TestRemoveCrash: what RemoveSync removed stays away, also where it was removed
+// before and not synced.
+func TestRemoveCrash(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		f := Crashable()
+		if err := errors.Join(f.MkdirAllSync("/d"), f.ReplaceFile("/d/x", []byte("x"), FileMode)); err != nil {
+			t.Fatal(err)
+		}
+		if before {
+			if err := f.Remove("/d/x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.RemoveSync("/d/x"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Crash(0, 1).Stat("/d/x"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("removed before: %t: it came back: %v", before, err)
+		}
+	}
+}
+
 // TestMkdirAgain: a directory that a failed call left, made and not synced, is
 // durable once another call returns.
 func TestMkdirAgain(t *testing.T) {
