@@ -101,14 +101,16 @@ func TestDiskFull(t *testing.T) {
 	t.Logf("%d cycles, %d objects put, %d deleted, full for %s in all", cycles, w.puts, w.deletes, full.Round(time.Millisecond))
 }
 
-// TestKillFull kills the node with -9 under writers that the disk has no room for.
+// TestKillFull kills the node with -9 under writers that the disk has no room for,
+// MACRONODE_FULL_KILLS times.
 func TestKillFull(t *testing.T) {
+	rounds := envInt(t, "MACRONODE_FULL_KILLS", 3)
 	n := startSignedOn(t, mountSmall(t), section("data", fmt.Sprintf("reserve_bytes = \"%dB\"", smallReserve)))
 	w := newWorld("acme")
 	c := w.dial(t, n)
 	defer c.Close()
 	w.fillUp(t, c, 1)
-	for round := range uint64(3) {
+	for round := range uint64(rounds) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for worker := range uint64(8) {
@@ -134,6 +136,7 @@ func TestKillFull(t *testing.T) {
 		c.Close()
 		c = w.dial(t, n)
 	}
+	t.Logf("%d kills on a full disk, %d objects put, %d deleted, %d put again", rounds, w.puts, w.deletes, w.again)
 }
 
 // isFull reports a refusal as it has to be on a full disk.

@@ -257,7 +257,8 @@ var rangeRows = []rangeRow{
 }
 
 // TestRanges puts the same questions to the node and to nginx, over the same
-// bytes: the table, and random ranges that both must answer alike.
+// bytes: the table, and random ranges that both must answer alike, as many as
+// MACRONODE_RANDOM_RANGES says.
 func TestRanges(t *testing.T) {
 	files := map[string][]byte{"empty": {}, "one": []byte("x"), "hundred": content(1, 100), "large": content(2, 300_000)}
 	n := startDev(t, t.TempDir())
@@ -305,13 +306,15 @@ func TestRanges(t *testing.T) {
 	}
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	for range 300 {
+	random := envInt(t, "MACRONODE_RANDOM_RANGES", 300)
+	for range random {
 		file := []string{"one", "hundred", "large"}[rnd.IntN(3)]
 		question := apart(rnd, len(files[file]))
 		if ours, theirs := both("GET", file, question); !ours.same(theirs) || ours.status == 200 {
 			t.Errorf("seed %d: %s %q: the node %v, nginx %v", seed, file, question, ours, theirs)
 		}
 	}
+	t.Logf("%d rows, %d random questions", len(rangeRows), random)
 }
 
 // apart draws up to 16 ranges that do not overlap, some of them beyond the end.
