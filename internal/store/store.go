@@ -206,6 +206,7 @@ type Object interface {
 	WriteRange(w io.Writer, off, n int64) (int64, error)
 	// Parent returns the verified parent above the m groups, m >= 2, from group
 	// s, which must be a node of the object's tree: what a slice is made of.
+	// ErrRange where m is less.
 	Parent(s, m int64) ([b3.ParentBytes]byte, error)
 	io.Closer
 }

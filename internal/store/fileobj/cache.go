@@ -10,10 +10,25 @@ import (
 	"github.com/rustyonions/macronode/internal/disk"
 )
 
-// handle is an open object file, shared by its readers.
+// fileKey names an object file or a pack.
+type fileKey struct {
+	pack bool
+	id   [idBytes]byte
+}
+
+func objectKey(id objectID) fileKey { return fileKey{id: id} }
+
+func packKey(id packID) fileKey {
+	k := fileKey{pack: true}
+	copy(k.id[:], id[:])
+	return k
+}
+
+// handle is an open file, shared by its readers.
 type handle struct {
-	id       objectID
-	file     disk.File
+	key  fileKey
+	file disk.File
+	// of an object file
 	foot     footer
 	verifier *b3.Verifier
 
@@ -23,26 +38,27 @@ type handle struct {
 	prev, next *handle // in the order of use, while cached
 }
 
-// treeReader reads the tree in an object's file.
-type treeReader struct{ h *handle }
-
-func (t treeReader) ReadAt(p []byte, off int64) (int, error) {
-	return t.h.file.ReadAt(p, t.h.foot.size+off)
+// treeReader reads the tree that begins at base in a file.
+type treeReader struct {
+	file disk.File
+	base int64
 }
+
+func (t treeReader) ReadAt(p []byte, off int64) (int, error) { return t.file.ReadAt(p, t.base+off) }
 
 // cache keeps up to max handles, the least recently used going first. A handle
 // is closed when it is neither cached nor in use.
 type cache struct {
 	mu       sync.Mutex
 	max      int // 0 after close
-	handles  map[objectID]*handle
+	handles  map[fileKey]*handle
 	first    *handle // used last
 	last     *handle
 	removals int // counts drops, so that an Open beside one does not cache its file
 }
 
 // get returns the handle of id with a reference, or nil and what put wants.
-func (c *cache) get(id objectID) (*handle, int) {
+func (c *cache) get(id fileKey) (*handle, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.handles[id]
@@ -58,12 +74,12 @@ func (c *cache) get(id objectID) (*handle, int) {
 // or another of the same id is there already.
 func (c *cache) put(h *handle, removals int) {
 	c.mu.Lock()
-	if c.max == 0 || removals != c.removals || c.handles[h.id] != nil {
+	if c.max == 0 || removals != c.removals || c.handles[h.key] != nil {
 		c.mu.Unlock()
 		return
 	}
 	h.cached = true
-	c.handles[h.id] = h
+	c.handles[h.key] = h
 	c.link(h)
 	var out *handle
 	if len(c.handles) > c.max {
@@ -87,8 +103,8 @@ func (c *cache) release(h *handle) error {
 	return nil
 }
 
-// drop forgets the handle of an object that is gone.
-func (c *cache) drop(id objectID) {
+// drop forgets the handle of a file that is gone.
+func (c *cache) drop(id fileKey) {
 	c.mu.Lock()
 	c.removals++
 	var out *handle
@@ -104,7 +120,7 @@ func (c *cache) drop(id objectID) {
 // evict takes h out and returns it if it is to be closed.
 func (c *cache) evict(h *handle) *handle {
 	c.unlink(h)
-	delete(c.handles, h.id)
+	delete(c.handles, h.key)
 	h.cached = false
 	if h.refs == 0 {
 		return h

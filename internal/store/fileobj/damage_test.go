@@ -5,7 +5,6 @@ package fileobj
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"runtime"
@@ -120,11 +119,11 @@ func TestFlip(t *testing.T) {
 func TestFrame(t *testing.T) {
 	fs := disk.Mem()
 	s := mustOpen(t, Config{FS: fs, Dir: "/o"})
-	a, err := storetest.Put(t.Context(), s, storetest.Bytes(40_000, 1), 1<<20)
+	a, err := storetest.Put(t.Context(), s, storetest.Bytes(200_000, 1), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := storetest.Put(t.Context(), s, storetest.Bytes(40_000, 2), 1<<20)
+	b, err := storetest.Put(t.Context(), s, storetest.Bytes(200_000, 2), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +191,7 @@ func TestSpill(t *testing.T) {
 	fs := disk.Mem()
 	s := mustOpen(t, Config{FS: fs, Dir: "/o"})
 	s.treeBytes = 3 * b3.ParentBytes
-	for _, n := range []int{4 * b3.GroupBytes, 4*b3.GroupBytes + 1, 5 * b3.GroupBytes, 100 * b3.GroupBytes, 3<<20 + 77} {
+	for _, n := range []int{9 * b3.GroupBytes, 9*b3.GroupBytes + 1, 10 * b3.GroupBytes, 100 * b3.GroupBytes, 3<<20 + 77} {
 		data := storetest.Bytes(n, uint64(n))
 		o, err := storetest.Put(t.Context(), s, data, 100_000)
 		if err != nil {
@@ -258,17 +257,24 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// TestSick: Check says that directories cannot be synced, and that they can again.
+// TestSick: Check says that directories or packs cannot be synced, and that they can
+// again.
 func TestSick(t *testing.T) {
+	for _, size := range []int{10, packedBytes + 1} {
+		sick(t, size)
+	}
+}
+
+func sick(t *testing.T, size int) {
 	bad := false
 	fs := disk.Mem().WithFaults(func(op errorfs.Op) error {
-		if bad && op.Kind == errorfs.OpFileSync {
+		if bad && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) {
 			return syscall.EIO
 		}
 		return nil
 	})
 	s := mustOpen(t, Config{FS: fs, Dir: "/o"})
-	o, err := storetest.Put(t.Context(), s, make([]byte, 10), 10)
+	o, err := storetest.Put(t.Context(), s, make([]byte, size), size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +319,7 @@ func TestCache(t *testing.T) {
 	s := mustOpen(t, Config{FS: fs, Dir: "/o", OpenFiles: 3})
 	var all []storetest.Stored
 	for i := range 10 {
-		obj, err := storetest.Put(t.Context(), s, storetest.Bytes(100, uint64(i)), 100)
+		obj, err := storetest.Put(t.Context(), s, storetest.Bytes(packedBytes+1, uint64(i)), 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -392,57 +398,5 @@ func TestMemory(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-func BenchmarkPut(b *testing.B) {
-	for _, n := range []int{4 << 10, 64 << 10, 1 << 20, 64 << 20} {
-		data := storetest.Bytes(n, 1)
-		for _, parallel := range []int{1, 16} {
-			if n == 64<<20 && parallel > 1 {
-				continue
-			}
-			b.Run(fmt.Sprintf("%dKiB/by%d", n>>10, parallel), func(b *testing.B) {
-				s := mustOpen(b, Config{FS: disk.Real(), Dir: b.TempDir() + "/o"})
-				b.SetBytes(int64(n))
-				b.ReportAllocs()
-				b.SetParallelism((parallel + 1) / 2)
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						o, err := storetest.Put(b.Context(), s, data, 64<<10)
-						if err == nil {
-							err = s.Remove(b.Context(), o.Loc)
-						}
-						if err != nil {
-							b.Error(err)
-						}
-					}
-				})
-			})
-		}
-	}
-}
-
-func BenchmarkGet(b *testing.B) {
-	s := mustOpen(b, Config{FS: disk.Real(), Dir: b.TempDir() + "/o"})
-	for _, n := range []int{4 << 10, 1 << 20, 64 << 20} {
-		o, err := storetest.Put(b.Context(), s, storetest.Bytes(n, 1), 1<<20)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Run(fmt.Sprintf("whole/%dKiB", n>>10), func(b *testing.B) {
-			b.SetBytes(int64(n))
-			b.ReportAllocs()
-			for b.Loop() {
-				r, err := s.Open(b.Context(), o.Loc, o.Addr, o.Size)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := r.WriteRange(io.Discard, 0, o.Size); err != nil {
-					b.Fatal(err)
-				}
-				_ = r.Close()
-			}
-		})
 	}
 }

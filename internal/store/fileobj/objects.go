@@ -65,7 +65,10 @@ type Objects struct {
 	log     *slog.Logger
 	closed  atomic.Bool
 	scratch sync.Pool // *scratch
+	groups  sync.Pool // *groupBuffer
 	cache   cache
+	packs   packs
+	packer  appender
 	// treeBytes is the constant, but in tests.
 	treeBytes int
 
@@ -94,10 +97,13 @@ func Open(c Config) (*Objects, error) {
 	s := &Objects{fs: c.FS, dir: c.Dir, reserve: c.ReserveBytes, log: c.Logger, treeBytes: treeBytes,
 		dirs: make(map[string]*dirSync), open: make(map[[2]byte]*openShard)}
 	s.scratch.New = func() any { return &scratch{hasher: b3.NewHasher(nil)} }
+	s.groups.New = func() any { return new(groupBuffer) }
+	s.packs.all = make(map[packID]*pack)
+	s.packer.s, s.packer.target = s, packTarget
 	s.cache.max = c.OpenFiles
-	s.cache.handles = make(map[objectID]*handle)
+	s.cache.handles = make(map[fileKey]*handle)
 	temp := c.FS.PathJoin(c.Dir, tempDir)
-	for _, dir := range []string{temp, c.FS.PathJoin(c.Dir, settledDir)} {
+	for _, dir := range []string{temp, c.FS.PathJoin(c.Dir, settledDir), c.FS.PathJoin(c.Dir, packsDir)} {
 		if err := c.FS.MkdirAllSync(dir); err != nil {
 			return nil, fmt.Errorf("fileobj: %w", err)
 		}
@@ -160,7 +166,7 @@ func (s *Objects) Create(ctx context.Context, sizeHint int64) (store.ObjectWrite
 	if _, err := rand.Read(name[:]); err != nil {
 		return nil, err
 	}
-	return newWriter(s, fmt.Sprintf("%016x", binary.LittleEndian.Uint64(name[:])), reserve)
+	return newWriter(s, fmt.Sprintf("%016x", binary.LittleEndian.Uint64(name[:])), reserve), nil
 }
 
 // room returns ErrFull where n more bytes would use the last reserve bytes.
@@ -170,23 +176,26 @@ func (s *Objects) room(n, reserve int64) error {
 		return fmt.Errorf("fileobj: free space: %w", err)
 	}
 	if free-reserve < n {
-		return fmt.Errorf("%w: %d bytes free, %d of them reserved", store.ErrFull, free, reserve)
+		return noRoom(free, reserve)
 	}
 	return nil
 }
 
-// Open implements store.Objects. It reads the footer and, of an object of more
-// than one group, the top of the tree; an object that is open already costs
-// no read.
+// Open implements store.Objects. Of a file it reads the footer and, of more than
+// one group, the top of the tree; one that is open already costs no read. Of a
+// packed object it reads the head, and with it the bytes if they are one group.
 func (s *Objects) Open(ctx context.Context, loc store.Loc, addr b3.Addr, size int64) (store.Object, error) {
 	if err := s.alive(ctx); err != nil {
 		return nil, err
+	}
+	if p, ok := parsePlace(loc); ok {
+		return s.openPacked(p, addr, size)
 	}
 	id, err := parseLoc(loc)
 	if err != nil {
 		return nil, err
 	}
-	h, removals := s.cache.get(id)
+	h, removals := s.cache.get(objectKey(id))
 	if h == nil {
 		if h, err = s.openFile(id); err != nil {
 			return nil, err
@@ -197,7 +206,7 @@ func (s *Objects) Open(ctx context.Context, loc store.Loc, addr b3.Addr, size in
 		s.cache.release(h)
 		return nil, fmt.Errorf("%w: another object is at its place", store.ErrCorrupt)
 	}
-	return &object{s: s, h: h}, nil
+	return &object{s: s, h: h, size: size, verifier: h.verifier}, nil
 }
 
 // openFile opens and checks the frame of an object's file.
@@ -213,8 +222,8 @@ func (s *Objects) openFile(id objectID) (*handle, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("fileobj: open: %w", err), file.Close())
 	}
-	h := &handle{id: id, file: file, foot: foot, refs: 1}
-	h.verifier = b3.NewVerifier(foot.addr, foot.size, treeReader{h})
+	h := &handle{key: objectKey(id), file: file, foot: foot, refs: 1}
+	h.verifier = b3.NewVerifier(foot.addr, foot.size, treeReader{file, foot.size})
 	if err := h.verifier.VerifyTop(); err != nil {
 		return nil, errors.Join(damage(err), file.Close())
 	}
@@ -228,16 +237,21 @@ func (s *Objects) Remove(ctx context.Context, locs ...store.Loc) error {
 	}
 	var errs error
 	var shards []objectID // one of each
+	var packed []place
 	for _, loc := range locs {
+		if p, ok := parsePlace(loc); ok {
+			packed = append(packed, p)
+			continue
+		}
 		id, err := parseLoc(loc)
 		if err != nil {
 			continue // nobody else has it
 		}
 		if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = errors.Join(errs, fmt.Errorf("fileobj: remove: %w", err))
+			errs = errors.Join(errs, failed("remove", err))
 			continue
 		}
-		s.cache.drop(id)
+		s.cache.drop(objectKey(id))
 		if !slices.ContainsFunc(shards, func(o objectID) bool { return o.shard() == id.shard() }) {
 			shards = append(shards, id)
 		}
@@ -246,12 +260,12 @@ func (s *Objects) Remove(ctx context.Context, locs ...store.Loc) error {
 	// become durable.
 	for _, id := range shards {
 		if err := s.syncDir(id.shard()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = errors.Join(errs, fmt.Errorf("fileobj: remove: %w", err))
+			errs = errors.Join(errs, failed("remove", err))
 			continue
 		}
 		s.dropShard(id.shard())
 	}
-	return errs
+	return errors.Join(errs, s.removePacked(packed))
 }
 
 func (s *Objects) footerOf(id objectID) (footer, error) {
@@ -288,5 +302,6 @@ func (s *Objects) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	s.packer.close()
 	return s.cache.close()
 }

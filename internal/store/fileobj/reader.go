@@ -13,11 +13,15 @@ import (
 	"github.com/rustyonions/macronode/internal/store"
 )
 
-// object implements store.Object. It is safe for concurrent use.
+// object implements store.Object for an object file, or a record of more than one
+// group in a pack. It is safe for concurrent use.
 type object struct {
-	s      *Objects
-	h      *handle
-	closed atomic.Bool
+	s        *Objects
+	h        *handle
+	base     int64 // of its bytes in the file
+	size     int64
+	verifier *b3.Verifier
+	closed   atomic.Bool
 }
 
 // damage marks errors that say that bytes are not what was written.
@@ -31,7 +35,7 @@ func damage(err error) error {
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // Size implements store.Object.
-func (o *object) Size() int64 { return o.h.foot.size }
+func (o *object) Size() int64 { return o.size }
 
 // ReadAt implements store.Object.
 func (o *object) ReadAt(p []byte, off int64) (n int, err error) {
@@ -41,7 +45,7 @@ func (o *object) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, store.ErrRange
 	}
-	size := o.h.foot.size
+	size := o.size
 	var mem *scratch
 	for n < len(p) && off < size {
 		want := p[n:min(int64(len(p)), int64(n)+size-off)]
@@ -78,7 +82,7 @@ func (o *object) whole(off, n int64) int64 {
 	switch {
 	case off%b3.GroupBytes != 0:
 		return 0
-	case off+n == o.h.foot.size:
+	case off+n == o.size:
 		return n
 	default:
 		return n - n%b3.GroupBytes
@@ -88,10 +92,10 @@ func (o *object) whole(off, n int64) int64 {
 // groups fills p with the whole groups from off, verified. Where it fails p holds
 // zeros, lest a caller that disregards the error should use what is there.
 func (o *object) groups(p []byte, off int64) error {
-	n, err := o.h.file.ReadAt(p, off)
+	n, err := o.h.file.ReadAt(p, o.base+off)
 	switch {
 	case n == len(p):
-		err = o.h.verifier.Verify(off/b3.GroupBytes, p)
+		err = o.verifier.Verify(off/b3.GroupBytes, p)
 	case err == nil || errors.Is(err, io.EOF):
 		err = fmt.Errorf("%w: the file ends early", b3.ErrMismatch)
 	}
@@ -107,7 +111,7 @@ func (o *object) WriteRange(w io.Writer, off, n int64) (done int64, err error) {
 	if o.closed.Load() {
 		return 0, store.ErrClosed
 	}
-	size := o.h.foot.size
+	size := o.size
 	if off < 0 || n < 0 || off > size || n > size-off {
 		return 0, store.ErrRange
 	}
@@ -141,7 +145,10 @@ func (o *object) Parent(s, m int64) (p [b3.ParentBytes]byte, err error) {
 	if o.closed.Load() {
 		return p, store.ErrClosed
 	}
-	if p, err = o.h.verifier.Parent(s, m); err != nil {
+	if m < 2 {
+		return p, store.ErrRange
+	}
+	if p, err = o.verifier.Parent(s, m); err != nil {
 		return p, damage(err)
 	}
 	return p, nil

@@ -111,16 +111,30 @@ func (s *Objects) sealedLocked(shard string) bool {
 	return err != nil || s.open[name] == nil
 }
 
-// dropShard removes the directory of a sealed shard if it is empty. Nothing is
-// lost where that fails, or is not durable.
+// dropShard removes the directory of a sealed shard if it is empty, and then its
+// mark. Where that fails an empty directory, or a mark of none, stays.
 func (s *Objects) dropShard(shard string) {
+	mark := s.fs.PathJoin(s.dir, settledDir, shard)
 	s.mu.Lock() // else the shard could be drawn again in between
-	defer s.mu.Unlock()
 	if !s.sealedLocked(shard) || s.fs.Remove(s.fs.PathJoin(s.dir, shard)) != nil {
+		s.mu.Unlock()
 		return
 	}
 	delete(s.dirs, shard)
-	if err := s.fs.Remove(s.fs.PathJoin(s.dir, settledDir, shard)); err != nil && !missing(err) {
+	_, err := s.fs.Stat(mark)
+	s.mu.Unlock()
+	if missing(err) {
+		return
+	}
+	// With its mark it is not drawn again. The mark goes last, for a crash could
+	// bring back the directory.
+	if err == nil {
+		err = s.fs.SyncDir(s.dir)
+	}
+	if err == nil {
+		err = s.fs.Remove(mark)
+	}
+	if err != nil {
 		s.log.Warn("the mark of a directory that is gone stays", "event", "object_mark_stays", "error", err)
 	}
 }
@@ -158,7 +172,12 @@ func (s *Objects) Volumes(ctx context.Context) ([]store.Volume, error) {
 	if err := s.alive(ctx); err != nil {
 		return nil, err
 	}
-	return s.shardVolumes()
+	shards, err := s.shardVolumes()
+	if err != nil {
+		return nil, err
+	}
+	packs, err := s.packVolumes(ctx)
+	return append(shards, packs...), err
 }
 
 // WalkVolume implements store.Objects.
@@ -168,6 +187,9 @@ func (s *Objects) WalkVolume(ctx context.Context, id string, f func(loc store.Lo
 	}
 	if shard, ok := strings.CutPrefix(id, shardPrefix); ok && isShard(shard) {
 		return s.walkShard(ctx, shard, f)
+	}
+	if pack, ok := volumePack(id); ok {
+		return s.walkPack(ctx, pack, f)
 	}
 	return nil
 }
@@ -215,6 +237,9 @@ func (s *Objects) Settle(ctx context.Context, id string) error {
 	if shard, ok := strings.CutPrefix(id, shardPrefix); ok && isShard(shard) {
 		return s.settleShard(shard)
 	}
+	if pack, ok := volumePack(id); ok {
+		return s.settlePack(pack)
+	}
 	return nil
 }
 
@@ -229,16 +254,16 @@ func (s *Objects) settleShard(shard string) error {
 	_, err := s.fs.Stat(s.fs.PathJoin(s.dir, shard))
 	if err == nil {
 		err = s.mark(shard)
-	} else if missing(err) {
-		s.mu.Unlock()
-		return nil
 	}
 	s.mu.Unlock()
-	if err == nil {
+	switch {
+	case missing(err): // for good
+		err = s.fs.SyncDir(s.dir)
+	case err == nil:
 		err = s.syncDir(settledDir)
 	}
 	if err != nil {
-		return fmt.Errorf("fileobj: settle: %w", err)
+		return failed("settle", err)
 	}
 	return nil
 }

@@ -23,13 +23,16 @@ const treeBytes = 256 << 10
 type scratch struct {
 	hasher *b3.Hasher
 	piece  [pieceBytes]byte
+	tree   [8 * b3.ParentBytes]byte // of what is in piece
 }
 
-// writer implements store.ObjectWriter. It is used by one goroutine.
+// writer implements store.ObjectWriter. It is used by one goroutine. It makes a
+// file when there is more than a piece; what is not more goes to a pack.
 type writer struct {
 	s    *Objects
 	temp string
-	file disk.File
+	file disk.File // nil up to the first flush, and once it is whole
+	made bool      // there was a file
 	tree treeSink
 	mem  *scratch
 	n    int   // bytes in mem.piece
@@ -40,25 +43,24 @@ type writer struct {
 	reserve int64 // bytes that stay free on the disk
 }
 
-func newWriter(s *Objects, name string, reserve int64) (*writer, error) {
+func newWriter(s *Objects, name string, reserve int64) *writer {
 	w := &writer{s: s, reserve: reserve, temp: s.fs.PathJoin(s.dir, tempDir, name)}
-	file, err := s.fs.Create(w.temp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return nil, full(err)
-	}
-	w.file = file
-	w.tree = treeSink{fs: s.fs, path: w.temp + ".tree", max: s.treeBytes}
 	w.mem = s.scratch.Get().(*scratch)
+	w.tree = treeSink{fs: s.fs, path: w.temp + ".tree", max: s.treeBytes, mem: w.mem.tree[:0]}
 	w.mem.hasher.Reset(&w.tree)
-	return w, nil
+	return w
 }
 
-// full marks errors that say that the disk is used up.
-func full(err error) error {
+// full marks errors of writing that say that the disk is used up.
+func full(err error) error { return failed("write", err) }
+
+// failed says what failed, and marks errors that say that the disk is used up: on
+// some file systems even a change in place may meet that.
+func failed(what string, err error) error {
 	if disk.IsFull(err) {
-		return fmt.Errorf("%w: %w", store.ErrFull, err)
+		return fmt.Errorf("%w: %s: %w", store.ErrFull, what, err)
 	}
-	return fmt.Errorf("fileobj: write: %w", err)
+	return fmt.Errorf("fileobj: %s: %w", what, err)
 }
 
 // Write implements io.Writer. After an error only Abort is of use.
@@ -67,13 +69,15 @@ func (w *writer) Write(p []byte) (n int, err error) {
 		return 0, store.ErrClosed
 	}
 	for w.err == nil && len(p) > 0 {
+		if w.n == pieceBytes {
+			if w.err = w.flush(); w.err != nil {
+				break
+			}
+		}
 		m := copy(w.mem.piece[w.n:], p)
 		w.n += m
 		n += m
 		p = p[m:]
-		if w.n == pieceBytes {
-			w.err = w.flush()
-		}
 	}
 	return n, w.err
 }
@@ -86,6 +90,13 @@ func (w *writer) flush() error {
 	}
 	if err := w.s.room(int64(len(p)), w.reserve); err != nil {
 		return err
+	}
+	if w.file == nil {
+		file, err := w.s.fs.Create(w.temp, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return full(err)
+		}
+		w.file, w.made = file, true
 	}
 	if _, err := w.mem.hasher.Write(p); err != nil {
 		return full(err)
@@ -112,20 +123,51 @@ func (w *writer) Commit() (store.Loc, b3.Addr, int64, error) {
 	if w.done {
 		return "", b3.Addr{}, 0, store.ErrClosed
 	}
-	id, addr, err := w.commit()
+	if w.err != nil {
+		w.Abort()
+		return "", b3.Addr{}, 0, w.err
+	}
+	var loc store.Loc
+	var addr b3.Addr
+	var err error
+	if w.file == nil {
+		loc, addr, err = w.pack()
+	} else {
+		var id objectID
+		id, addr, err = w.commit()
+		loc = id.loc()
+	}
 	if err != nil {
 		w.Abort()
 		return "", b3.Addr{}, 0, err
 	}
 	w.s.scratch.Put(w.mem)
 	w.done, w.mem = true, nil
-	return id.loc(), addr, w.size, nil
+	return loc, addr, w.size, nil
+}
+
+// pack puts what is in the piece into a pack.
+func (w *writer) pack() (store.Loc, b3.Addr, error) {
+	if w.s.closed.Load() {
+		return "", b3.Addr{}, store.ErrClosed
+	}
+	r := packed{data: w.mem.piece[:w.n], reserve: w.reserve}
+	if _, err := w.mem.hasher.Write(r.data); err != nil {
+		return "", b3.Addr{}, full(err)
+	}
+	var err error
+	if r.addr, err = w.mem.hasher.Sum(); err != nil {
+		return "", b3.Addr{}, full(err)
+	}
+	r.tree = w.tree.mem
+	if err := w.s.packer.put(&r); err != nil {
+		return "", b3.Addr{}, err
+	}
+	w.size = int64(w.n)
+	return r.at.loc(), r.addr, nil
 }
 
 func (w *writer) commit() (id objectID, addr b3.Addr, err error) {
-	if w.err != nil {
-		return id, addr, w.err
-	}
 	if w.s.closed.Load() {
 		return id, addr, store.ErrClosed
 	}
@@ -177,8 +219,10 @@ func (w *writer) Abort() {
 		errs = w.file.Close()
 	}
 	errs = errors.Join(errs, w.tree.remove())
-	if err := w.s.fs.Remove(w.temp); err != nil && !missing(err) {
-		errs = errors.Join(errs, err)
+	if w.made {
+		if err := w.s.fs.Remove(w.temp); err != nil && !missing(err) {
+			errs = errors.Join(errs, err)
+		}
 	}
 	if errs != nil { // the next Open removes it
 		w.s.log.Warn("an unfinished object stays", "event", "object_abort_failed", "error", errs)

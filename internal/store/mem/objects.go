@@ -240,6 +240,9 @@ func (r *reader) Parent(s, m int64) (p [b3.ParentBytes]byte, err error) {
 	if r.closed.Load() {
 		return p, store.ErrClosed
 	}
+	if m < 2 {
+		return p, store.ErrRange
+	}
 	return b3.NewVerifier(r.o.addr, r.o.size, bytes.NewReader(r.o.tree)).Parent(s, m)
 }
 

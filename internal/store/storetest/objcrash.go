@@ -27,10 +27,15 @@ type shelf struct {
 	tried   map[b3.Addr][]byte    // every object begun
 	stored  map[store.Loc]b3.Addr // acknowledged and not being removed
 	removed map[store.Loc]bool    // acknowledged removals
+	doubt   map[store.Loc]bool    // removals that began and did not end well, or not yet
+	settled map[string]bool       // acknowledged
 }
 
 func newShelf() *shelf {
-	return &shelf{tried: map[b3.Addr][]byte{}, stored: map[store.Loc]b3.Addr{}, removed: map[store.Loc]bool{}}
+	return &shelf{
+		tried: map[b3.Addr][]byte{}, stored: map[store.Loc]b3.Addr{}, removed: map[store.Loc]bool{},
+		doubt: map[store.Loc]bool{}, settled: map[string]bool{},
+	}
 }
 
 // freeze calls f and returns what was told when f ran: until it returns nobody is
@@ -42,7 +47,68 @@ func (s *shelf) freeze(f func()) *shelf {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
-	return &shelf{tried: maps.Clone(s.tried), stored: maps.Clone(s.stored), removed: maps.Clone(s.removed)}
+	return &shelf{
+		tried: maps.Clone(s.tried), stored: maps.Clone(s.stored), removed: maps.Clone(s.removed),
+		doubt: maps.Clone(s.doubt), settled: maps.Clone(s.settled),
+	}
+}
+
+// remove removes locs and takes note of it.
+func (s *shelf) remove(ctx context.Context, objs store.Objects, locs ...store.Loc) error {
+	s.mu.Lock()
+	for _, loc := range locs {
+		delete(s.stored, loc)
+		s.doubt[loc] = true
+	}
+	s.mu.Unlock()
+	err := objs.Remove(ctx, locs...)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, loc := range locs {
+		delete(s.doubt, loc)
+		s.removed[loc] = true
+	}
+	return nil
+}
+
+// sweep does what an owner does after a start: in volumes that may hold what nobody
+// knows, it removes that, and settles them. It returns the errors.
+func (s *shelf) sweep(ctx context.Context, objs store.Objects) (errs []error) {
+	volumes, err := objs.Volumes(ctx)
+	if err != nil {
+		return []error{err}
+	}
+	for _, v := range volumes {
+		if !v.Sealed || v.Settled {
+			continue
+		}
+		var unknown []store.Loc
+		err := objs.WalkVolume(ctx, v.ID, func(loc store.Loc, _ b3.Addr, _ int64) bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if _, known := s.stored[loc]; !known {
+				unknown = append(unknown, loc)
+			}
+			return true
+		})
+		if err == nil && len(unknown) > 0 {
+			err = s.remove(ctx, objs, unknown...)
+		}
+		if err == nil {
+			err = objs.Settle(ctx, v.ID)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s.mu.Lock()
+		s.settled[v.ID] = true
+		s.mu.Unlock()
+	}
+	return errs
 }
 
 // run puts and removes until stop is closed. It returns the errors, after each of
@@ -76,23 +142,17 @@ func (s *shelf) run(ctx context.Context, objs store.Objects, seed uint64, each i
 				} else {
 					errs = append(errs, err)
 				}
-				var gone store.Loc
-				if len(mine) > 2 && r.IntN(2) == 0 {
-					gone, mine = mine[0], mine[1:]
-					delete(s.stored, gone)
-				}
 				s.mu.Unlock()
-				if gone == "" {
+				if len(mine) < 3 || r.IntN(2) == 0 {
 					continue
 				}
-				err = objs.Remove(ctx, gone)
-				s.mu.Lock()
-				if err == nil {
-					s.removed[gone] = true
-				} else {
+				n = 1 + r.IntN(2)
+				if err := s.remove(ctx, objs, mine[:n]...); err != nil {
+					s.mu.Lock()
 					errs = append(errs, err)
+					s.mu.Unlock()
 				}
-				s.mu.Unlock()
+				mine = mine[n:]
 			}
 		})
 	}
@@ -108,12 +168,44 @@ func (s *shelf) check(ctx context.Context, objs store.Objects) error {
 			return fmt.Errorf("acknowledged object of %d bytes: %d back: %v", len(s.tried[addr]), len(got), err)
 		}
 	}
+	volumes, err := objs.Volumes(ctx)
+	if err != nil {
+		return err
+	}
+	var torn []store.Loc
+	for _, v := range volumes {
+		if s.settled[v.ID] && !v.Settled {
+			return fmt.Errorf("%s was settled and is not", v.ID)
+		}
+		err := s.checkVolume(ctx, objs, v, &torn)
+		if err != nil {
+			return err
+		}
+	}
+	// What a crash tore was nobody's, and goes like everything else.
+	if err := objs.Remove(ctx, torn...); err != nil {
+		return err
+	}
+	return store.Walk(ctx, objs, func(loc store.Loc, _ b3.Addr, size int64) bool {
+		if size < 0 && err == nil {
+			err = fmt.Errorf("%s is damaged and cannot be removed", loc)
+		}
+		return err == nil
+	})
+}
+
+func (s *shelf) checkVolume(ctx context.Context, objs store.Objects, v store.Volume, torn *[]store.Loc) error {
 	var bad error
-	err := store.Walk(ctx, objs, func(loc store.Loc, addr b3.Addr, size int64) bool {
+	err := objs.WalkVolume(ctx, v.ID, func(loc store.Loc, addr b3.Addr, size int64) bool {
 		data, known := s.tried[addr]
+		_, stored := s.stored[loc]
 		switch {
 		case s.removed[loc]:
 			bad = fmt.Errorf("%s was removed and is there", loc)
+		case s.settled[v.ID] && !stored && !s.doubt[loc]:
+			bad = fmt.Errorf("%s is nobody's in a settled volume", loc)
+		case size < 0 && !stored:
+			*torn = append(*torn, loc)
 		case !known:
 			bad = fmt.Errorf("%s is visible and nobody's: %v, %d bytes", loc, addr, size)
 		default:
@@ -164,7 +256,7 @@ func objectsCrash(ctx context.Context, seed uint64, open OpenObjects, left func(
 		if err := s.check(ctx, objs); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
-		if errs := s.run(ctx, objs, seed*10+uint64(round), 8, stop); len(errs) > 0 {
+		if errs := append(s.sweep(ctx, objs), s.run(ctx, objs, seed*10+uint64(round), 8, stop)...); len(errs) > 0 {
 			return errors.Join(errs...)
 		}
 		crash()
@@ -192,11 +284,11 @@ func ObjectsFaults(t *testing.T, open OpenObjects, left func(fs *disk.FS) ([]str
 				step = 9
 			}
 			for n, misses := int64(1), 0; misses < 20; n += step {
-				hit, err := objectsFault(t.Context(), n, f.err, f.lasting, open, left)
+				reached, err := objectsFault(t.Context(), n, f.err, f.lasting, open, left)
 				if err != nil {
 					t.Fatalf("call %d: %v", n, err)
 				}
-				if misses++; hit {
+				if misses++; reached {
 					misses = 0
 				}
 			}
@@ -204,29 +296,36 @@ func ObjectsFaults(t *testing.T, open OpenObjects, left func(fs *disk.FS) ([]str
 	}
 }
 
-func objectsFault(ctx context.Context, n int64, fault error, lasting bool, open OpenObjects, left func(fs *disk.FS) ([]string, error)) (bool, error) {
-	base, s := disk.Crashable(), newShelf()
-	hook := faultAt(n, fault, lasting)
+// live opens, sweeps, runs and closes once, while hook makes calls fail.
+func (s *shelf) live(ctx context.Context, base *disk.FS, hook *injector, life uint64, fault error, open OpenObjects, left func(fs *disk.FS) ([]string, error)) error {
 	full := errors.Is(fault, syscall.ENOSPC)
 	objs, err := open(base.WithFaults(hook.inject))
 	if err != nil {
 		if !errors.Is(err, fault) {
-			return true, fmt.Errorf("open: the reason is lost: %w", err)
+			return fmt.Errorf("open: the reason is lost: %w", err)
 		}
-	} else {
-		for _, err := range s.run(ctx, objs, uint64(n), 5, nil) {
-			if !errors.Is(err, fault) || full && !errors.Is(err, store.ErrFull) {
-				return true, fmt.Errorf("not marked: %w", err)
-			}
+		return nil
+	}
+	for _, err := range append(s.sweep(ctx, objs), s.run(ctx, objs, life*1000+uint64(hook.at), 5, nil)...) {
+		if !errors.Is(err, fault) || full && !errors.Is(err, store.ErrFull) {
+			return fmt.Errorf("not marked: %w", err)
 		}
-		if full { // removing needs no space
-			names, err := left(base)
-			if err != nil || len(names) > 0 {
-				return true, fmt.Errorf("left over: %v, %v", names, err)
-			}
+	}
+	if full { // removing needs no space
+		names, err := left(base)
+		if err != nil || len(names) > 0 {
+			return fmt.Errorf("left over: %v, %v", names, err)
 		}
-		if err := objs.Close(); err != nil {
-			return true, err
+	}
+	return objs.Close()
+}
+
+func objectsFault(ctx context.Context, n int64, fault error, lasting bool, open OpenObjects, left func(fs *disk.FS) ([]string, error)) (bool, error) {
+	base, s := disk.Crashable(), newShelf()
+	hook := faultAt(n, fault, lasting)
+	for life := range uint64(2) { // in the second it finds what the first left
+		if err := s.live(ctx, base, hook, life, fault, open, left); err != nil {
+			return true, fmt.Errorf("life %d: %w", life, err)
 		}
 	}
 	for _, percent := range []int{0, 100} {
@@ -244,5 +343,5 @@ func objectsFault(ctx context.Context, n int64, fault error, lasting bool, open 
 			return true, err
 		}
 	}
-	return hook.hit.Load(), nil
+	return hook.calls.Load() >= n, nil
 }
