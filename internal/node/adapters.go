@@ -132,6 +132,6 @@ func (n *Node) storageMetrics() storage.Metrics {
 	d := &depth{Gauge: prometheus.NewGauge(prometheus.GaugeOpts{Name: "object_free_depth"})}
 	n.metrics.Queue("object_free", func() int { return int(d.v.Load()) })
 	failed := n.metrics.Counters("integrity_fail_total", "Bytes that were not what was stored, by where they were found.",
-		[]string{"where"}, []string{"object"})
-	return storage.NewMetrics(n.metrics, failed.WithLabelValues("object"), d)
+		[]string{"where"}, []string{"object", "scrub"})
+	return storage.NewMetrics(n.metrics, failed.WithLabelValues("object"), failed.WithLabelValues("scrub"), d)
 }

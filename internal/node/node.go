@@ -275,7 +275,7 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	n.gate = lifecycle.NewGate(n.metrics, serviceNames(), c.Server.MaxLongRunning)
 	var err error
 	n.idem = idem.New(idem.Config{KV: n.meta})
-	if n.storage, err = storage.New(storage.Config{KV: n.meta, Objects: n.objects, Idem: n.idem, Limits: storageLimits(c), Log: n.log, Metrics: n.storageMetrics()}); err != nil {
+	if n.storage, err = storage.New(storage.Config{KV: n.meta, Objects: n.objects, Idem: n.idem, Limits: storageLimits(c), Log: n.log, Metrics: n.storageMetrics(), Audit: n.audit}); err != nil {
 		return err
 	}
 	n.access, err = newAccess(ctx, n.meta, n.keys, accessDeps{audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})

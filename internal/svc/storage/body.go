@@ -3,13 +3,16 @@
 package storage
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"io"
+	"math"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/hot"
 	"github.com/rustyonions/macronode/internal/svc/storage/partial"
 	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
@@ -61,16 +64,79 @@ func (p *planned) shape(ref *refs.Reference, spans []partial.Span) {
 	p.length += int64(len(p.tail))
 }
 
+// reader gives the verified bytes of one object, kept ones where they are at
+// hand. It is used by one goroutine.
+type reader struct {
+	s    *Service
+	r    *read
+	o    store.Object // nil until something had to be read
+	held hot.Ref      // what next returned last, where it is the cache's
+	mem  *[]byte      // where it is not
+}
+
+// next returns bytes from off on, at least one and none from end on. They hold
+// until the next call.
+func (c *reader) next(ctx context.Context, off, end int64) ([]byte, error) {
+	c.held.Release()
+	start := off - off%pieceBytes
+	whole := min(pieceBytes, c.r.ref.Size-start)
+	from, to := off-start, min(end-start, whole)
+	key := hot.Key{Tenant: c.r.tenant, Addr: c.r.addr, Piece: uint32(start / pieceBytes)}
+	cached := c.s.hot != nil && start/pieceBytes <= math.MaxUint32
+	if cached {
+		if ref, ok := c.s.hot.Get(key); ok {
+			c.held = ref
+			return ref.Bytes()[from:to], nil
+		}
+	}
+	if c.o == nil {
+		o, err := c.s.objects.Open(ctx, c.r.ref.Loc, c.r.addr, c.r.ref.Size)
+		if err != nil {
+			return nil, err
+		}
+		c.o = o
+	}
+	if cached {
+		if slot, ok := c.s.hot.Reserve(key, int(whole)); ok {
+			if err := readFull(c.o, slot.Bytes(), start); err != nil {
+				slot.Drop()
+				return nil, err
+			}
+			c.held = slot.Publish()
+			return c.held.Bytes()[from:to], nil
+		}
+	}
+	if c.mem == nil {
+		c.mem = c.s.pieces.Get().(*[]byte)
+	}
+	low := from - from%groupBytes
+	p := (*c.mem)[:min(to+groupBytes-1-(to+groupBytes-1)%groupBytes, whole)-low]
+	if err := readFull(c.o, p, start+low); err != nil {
+		return nil, err
+	}
+	return p[from-low : to-low], nil
+}
+
+func (c *reader) close() {
+	c.held.Release()
+	if c.mem != nil {
+		c.s.pieces.Put(c.mem)
+		c.mem = nil
+	}
+	if c.o != nil {
+		_ = c.o.Close() // it was only read
+		c.o = nil
+	}
+}
+
 // body is the stream of an object's bytes. The first piece is verified and at
 // hand; the rest is verified as it goes.
 type body struct {
-	s      *Service
-	o      store.Object
-	loc    store.Loc
-	first  *[]byte
-	nfirst int
-	parts  []part
-	tail   string
+	reader
+	ctx   context.Context // of the call, which lasts as long as the stream
+	ready []byte
+	parts []part
+	tail  string
 }
 
 var _ macronode.Stream = (*body)(nil)
@@ -79,33 +145,40 @@ var _ macronode.Stream = (*body)(nil)
 func (b *body) WriteTo(w io.Writer) (n int64, err error) {
 	var sent int64 // of the object's own bytes
 	defer func() { b.s.m.got.Add(float64(sent)) }()
-	ready := (*b.first)[:b.nfirst]
-	for _, p := range b.parts {
+	for i, p := range b.parts {
 		m, err := io.WriteString(w, p.head)
 		if n += int64(m); err != nil {
 			return n, err
 		}
-		m, err = w.Write(ready)
-		n, sent = n+int64(m), sent+int64(m)
-		if err != nil {
-			return n, err
-		}
-		rest := partial.Span{Off: p.Off + int64(len(ready)), N: p.N - int64(len(ready))}
-		ready = nil
-		if rest.N == 0 {
-			continue
-		}
-		moved, err := b.o.WriteRange(w, rest.Off, rest.N)
-		n, sent = n+moved, sent+moved
-		if err != nil {
-			return n, b.failed(err)
-		}
-		if moved < rest.N {
-			return n, b.failed(errors.Join(store.ErrCorrupt, io.ErrUnexpectedEOF))
+		for off, end := p.Off, p.Off+p.N; off < end; {
+			piece := b.ready
+			if b.ready = nil; piece == nil {
+				if piece, err = b.next(b.ctx, off, end); err != nil {
+					return n, b.failed(err)
+				}
+			}
+			off += int64(len(piece))
+			if off == end && i == len(b.parts)-1 && b.tail == "" {
+				m, err = finish(w, piece)
+			} else {
+				m, err = w.Write(piece)
+			}
+			n, sent = n+int64(m), sent+int64(m)
+			if err != nil {
+				return n, err
+			}
 		}
 	}
 	m, err := io.WriteString(w, b.tail)
 	return n + int64(m), err
+}
+
+// finish writes the last bytes, which are verified like the rest.
+func finish(w io.Writer, p []byte) (int, error) {
+	if f, ok := w.(macronode.Finisher); ok {
+		return f.Finish(p)
+	}
+	return w.Write(p)
 }
 
 // failed tells damage from a client that went away.
@@ -113,15 +186,13 @@ func (b *body) failed(err error) error {
 	if !errors.Is(err, store.ErrCorrupt) {
 		return err
 	}
-	b.s.log.Error("stored bytes are damaged", "event", "object.damaged", "where", "body", "error", err)
+	b.s.suspected(b.r.ref.Loc, err)
 	return b.s.objectError(err)
 }
 
 // Close implements macronode.Stream.
 func (b *body) Close() error {
-	b.s.firsts.Put(b.first)
-	b.first = nil
-	err := b.o.Close()
-	b.s.unpin(b.loc)
-	return err
+	b.close()
+	b.s.unpin(b.r.ref.Loc)
+	return nil
 }

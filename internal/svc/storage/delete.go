@@ -12,8 +12,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
 
-// purgeBatch bounds one transaction of Purge and of the remover, which other
-// writers wait for.
+// purgeBatch bounds one transaction of Purge, which other writers wait for.
 const purgeBatch = 256
 
 func errNoObject() error {
@@ -54,7 +53,7 @@ func (s *Service) drop(ctx context.Context, a *macronode.Admitted) (*macronode.R
 		return nil, s.metaError(err)
 	}
 	hold.Settle(-gone.Size, -1)
-	s.wake()
+	s.replaced()
 	return reply, nil
 }
 
@@ -78,7 +77,7 @@ func (s *Service) Purge(ctx context.Context, tenant macronode.TenantID) error {
 			return s.metaError(err)
 		}
 		hold.Settle(-gone.Bytes, -gone.Objects)
-		s.wake()
+		s.replaced()
 		if gone.Objects < purgeBatch {
 			return nil
 		}

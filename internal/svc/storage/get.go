@@ -19,8 +19,9 @@ import (
 const (
 	// groupBytes is what the object store verifies at a time.
 	groupBytes = 16 << 10
-	// firstBytes of a reply, at most, are verified before its head leaves.
-	firstBytes = 64 << 10
+	// pieceBytes is the step in which objects are read and kept: of a reply, at
+	// most so much is verified before its head leaves.
+	pieceBytes = 128 << 10
 	// smallBytes and less are answered as a body, which listeners send in one piece.
 	smallBytes = 16 << 10
 	// lookups bounds how often a read starts over because the bytes moved.
@@ -73,6 +74,7 @@ type read struct {
 	ref    refs.Reference
 	plan   planned
 	reply  macronode.Reply
+	body   body
 	tag    [1]string // backs the header
 }
 
@@ -172,7 +174,7 @@ func (s *Service) fetch(ctx context.Context, r *read) error {
 		if r.ref.Loc == was || try == lookups {
 			e := s.objectError(err)
 			if macronode.KindOf(e) == macronode.Integrity {
-				s.log.Error("stored bytes are damaged", "event", "object.damaged", "tenant", r.tenant.String(), "where", "head", "error", err)
+				s.suspected(r.ref.Loc, err)
 			}
 			return e
 		}
@@ -184,14 +186,15 @@ func (s *Service) fetch(ctx context.Context, r *read) error {
 func (s *Service) open(ctx context.Context, r *read) error {
 	head := r.plan.parts[0].Span
 	if len(r.plan.parts) == 1 && head.N <= smallBytes {
-		o, err := s.objects.Open(ctx, r.ref.Loc, r.addr, r.ref.Size)
-		if err != nil {
-			return err
-		}
-		defer o.Close()
+		src := reader{s: s, r: r}
+		defer src.close()
 		b := make([]byte, head.N)
-		if err := readFull(o, b, head.Off); err != nil {
-			return err
+		for n := 0; n < len(b); {
+			p, err := src.next(ctx, head.Off+int64(n), head.Off+head.N)
+			if err != nil {
+				return err
+			}
+			n += copy(b[n:], p)
 		}
 		s.m.got.Add(float64(len(b)))
 		r.reply.Body = b
@@ -202,14 +205,10 @@ func (s *Service) open(ctx context.Context, r *read) error {
 	if !s.pins.add(r.ref.Loc) {
 		return store.ErrNotFound
 	}
-	o, err := s.objects.Open(ctx, r.ref.Loc, r.addr, r.ref.Size)
-	if err != nil {
-		s.unpin(r.ref.Loc)
-		return err
-	}
-	b := &body{s: s, o: o, loc: r.ref.Loc, parts: r.plan.parts, tail: r.plan.tail, first: s.firsts.Get().(*[]byte)}
-	b.nfirst = int(min(head.N, firstBytes-head.Off%groupBytes))
-	if err := readFull(o, (*b.first)[:b.nfirst], head.Off); err != nil {
+	b := &r.body
+	*b = body{reader: reader{s: s, r: r}, ctx: ctx, parts: r.plan.parts, tail: r.plan.tail}
+	var err error
+	if b.ready, err = b.next(ctx, head.Off, head.Off+head.N); err != nil {
 		b.Close()
 		return err
 	}

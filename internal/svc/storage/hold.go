@@ -79,7 +79,7 @@ func (w *window) before(epoch uint64) bool {
 type pins struct {
 	mu     sync.Mutex
 	count  map[store.Loc]int // condemned, or the number of readers
-	missed bool              // condemn failed since drop last reported true
+	missed bool              // Condemn failed since drop last reported true
 }
 
 const condemned = -1
@@ -112,9 +112,8 @@ func (p *pins) drop(l store.Loc) bool {
 	return missed
 }
 
-// condemn keeps new readers from l until forget; it reports false, and does
-// nothing, while there are readers.
-func (p *pins) condemn(l store.Loc) bool {
+// Condemn implements collect.Readers.
+func (p *pins) Condemn(l store.Loc) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.count == nil {
@@ -128,7 +127,8 @@ func (p *pins) condemn(l store.Loc) bool {
 	return true
 }
 
-func (p *pins) forget(l store.Loc) {
+// Forget implements collect.Readers.
+func (p *pins) Forget(l store.Loc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.count, l)

@@ -100,12 +100,12 @@ func (s *Service) Routes() []macronode.Route {
 			Response: List{},
 		},
 	}
-	return []macronode.Route{
+	return append(s.adminRoutes(), []macronode.Route{
 		{Binding: put, Handler: s.put},
 		{Binding: post, Handler: s.post},
 		{Binding: get, Handler: s.get},
 		{Binding: stat, Handler: s.stat},
 		{Binding: drop, Handler: s.drop},
 		{Binding: list, Handler: s.list},
-	}
+	}...)
 }

@@ -14,8 +14,11 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/storage/collect"
+	"github.com/rustyonions/macronode/internal/svc/storage/hot"
 	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 	"github.com/rustyonions/macronode/internal/svc/storage/reserve"
+	"github.com/rustyonions/macronode/internal/svc/storage/scrub"
 )
 
 // Name is the service's name in config, metrics and logs.
@@ -61,8 +64,16 @@ type Config struct {
 	Idem    *idem.Keeper
 	Limits  Limits // zero: the defaults
 	Metrics Metrics
-	Log     *slog.Logger     // nil: nothing is logged
-	Now     func() time.Time // nil: time.Now
+	// Hot keeps what is read often; nil: nothing is kept. It is not closed.
+	Hot   *hot.Cache
+	Audit macronode.Auditor // nil: nothing is recorded
+	Log   *slog.Logger      // nil: nothing is logged
+	Now   func() time.Time  // nil: time.Now
+	// CollectEvery and ShareEvery are the times between collections, and between
+	// looks for copies; zero: the defaults of collect, negative: never.
+	CollectEvery, ShareEvery time.Duration
+	// ScrubRate is bytes a second; zero: the default of scrub, negative: never.
+	ScrubRate int64
 }
 
 // Service is svc-storage.
@@ -71,6 +82,7 @@ type Service struct {
 	objects store.Objects
 	idem    *idem.Keeper
 	m       Metrics
+	audit   macronode.Auditor
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -78,13 +90,18 @@ type Service struct {
 	limits atomic.Pointer[live]
 	window window
 	pins   pins
-	kick   chan struct{} // capacity 1: bytes wait to be freed
-	fatal  chan error    // capacity 1: what ends Serve
+	fatal  chan error // capacity 1: what ends Serve
 	broken atomic.Pointer[error]
-	firsts sync.Pool // *[]byte of firstBytes
+	hot    *hot.Cache
+	pieces sync.Pool // *[]byte of pieceBytes
 	fields fields
 
-	decoders decoders
+	decoders  decoders
+	collector *collect.Collector
+	scrubber  *scrub.Scrubber
+	suspects  chan suspect
+	recount   chan struct{} // capacity 1: what is in quarantine has changed
+	bad       atomic.Int64  // objects in quarantine, as last counted
 }
 
 // live are limits with the buffers made for them.
@@ -110,18 +127,23 @@ func New(c Config) (*Service, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Audit == nil {
+		c.Audit = noAudit{}
+	}
 	c.Metrics.fill()
 	s := &Service{
 		kv: c.KV, objects: c.Objects, idem: c.Idem, m: c.Metrics, now: c.Now,
-		log:  c.Log.With("service", Name),
-		kick: make(chan struct{}, 1), fatal: make(chan error, 1),
+		log:   c.Log.With("service", Name),
+		audit: c.Audit, fatal: make(chan error, 1), suspects: make(chan suspect, maxSuspects), recount: make(chan struct{}, 1),
+		hot:    c.Hot,
 		fields: makeFields(),
 	}
+	s.makeBackground(&c)
 	s.ledger = reserve.New(func(ctx context.Context, t macronode.TenantID) (u refs.Usage, err error) {
 		err = s.kv.View(ctx, func(r store.Reader) error { u, err = refs.GetUsage(r, t); return err })
 		return u, err
 	})
-	s.firsts.New = func() any { b := make([]byte, firstBytes); return &b }
+	s.pieces.New = func() any { b := make([]byte, pieceBytes); return &b }
 	return s, s.SetLimits(c.Limits)
 }
 

@@ -232,11 +232,11 @@ func (u *upload) commit(ctx context.Context) (*macronode.Reply, error) {
 	// From here on the work is done whether or not the client still waits.
 	ctx = context.WithoutCancel(ctx)
 	if _, err := u.claim.Match(u.fingerprint(addr, size)); err != nil {
-		s.discard(ctx, loc)
+		s.collector.Discard(ctx, loc)
 		return nil, err
 	}
 	if u.want != nil && addr != *u.want {
-		s.discard(ctx, loc)
+		s.collector.Discard(ctx, loc)
 		return nil, s.claimError(u.claim.Fail(ctx, u.a, macronode.Errorf(macronode.BadDigest, "the bytes have the address %s", addr)))
 	}
 	ref := refs.Reference{Size: size, Created: s.now().UnixMilli(), Loc: loc, ContentType: u.ctype}
@@ -253,7 +253,7 @@ func (u *upload) commit(ctx context.Context) (*macronode.Reply, error) {
 	})
 	if err != nil {
 		if refusal != nil || errors.Is(err, store.ErrFull) {
-			s.discard(ctx, loc)
+			s.collector.Discard(ctx, loc)
 		} else {
 			// The outcome is not known before the next start, whose sweep
 			// removes the bytes if nothing refers to them.
@@ -263,23 +263,11 @@ func (u *upload) commit(ctx context.Context) (*macronode.Reply, error) {
 	}
 	s.m.put.Add(float64(size))
 	if existed {
-		s.wake()
+		s.replaced()
 	} else {
 		u.hold.Settle(size, 1)
 	}
 	return reply, nil
-}
-
-// discard removes bytes that were committed and are not wanted.
-func (s *Service) discard(ctx context.Context, loc store.Loc) {
-	err := s.objects.Remove(ctx, loc)
-	if err == nil {
-		return
-	}
-	// They are queued, or else found by the sweep of the next start.
-	err2 := s.kv.Reclaim(ctx, func(tx store.Tx) error { return refs.LetGo(tx, loc) })
-	s.log.Warn("unwanted bytes were not removed at once", "event", "object.discard", "error", err, "queued", err2 == nil)
-	s.wake()
 }
 
 // fingerprint is what makes two puts the same request: the bytes, what they

@@ -40,7 +40,7 @@ func Put(tx store.Tx, o Owner, q *macronode.Quota, ref Reference) (existed bool,
 	default:
 		return false, err
 	}
-	if err := setOwners(tx, ref.Loc, []Owner{o}); err != nil {
+	if err := SetOwners(tx, ref.Loc, []Owner{o}); err != nil {
 		return false, err
 	}
 	return existed, tx.Set(o.Key(), ref.Encode())
@@ -74,7 +74,7 @@ func Move(tx store.Tx, from, to store.Loc) (bool, error) {
 			return false, err
 		}
 	}
-	if err := setOwners(tx, to, owners); err != nil {
+	if err := SetOwners(tx, to, owners); err != nil {
 		return false, err
 	}
 	return true, free(tx, from)
@@ -98,7 +98,7 @@ func Share(tx store.Tx, o Owner, from, to store.Loc) (bool, error) {
 	if err := point(tx, o, from, to); err != nil {
 		return false, err
 	}
-	if err := setOwners(tx, to, append(owners, o)); err != nil {
+	if err := SetOwners(tx, to, append(owners, o)); err != nil {
 		return false, err
 	}
 	return true, letGo(tx, from, o)
@@ -133,7 +133,7 @@ func letGo(tx store.Tx, l store.Loc, o Owner) error {
 	if len(owners) == 1 {
 		return free(tx, l)
 	}
-	return setOwners(tx, l, slices.Delete(owners, i, i+1))
+	return SetOwners(tx, l, slices.Delete(owners, i, i+1))
 }
 
 func free(tx store.Tx, l store.Loc) error {
@@ -174,7 +174,8 @@ func ParseOwners(v []byte) ([]Owner, error) {
 	return owners, nil
 }
 
-func setOwners(tx store.Tx, l store.Loc, owners []Owner) error {
+// SetOwners makes owners, at least one, those of l.
+func SetOwners(tx store.Tx, l store.Loc, owners []Owner) error {
 	b := make([]byte, 0, len(owners)*ownerBytes)
 	for _, o := range owners {
 		b = o.append(b)
@@ -206,10 +207,11 @@ func addUsage(tx store.Tx, t macronode.TenantID, bytes, objects int64) error {
 	if u.Bytes+bytes < 0 || u.Objects+objects < 0 {
 		return ErrMeta
 	}
-	return setUsage(tx, t, Usage{u.Bytes + bytes, u.Objects + objects})
+	return SetUsage(tx, t, Usage{u.Bytes + bytes, u.Objects + objects})
 }
 
-func setUsage(tx store.Tx, t macronode.TenantID, u Usage) error {
+// SetUsage makes u what t is said to store.
+func SetUsage(tx store.Tx, t macronode.TenantID, u Usage) error {
 	if u == (Usage{}) {
 		return tx.Delete(usageKey(t))
 	}

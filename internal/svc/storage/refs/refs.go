@@ -32,7 +32,7 @@ import (
 const (
 	Prefix      = "object/"
 	RefPrefix   = Prefix + "r/"
-	usagePrefix = Prefix + "u/"
+	UsagePrefix = Prefix + "u/"
 	LocPrefix   = Prefix + "l/"
 	FreePrefix  = Prefix + "free/"
 	BadPrefix   = Prefix + "bad/"
@@ -127,6 +127,15 @@ func ParseOwner(b []byte) (o Owner, err error) {
 	return o, nil
 }
 
+// ParseTenant reads the end of a usage's key.
+func ParseTenant(s string) (t macronode.TenantID, ok bool) {
+	if len(s) != len(t) {
+		return t, false
+	}
+	copy(t[:], s)
+	return t, true
+}
+
 // Key is the reference's key.
 func (o Owner) Key() []byte {
 	return o.append(append(make([]byte, 0, len(RefPrefix)+ownerBytes), RefPrefix...))
@@ -135,7 +144,7 @@ func (o Owner) Key() []byte {
 // TenantKeys is the beginning of the keys of all references of t.
 func TenantKeys(t macronode.TenantID) []byte { return append([]byte(RefPrefix), t[:]...) }
 
-func usageKey(t macronode.TenantID) []byte { return append([]byte(usagePrefix), t[:]...) }
+func usageKey(t macronode.TenantID) []byte { return append([]byte(UsagePrefix), t[:]...) }
 func locKey(l store.Loc) []byte            { return append([]byte(LocPrefix), l...) }
 
 // FreeKey is the key under which l waits to be removed.
