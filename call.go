@@ -195,6 +195,14 @@ type Stream interface {
 // Flusher is what the writer given to a Stream may also be.
 type Flusher interface{ Flush() error }
 
+// Finisher is what the writer given to a Stream may also be. Of what a Stream
+// writes the last bytes wait until it returned without error, so that a reply
+// that fails does not look whole. Finish writes the last bytes at once: after it
+// the Stream must not fail.
+type Finisher interface {
+	Finish(p []byte) (int, error)
+}
+
 // Reply is a handler's answer. Body and Stream exclude each other.
 type Reply struct {
 	Status      int // 0 counts as 200

@@ -42,8 +42,15 @@ type Conn struct {
 	linger    atomic.Bool
 	closed    atomic.Bool
 
-	mu   sync.Mutex
-	last time.Time // no write goes on after it; zero: no such limit
+	// Of the one who writes: Hold and Write are not called at once.
+	hold bool        // the next Write is kept
+	head []byte      // what is kept of it
+	both net.Buffers // head and what follows it
+
+	mu      sync.Mutex
+	writing int       // Writes under way
+	last    time.Time // no write goes on after it; zero: no such limit
+	armed   time.Time // the socket's write deadline
 }
 
 // ConnOf returns the Conn that c is or, for TLS, rests on; nil where c came
@@ -71,23 +78,84 @@ func (c *Conn) Peer() macronode.Peer {
 // Endpoint is where the connection came in, as it was configured then.
 func (c *Conn) Endpoint() *Endpoint { return c.endpoint }
 
+// maxHeld bounds what Hold keeps.
+const maxHeld = 4 << 10
+
+// Hold makes the next Write keep what it is given, up to 4 KiB, so that it leaves
+// together with the Write after that, which has to follow: a reply's head with
+// its first bytes.
+func (c *Conn) Hold() { c.hold = true }
+
 // Write writes all of p, for as long as bytes move: it fails once none did for
-// the endpoint's stall timeout, or the write deadline passed.
+// the endpoint's stall timeout (a quarter more at most), or the write deadline
+// passed.
 func (c *Conn) Write(p []byte) (int, error) {
-	done := 0
-	for {
-		c.mu.Lock()
-		until := time.Now().Add(c.endpoint.StallTimeout)
-		if !c.last.IsZero() && c.last.Before(until) {
-			until = c.last
+	if c.hold {
+		c.hold = false
+		if len(p) <= maxHeld {
+			c.head = append(c.head[:0], p...)
+			return len(p), nil
 		}
-		c.socket.SetWriteDeadline(until)
-		c.mu.Unlock()
-		n, err := c.socket.Write(p[done:])
+	}
+	head := c.head
+	c.head = c.head[:0]
+	if len(head) == 0 {
+		return c.push(func(done int) (int, error) { return c.socket.Write(p[done:]) })
+	}
+	c.both = append(c.both[:0], head, p)
+	whole := c.both[:0]
+	n, err := c.push(func(int) (int, error) {
+		n, err := c.both.WriteTo(c.socket)
+		return int(n), err
+	})
+	clear(whole[:2])
+	c.both = whole
+	return max(n-len(head), 0), err
+}
+
+// push calls write, with what it has written so far, until all is written or
+// nothing moves any more.
+func (c *Conn) push(write func(done int) (int, error)) (done int, err error) {
+	for {
+		c.arm()
+		n, err := write(done)
+		c.disarm()
 		done += n
 		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return done, err
 		}
+	}
+}
+
+// arm sees that the socket has a write deadline that is neither too near nor
+// far off. Setting one costs as much as the rest of a small write, so one that
+// was set for an earlier write will do.
+func (c *Conn) arm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writing++
+	stall := c.endpoint.StallTimeout
+	now := time.Now()
+	switch until := now.Add(stall); {
+	case !c.last.IsZero() && c.last.Before(until):
+		c.limit(c.last)
+	case c.armed.Before(until) || c.armed.After(until.Add(stall/4)):
+		c.limit(until.Add(stall / 4))
+	}
+}
+
+func (c *Conn) disarm() {
+	c.mu.Lock()
+	c.writing--
+	c.mu.Unlock()
+}
+
+// limit gives the socket a write deadline. It fails on a socket that is closed
+// alone, where the write does too. The lock is held.
+func (c *Conn) limit(t time.Time) {
+	if !t.Equal(c.armed) {
+		c.armed = t
+		c.socket.SetWriteDeadline(t)
 	}
 }
 
@@ -97,6 +165,10 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = t
+	if c.writing == 0 {
+		return nil // the next write heeds it
+	}
+	c.armed = t
 	return c.socket.SetWriteDeadline(t)
 }
 

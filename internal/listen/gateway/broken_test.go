@@ -41,6 +41,9 @@ func TestBrokenStreams(t *testing.T) {
 		{"at the end of a buffer", macronode.Reply{Stream: partial(bufferBytes, boom), Length: bufferBytes}, 502},
 		{"chunked", macronode.Reply{Stream: partial(70_000, boom), Length: -1}, 0},
 		{"short", macronode.Reply{Stream: partial(70_000, nil), Length: 100_000}, 0},
+		{"finished too early", macronode.Reply{Stream: finished(data[:90_000], 20_000), Length: 100_000}, 0},
+		{"finished too late", macronode.Reply{Stream: finished(data, 80_000), Length: 90_000}, 0},
+		{"finished with too much", macronode.Reply{Stream: finished(data, 0), Length: 90_000}, 500},
 		{"long", macronode.Reply{Stream: partial(70_000, nil), Length: 60_000}, 500},
 	}
 	var next atomic.Pointer[macronode.Reply]

@@ -379,6 +379,17 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// finished writes b, from the given place on as its last bytes.
+func finished(b []byte, from int) streamFunc {
+	return func(w io.Writer) (int64, error) {
+		if n, err := w.Write(b[:from]); err != nil {
+			return int64(n), err
+		}
+		n, err := w.(macronode.Finisher).Finish(b[from:])
+		return int64(from + n), err
+	}
+}
+
 func TestReplies(t *testing.T) {
 	big := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
 	var next atomic.Value
@@ -418,6 +429,21 @@ func TestReplies(t *testing.T) {
 				return io.Copy(w, struct{ io.Reader }{bytes.NewReader(big[:bufferBytes])})
 			})}
 		}, string(big[:bufferBytes]), bufferBytes, false},
+		{"finished in one", func() *macronode.Reply {
+			return &macronode.Reply{Stream: finished(big, 0), Length: int64(len(big))}
+		}, string(big), int64(len(big)), false},
+		{"finished after more than a buffer", func() *macronode.Reply {
+			return &macronode.Reply{Stream: finished(big, 70_000), Length: int64(len(big))}
+		}, string(big), int64(len(big)), false},
+		{"finished after little", func() *macronode.Reply {
+			return &macronode.Reply{Stream: finished(big, 10), Length: int64(len(big))}
+		}, string(big), int64(len(big)), false},
+		{"finished with little", func() *macronode.Reply {
+			return &macronode.Reply{Stream: finished(big, len(big)-10), Length: int64(len(big))}
+		}, string(big), int64(len(big)), false},
+		{"finished, of unknown length", func() *macronode.Reply {
+			return &macronode.Reply{Stream: finished(big, 10), Length: -1}
+		}, string(big), -1, true},
 		{"empty stream", func() *macronode.Reply {
 			return &macronode.Reply{Stream: streamFunc(func(io.Writer) (int64, error) { return 0, nil }), Length: 0}
 		}, "", 0, false},

@@ -10,7 +10,7 @@ import (
 )
 
 // bufferBytes is the size of the pooled buffers that gather small writes, and
-// of the largest single write.
+// of the largest single write on HTTP/2, where each has a time limit of its own.
 const bufferBytes = 64 << 10
 
 // direct is the size from which a write is not worth copying into a buffer.
@@ -27,8 +27,9 @@ type output struct {
 }
 
 var (
-	_ macronode.Flusher = (*output)(nil)
-	_ io.ReaderFrom     = (*output)(nil)
+	_ macronode.Flusher  = (*output)(nil)
+	_ macronode.Finisher = (*output)(nil)
+	_ io.ReaderFrom      = (*output)(nil)
 )
 
 // Write sends p or keeps it in the buffer.
@@ -63,6 +64,18 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 	m, err := o.buffer().Write(p[n:])
 	return n + m, err
+}
+
+// Finish implements macronode.Finisher: nothing is held back.
+func (o *output) Finish(p []byte) (int, error) {
+	if o.err != nil || o.left != int64(len(p)) || len(p) < direct {
+		return o.Write(p)
+	}
+	if err := o.drain(); err != nil {
+		return 0, err
+	}
+	o.left = 0
+	return (*wire)(o).Write(p)
 }
 
 // ReadFrom copies r by way of the pooled buffer.
@@ -147,6 +160,7 @@ func (o *output) drain() error {
 	return o.err
 }
 
+// start sends the head, in front of the first bytes.
 func (o *output) start() {
 	if !o.x.began {
 		o.x.replied, o.x.began = true, true
@@ -193,6 +207,9 @@ type wire output
 
 func (w *wire) Write(p []byte) (n int, err error) {
 	o := (*output)(w)
+	if !o.x.h2 {
+		return w.write1(p)
+	}
 	o.start()
 	for len(p) > 0 && err == nil {
 		var m int
@@ -201,6 +218,24 @@ func (w *wire) Write(p []byte) (n int, err error) {
 		o.x.unwatch()
 		n += m
 		p = p[m:]
+	}
+	return n, o.fail(err)
+}
+
+// write1 writes on HTTP/1, where the connection sees to it that bytes move.
+func (w *wire) write1(p []byte) (n int, err error) {
+	o := (*output)(w)
+	first := !o.x.began
+	o.start()
+	if first && o.left >= 0 && len(p) >= direct && !o.x.call.Peer.TLS {
+		// net/http would cut off as much of p as its buffer has room for and
+		// send that with the head, and the rest then: as the head alone is
+		// flushed, p goes past the buffer.
+		o.x.conn.Hold()
+		err = o.x.ctl.FlushError()
+	}
+	if err == nil {
+		n, err = o.x.w.Write(p)
 	}
 	return n, o.fail(err)
 }
