@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 
 	"lukechampine.com/blake3/guts"
 )
@@ -17,13 +18,15 @@ import (
 var ErrMismatch = errors.New("b3: bytes do not match the address")
 
 // A tile is the subtree above 64 groups (1 MiB): its parents stand together in
-// the tree, in less than a page, and are read and verified at once.
+// the tree, in less than a page, and are read at once. Each is verified when it
+// is first needed.
 const (
 	tileLog    = 6
 	tileGroups = 1 << tileLog
 )
 
-// Bounds of what a Verifier remembers: some 16 KiB of tiles and 32 KiB of parents.
+// Bounds of what a Verifier remembers: some 32 KiB of tiles and 32 KiB of parents
+// above tiles.
 const (
 	keepTiles   = 8
 	keepParents = 256
@@ -40,16 +43,56 @@ type Verifier struct {
 	tree   io.ReaderAt
 
 	mu      sync.Mutex
-	parents map[int64][2]cv // verified, by offset in the tree
-	tiles   [keepTiles]tile // verified
+	parents map[int64][2]cv  // verified, by offset in the tree
+	tiles   [keepTiles]*tile // nil: none here
 	oldest  int
 }
 
-// tile is the verified chaining values of up to tileGroups groups.
+// tile is the tree above the m groups from s, at most tileGroups.
 type tile struct {
-	index int64 // of its first group, over tileGroups
-	cvs   []cv  // nil: none here
+	s, m    int64
+	cv      cv   // its own, verified
+	whole   bool // it is the object's whole tree
+	parents []byte
+	known   atomic.Uint64 // which parents are verified
 }
+
+// parent returns the parent above m groups, m >= 2, from at, whose chaining value
+// is want, verified.
+func (t *tile) parent(at, m int64, want *cv) ([]byte, error) {
+	off := ParentOffset(at-t.s, m)
+	p := t.parents[off : off+ParentBytes]
+	if bit := uint64(1) << (off / ParentBytes); t.known.Load()&bit == 0 {
+		l, r := getCV(p), getCV(p[Size:])
+		if parentCV(&l, &r, t.whole && m == t.m) != *want {
+			return nil, fmt.Errorf("%w: in the tree at %d", ErrMismatch, ParentOffset(at, m))
+		}
+		t.known.Or(bit)
+	}
+	return p, nil
+}
+
+// find returns the verified chaining value of the node above n groups from s.
+func (t *tile) find(s, n int64) (cv, error) {
+	want := t.cv
+	for at, m := t.s, t.m; at != s || m != n; {
+		if s < at || n < 1 || n >= m || s+n > at+m {
+			return want, noNode(s, n)
+		}
+		p, err := t.parent(at, m, &want)
+		if err != nil {
+			return want, err
+		}
+		if left := split(m); s < at+left {
+			m, want = left, getCV(p)
+		} else {
+			at, m, want = at+left, m-left, getCV(p[Size:])
+		}
+	}
+	return want, nil
+}
+
+func noNode(s, m int64) error { return fmt.Errorf("b3: no node above groups %d to %d", s, s+m) }
 
 // NewVerifier returns a Verifier of the object with the address and size. The
 // tree is not read, and may be nil, where size is at most GroupBytes.
@@ -78,16 +121,24 @@ func (v *Verifier) Verify(group int64, data []byte) error {
 		}
 		return nil
 	}
-	var t tile
+	var t *tile
+	far := len(data) >= farBytes
 	for len(data) > 0 {
-		if t.cvs == nil || group>>tileLog != t.index {
+		if t == nil || group >= t.s+t.m {
 			var err error
 			if t, err = v.tile(group >> tileLog); err != nil {
 				return err
 			}
 		}
+		want, err := t.find(group, 1)
+		if err != nil {
+			return err
+		}
 		p := data[:min(len(data), GroupBytes)]
-		if guts.ChainingValue(groupNode(p, group)) != t.cvs[group%tileGroups] {
+		if far {
+			fetch(p)
+		}
+		if guts.ChainingValue(groupNode(p, group)) != want {
 			return fmt.Errorf("%w: in group %d", ErrMismatch, group)
 		}
 		data = data[len(p):]
@@ -109,13 +160,29 @@ func (v *Verifier) VerifyTop() error {
 // Parent returns the verified parent above the m groups, m >= 2, from group s,
 // which must be a node of the tree; it is what a slice is made of.
 func (v *Verifier) Parent(s, m int64) (p [ParentBytes]byte, err error) {
-	want, err := v.descend(s, m)
+	if m < 2 || s < 0 || s >= v.groups {
+		return p, noNode(s, m)
+	}
+	if m > tileGroups {
+		want, err := v.descend(s, m)
+		if err != nil {
+			return p, err
+		}
+		pair, err := v.parent(s, m, want)
+		putCV(p[:Size], &pair[0])
+		putCV(p[Size:], &pair[1])
+		return p, err
+	}
+	t, err := v.tile(s >> tileLog)
 	if err != nil {
 		return p, err
 	}
-	pair, err := v.parent(s, m, want)
-	putCV(p[:Size], &pair[0])
-	putCV(p[Size:], &pair[1])
+	want, err := t.find(s, m)
+	if err != nil {
+		return p, err
+	}
+	b, err := t.parent(s, m, &want)
+	copy(p[:], b)
 	return p, err
 }
 
@@ -126,7 +193,7 @@ func (v *Verifier) descend(s, m int64) (want cv, err error) {
 	want = v.rootCV()
 	for at, n := int64(0), v.groups; at != s || n != m; {
 		if s < at || m < 1 || m >= n || s+m > at+n {
-			return want, fmt.Errorf("b3: no node above groups %d to %d", s, s+m)
+			return want, noNode(s, m)
 		}
 		pair, err := v.parent(at, n, want)
 		if err != nil {
@@ -168,54 +235,32 @@ func (v *Verifier) parent(s, m int64, want cv) (pair [2]cv, err error) {
 	return pair, nil
 }
 
-func (v *Verifier) tile(index int64) (tile, error) {
+func (v *Verifier) tile(index int64) (*tile, error) {
+	s := index * tileGroups
 	v.mu.Lock()
 	for _, t := range v.tiles {
-		if t.cvs != nil && t.index == index {
+		if t != nil && t.s == s {
 			v.mu.Unlock()
 			return t, nil
 		}
 	}
 	v.mu.Unlock()
 
-	s := index * tileGroups
 	m := min(v.groups-s, tileGroups)
 	want, err := v.descend(s, m)
 	if err != nil {
-		return tile{}, err
+		return nil, err
 	}
-	t := tile{index: index, cvs: make([]cv, m)}
-	var b [(tileGroups - 1) * ParentBytes]byte
-	parents := b[:(m-1)*ParentBytes]
-	start := (s - int64(bits.OnesCount64(uint64(s)))) * ParentBytes
-	if err := v.read(parents, start); err != nil {
-		return tile{}, err
-	}
-	if !open(t.cvs, parents, want, m == v.groups) {
-		return tile{}, fmt.Errorf("%w: in the tree at %d", ErrMismatch, start)
+	t := &tile{s: s, m: m, cv: want, whole: m == v.groups, parents: make([]byte, (m-1)*ParentBytes)}
+	// The parents before a tile are those complete by its first group.
+	if err := v.read(t.parents, (s-int64(bits.OnesCount64(uint64(s))))*ParentBytes); err != nil {
+		return nil, err
 	}
 	v.mu.Lock()
 	v.tiles[v.oldest] = t
 	v.oldest = (v.oldest + 1) % keepTiles
 	v.mu.Unlock()
 	return t, nil
-}
-
-// open fills out with the chaining values of the groups below a subtree that has
-// these parents, in post-order, and the chaining value want.
-func open(out []cv, parents []byte, want cv, root bool) bool {
-	if len(out) == 1 {
-		out[0] = want
-		return true
-	}
-	last := len(parents) - ParentBytes
-	l, r := getCV(parents[last:]), getCV(parents[last+Size:])
-	if parentCV(&l, &r, root) != want {
-		return false
-	}
-	left := int(split(int64(len(out))))
-	cut := (left - 1) * ParentBytes
-	return open(out[:left], parents[:cut], l, false) && open(out[left:], parents[cut:last], r, false)
 }
 
 // read fills b from the tree. A tree that ends early is damage.
