@@ -42,7 +42,7 @@ func (a *app) command() *cobra.Command {
 		},
 	}
 	a.runFlags(root)
-	a.Setup(root, "  macronode help kms rotate", a.runCommand(), a.initCommand(), a.checkCommand(), a.configCommand(), a.bundleCommand(),
+	a.Setup(root, "  macronode help kms rotate", a.runCommand(), a.initCommand(), a.checkCommand(), a.fsckCommand(), a.configCommand(), a.bundleCommand(),
 		a.policyCommand(), a.kmsCommand(), a.versionCommand())
 	return root
 }

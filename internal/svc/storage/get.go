@@ -30,7 +30,7 @@ const (
 
 // fields are header values that every reply shares. They are never changed.
 type fields struct {
-	accept, cache, nosniff, sandbox, attachment []string
+	accept, cache, nosniff, sandbox, attachment, vary []string
 }
 
 func makeFields() fields {
@@ -40,6 +40,7 @@ func makeFields() fields {
 		nosniff:    []string{"nosniff"},
 		sandbox:    []string{"sandbox"},
 		attachment: []string{"attachment"},
+		vary:       []string{"Accept"},
 	}
 }
 
@@ -52,6 +53,7 @@ func (s *Service) header(r *read) macronode.Header {
 		"Cache-Control":           s.fields.cache,
 		"X-Content-Type-Options":  s.fields.nosniff,
 		"Content-Security-Policy": s.fields.sandbox,
+		"Vary":                    s.fields.vary,
 	}
 	if !shown(r.ref.ContentType) {
 		h["Content-Disposition"] = s.fields.attachment
@@ -71,6 +73,7 @@ type read struct {
 	tenant macronode.TenantID
 	addr   b3.Addr
 	etag   string
+	group  int // of the slice asked for, or noSlice
 	ref    refs.Reference
 	plan   planned
 	reply  macronode.Reply
@@ -91,7 +94,10 @@ func (s *Service) find(ctx context.Context, a *macronode.Admitted) (r *read, don
 	if err != nil {
 		return nil, false, err
 	}
-	r = &read{tenant: a.Tenant.ID, addr: addr, etag: etagOf(addr)}
+	r = &read{tenant: a.Tenant.ID, addr: addr, etag: etagOf(addr), group: sliceGroup(a.Header)}
+	if r.group != noSlice {
+		r.etag = sliceTag(r.etag, r.group)
+	}
 	if err := s.locate(ctx, r); err != nil {
 		return nil, false, err
 	}
@@ -123,9 +129,12 @@ func (r *read) load(m store.Reader) (err error) {
 
 // stat answers HEAD: what GET says, without Range, which is GET's alone.
 func (s *Service) stat(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	r, _, err := s.find(ctx, a)
+	r, done, err := s.find(ctx, a)
 	if err != nil {
 		return nil, err
+	}
+	if r.group != noSlice && !done {
+		r.reply.Length, r.reply.ContentType = b3.SliceBytes(r.ref.Size, r.group, 0, r.ref.Size), sliceType(r.group)
 	}
 	return &r.reply, nil
 }
@@ -136,6 +145,12 @@ func (s *Service) get(ctx context.Context, a *macronode.Admitted) (*macronode.Re
 		return nil, err
 	}
 	if done {
+		return &r.reply, nil
+	}
+	if r.group != noSlice {
+		if err := s.asSlice(ctx, a, r); err != nil {
+			return nil, err
+		}
 		return &r.reply, nil
 	}
 	var spans []partial.Span
@@ -184,6 +199,9 @@ func (s *Service) fetch(ctx context.Context, r *read) error {
 // open makes the reply's body: the bytes themselves where they are few, else a
 // stream that has its first piece already.
 func (s *Service) open(ctx context.Context, r *read) error {
+	if r.group != noSlice {
+		return s.openSlice(ctx, r)
+	}
 	head := r.plan.parts[0].Span
 	if len(r.plan.parts) == 1 && head.N <= smallBytes {
 		src := reader{s: s, r: r}

@@ -61,6 +61,7 @@ func (s *Service) Routes() []macronode.Route {
 		Doc: macronode.Doc{
 			Summary: "Read an object, whole or in ranges",
 			Headers: []macronode.Param{
+				{Name: "Accept", Type: "string", Text: "application/vnd.bao;group=4 or group=0: a Bao slice of the one range asked for, which verifies by itself"},
 				{Name: "Range", Type: "string", Text: "bytes=…, up to 16 ranges; overlapping ones are merged"},
 				{Name: "If-Range", Type: "string", Text: "the ETag without which Range does not count"},
 				{Name: "If-Match", Type: "string", Text: "ETags, one of which must be the object's"},
@@ -73,7 +74,7 @@ func (s *Service) Routes() []macronode.Route {
 	stat := get
 	stat.Op, stat.Method = "object.stat", "HEAD"
 	stat.Doc.Summary = "Learn an object's size and type"
-	stat.Doc.Headers = get.Doc.Headers[2:]
+	stat.Doc.Headers = get.Doc.Headers[3:]
 	stat.Doc.Status = []int{200, 304}
 	stat.Doc.Kinds = []macronode.Kind{macronode.NotFound, macronode.PreconditionFailed}
 
