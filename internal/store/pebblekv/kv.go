@@ -58,6 +58,7 @@ type KV struct {
 	swept   chan struct{}         // it has ended
 	open    atomic.Bool
 	use     inUse
+	snaps   snapshots
 	pending pending
 	ballast ballast
 	counts  counts
@@ -85,15 +86,12 @@ func (k *KV) View(ctx context.Context, f func(store.Reader) error) error {
 		return err
 	}
 	defer k.use.leave()
-	snap := k.db.NewSnapshot()
+	snap := k.snapshot()
 	t := &tx{k: k, r: snap}
 	err := func() error {
 		defer func() {
 			t.done = true
-			select {
-			case k.spent <- snap:
-			case <-k.failed:
-			}
+			k.release(snap)
 		}()
 		return f(t)
 	}()
@@ -193,6 +191,7 @@ func (k *KV) committer() {
 			return
 		}
 		k.applying.Store(0)
+		k.outdate()
 		close(c.applied)
 		k.applied <- c
 	}
@@ -312,6 +311,7 @@ func (k *KV) Close() error {
 		return k.failErr
 	default:
 		close(k.commits)
+		k.outdate()
 		close(k.spent)
 	}
 	for _, end := range []chan struct{}{k.stopped, k.swept} {
