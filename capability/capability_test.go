@@ -84,6 +84,7 @@ func TestCheck(t *testing.T) {
 		{FromNets(prefix("192.0.2.0/24")), func(a *Access) { a.Addr = netip.MustParseAddr("::ffff:192.0.2.9") }, ok},
 		{FromNets(prefix("10.0.0.0/8")), nil, macronode.TokenAddress},
 		{FromNets(prefix("0.0.0.0/0"), prefix("::/0")), func(a *Access) { a.Addr = netip.Addr{} }, macronode.TokenAddress},
+		{FromNets(prefix("2001:db8::/32"), prefix("0.0.0.0/0")), func(a *Access) { a.Addr = netip.MustParseAddr("2001:db9::1") }, macronode.TokenAddress},
 		{FromNets(prefix("fe80::/10")), func(a *Access) { a.Addr = netip.MustParseAddr("fe80::1%eth0") }, ok},
 		{AtMostBytes(100), nil, ok},
 		{AtMostBytes(99), nil, macronode.TooLarge},

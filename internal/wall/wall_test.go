@@ -78,7 +78,8 @@ func newWall(t testing.TB, p *parts) *wall.Wall {
 	public := macronode.Binding{Op: "probe", Service: "svc", Method: "GET", Pattern: "/probe", Public: true, PlainOK: true}
 	admin := macronode.Binding{Op: "admin", Service: "svc", Method: "POST", Pattern: "/admin", Action: "node:reload", Class: macronode.Control, Audit: macronode.AuditBefore}
 	watch := macronode.Binding{Op: "watch", Service: "svc", Method: "GET", Pattern: "/watch", Action: "node:events", Class: macronode.CoreRead, LongRunning: true}
-	tab, err := route.New([]macronode.Route{{Binding: b, Handler: h}, {Binding: public, Handler: h}, {Binding: admin, Handler: h}, {Binding: watch, Handler: h}})
+	once := macronode.Binding{Op: "once", Service: "svc", Method: "POST", Pattern: "/once", Action: "thing:put", Class: macronode.CoreWrite, Write: true, NeedsKey: true}
+	tab, err := route.New([]macronode.Route{{Binding: b, Handler: h}, {Binding: public, Handler: h}, {Binding: admin, Handler: h}, {Binding: watch, Handler: h}, {Binding: once, Handler: h}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +171,7 @@ func TestShapeBeforeIdentity(t *testing.T) {
 			c.Header = macronode.Header{"Content-Encoding": {"gzip"}}
 			return c
 		}(), macronode.UnsupportedMedia},
+		"no key":          {&macronode.Call{Method: "POST", Path: "/once", Peer: macronode.Peer{TLS: true}}, macronode.Malformed},
 		"key too long":    {func() *macronode.Call { c := put("x"); c.IdempotencyKey = strings.Repeat("k", 129); return c }(), macronode.Malformed},
 		"key not visible": {func() *macronode.Call { c := put("x"); c.IdempotencyKey = "a b"; return c }(), macronode.Malformed},
 		"plaintext":       {plain(put("x")), macronode.TLSRequired},
@@ -200,7 +202,9 @@ func TestDenied(t *testing.T) {
 		macronode.Anonymous: macronode.Unauthenticated, macronode.Capability: macronode.Denied, macronode.PeerNode: macronode.Denied,
 	} {
 		p := newParts()
-		p.decide.Allow, p.princ.Kind = false, kind
+		// A rule that forbids is named as one that permits is.
+		p.decide = wall.Decision{Reasons: []string{"suspended"}}
+		p.princ.Kind = kind
 		if err := serve(newWall(t, p), p, put("x")); macronode.KindOf(err) != want {
 			t.Errorf("%v: %v, want %v", kind, err, want)
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -45,6 +46,8 @@ func (h *hunt) goTest(ctx context.Context, overlay string, args []string) (verdi
 	}
 	cmd := exec.CommandContext(ctx, "go", append(full, args...)...)
 	cmd.Dir = h.root
+	// Property tests write what failed into the source tree, unless told not to.
+	cmd.Env = append(os.Environ(), "RAPID_NOFAILFILE=true")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var stderr bytes.Buffer

@@ -195,10 +195,21 @@ func TestDeleteKeepsRecordUntilTheEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		broken := func(err error) {
+			r.keys.mu.Lock()
+			defer r.keys.mu.Unlock()
+			r.keys.fail = err
+		}
+		broken(errors.New("read-only"))
 		defer r.serving()()
+		pass(time.Minute)
+		if r.tenants.get(id) == nil {
+			t.Fatal("buried before its minting keys: nobody would come back for them")
+		}
 		r.log.mu.Lock()
 		r.log.fail = errors.New("full")
 		r.log.mu.Unlock()
+		broken(nil)
 		pass(time.Minute)
 		if r.tenants.get(id) == nil {
 			t.Fatal("buried without a record")
@@ -209,5 +220,8 @@ func TestDeleteKeepsRecordUntilTheEnd(t *testing.T) {
 		r.log.mu.Unlock()
 		<-done
 		r.sameAsStored()
+		if r.keys.has(id) {
+			t.Error("the keys are still there")
+		}
 	})
 }

@@ -5,6 +5,7 @@ package auth
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"testing"
 	"time"
@@ -115,6 +116,25 @@ func TestFloodTableIsBounded(t *testing.T) {
 	}
 	if f.wait(culprit, w.now) == 0 {
 		t.Error("the culprit was forgotten")
+	}
+}
+
+// Two tokens of one hash, should they ever meet, are still two tokens.
+func TestCacheComparesTokens(t *testing.T) {
+	c := newCache()
+	e := &entry{token: "ron1_one", chain: &capability.Verified{}}
+	c.put(e)
+	other := []byte("ron1_two")
+	h := maphash.Bytes(c.seed, other)
+	s := c.shard(h)
+	s.mu.Lock()
+	s.m[h] = e // as if both had it
+	s.mu.Unlock()
+	if c.get(macronode.WireHTTP, other) != nil {
+		t.Error("another token is taken for the one that was verified")
+	}
+	if c.get(macronode.WireHTTP, []byte(e.token)) != e {
+		t.Error("the token itself is not found")
 	}
 }
 

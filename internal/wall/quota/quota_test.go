@@ -93,6 +93,28 @@ func TestBytesAreOwed(t *testing.T) {
 	}
 }
 
+// A call that is refused for its bytes has not used up a request.
+func TestRefusedBytesCostNoRequest(t *testing.T) {
+	m := New()
+	tn := tenant(func(q *macronode.Quota) {
+		q.RequestsPerSec, q.RequestBurst, q.BytesPerSec, q.ByteBurst = 1, 2, 1000, 500
+	})
+	if _, err := m.Take(start, tn, principal(), route, 500); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, err := m.Take(start, tn, principal(), route, 500); macronode.KindOf(err) != macronode.QuotaRate {
+			t.Fatalf("over the bytes: %v", err)
+		}
+	}
+	if _, err := m.Take(start, tn, principal(), route, 0); err != nil {
+		t.Errorf("the second request of the burst: %v", err)
+	}
+	if _, err := m.Take(start, tn, principal(), route, 0); err == nil {
+		t.Error("a third request of a burst of two passed")
+	}
+}
+
 func TestInFlight(t *testing.T) {
 	m := New()
 	tn := tenant(func(q *macronode.Quota) { q.InFlight = 2 })

@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,35 @@ func TestCachePoisoning(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Two requests of one slot do not get each other's answers.
+func TestCacheSlotIsShared(t *testing.T) {
+	s := mustSet(t, rules(`permit (principal, action, resource == Object::"good");`))
+	action := s.m.index["object:get"]
+	want := s.idx.reads[action][macronode.Capability][macronode.ObjectResource]
+	good := ask("object:get", macronode.ObjectResource, "good")
+	var k cacheKey
+	k.fill(good, action, want)
+	slot := s.cache.slot(&k)
+	for i := range 40 * cacheSlots { // one in cacheSlots will do
+		bad := ask("object:get", macronode.ObjectResource, strconv.Itoa(i))
+		k = cacheKey{}
+		k.fill(bad, action, want)
+		if s.cache.slot(&k) != slot {
+			continue
+		}
+		for range 2 {
+			if a := s.Decide(good, noon, time.Hour); !a.Decision.Allow {
+				t.Error("the good request is denied")
+			}
+			if a := s.Decide(bad, noon, time.Hour); a.Decision.Allow {
+				t.Error("another resource is allowed")
+			}
+		}
+		return
+	}
+	t.Fatal("no two requests share a slot")
 }
 
 // Keys do not keep the request's buffers.
