@@ -82,11 +82,16 @@ func (s *Service) collect(ctx context.Context, _ *macronode.Admitted, body []byt
 			return nil, macronode.Errorf(macronode.Malformed, "the body has more than one document")
 		}
 	}
-	report, err := s.collector.Run(ctx, collect.Options{DryRun: q.DryRun, Share: q.Share == nil || *q.Share})
+	report, err := s.Collect(ctx, collect.Options{DryRun: q.DryRun, Share: q.Share == nil || *q.Share})
 	if err != nil {
 		return nil, s.metaError(err)
 	}
 	return jsonReply(report)
+}
+
+// Collect does one pass of the collection now.
+func (s *Service) Collect(ctx context.Context, o collect.Options) (*collect.Report, error) {
+	return s.collector.Run(ctx, o)
 }
 
 func (s *Service) status(ctx context.Context, _ *macronode.Admitted) (*macronode.Reply, error) {

@@ -89,6 +89,9 @@ type checker struct {
 	o       Options
 	r       *Result
 	usage   map[macronode.TenantID]refs.Usage
+	// claimed are places that do not know their reference, where that was not
+	// mended: they are no further finding.
+	claimed map[store.Loc]bool
 }
 
 // Check checks both stores. Its error says that the check could not be done to the
@@ -97,7 +100,7 @@ func Check(ctx context.Context, kv store.KV, objects store.Objects, o Options) (
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
-	c := &checker{kv: kv, objects: objects, o: o, usage: make(map[macronode.TenantID]refs.Usage),
+	c := &checker{kv: kv, objects: objects, o: o, usage: make(map[macronode.TenantID]refs.Usage), claimed: make(map[store.Loc]bool),
 		r: &Result{Counts: make(map[string]int64), Findings: []Finding{}}}
 	for _, phase := range []func(context.Context) error{c.metadata, c.references, c.owners, c.usages, c.queue, c.marks, c.volumes} {
 		if err := phase(ctx); err != nil {

@@ -88,6 +88,9 @@ func (c *checker) owned(ctx context.Context, o refs.Owner, ref refs.Reference) e
 	if err != nil || (odd == nil && slices.Contains(owners, o)) {
 		return err
 	}
+	if !c.o.Repair {
+		c.claimed[ref.Loc] = true
+	}
 	return c.mend(ctx, NoOwner, subject(o), "its bytes do not know of it", func(tx store.Tx) error {
 		if odd != nil {
 			return refs.SetOwners(tx, ref.Loc, []refs.Owner{o})
@@ -122,6 +125,9 @@ func (c *checker) owners(ctx context.Context) error {
 
 func (c *checker) ownersOf(ctx context.Context, l store.Loc, value []byte) error {
 	owners, err := refs.ParseOwners(value)
+	if c.claimed[l] {
+		return nil
+	}
 	if err != nil {
 		// References that need it have mended it in the phase before, so
 		// nobody does.
@@ -309,7 +315,7 @@ func (c *checker) strangers(ctx context.Context, some []store.Loc) error {
 			if err != nil {
 				return err
 			}
-			if !known {
+			if !known && !c.claimed[l] {
 				unknown = append(unknown, l)
 			}
 		}
