@@ -17,6 +17,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 	"github.com/rustyonions/macronode/internal/store/storetest"
 )
 
@@ -260,7 +261,7 @@ func TestReserve(t *testing.T) {
 // TestSick: Check says that directories or packs cannot be synced, and that they can
 // again.
 func TestSick(t *testing.T) {
-	for _, size := range []int{10, packedBytes + 1} {
+	for _, size := range []int{10, pack.MaxObject + 1} {
 		sick(t, size)
 	}
 }
@@ -319,7 +320,7 @@ func TestCache(t *testing.T) {
 	s := mustOpen(t, Config{FS: fs, Dir: "/o", OpenFiles: 3})
 	var all []storetest.Stored
 	for i := range 10 {
-		obj, err := storetest.Put(t.Context(), s, storetest.Bytes(packedBytes+1, uint64(i)), 1<<20)
+		obj, err := storetest.Put(t.Context(), s, storetest.Bytes(pack.MaxObject+1, uint64(i)), 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 
 // Object file, format 1: the object's bytes from offset 0, so that a group of
@@ -40,10 +41,9 @@ const (
 const maxSize = 1 << 60
 
 // ErrNewer says that a file was written by a later version of this program.
-var ErrNewer = errors.New("fileobj: the object's format is newer than this program")
+var ErrNewer = pack.ErrNewer
 
-// locPrefix marks the Locs of this driver's plain files. Others (packs) will have
-// their own.
+// locPrefix marks the Locs of object files. Packs have their own.
 const locPrefix = "f:"
 
 // idBytes is the length of an object's id. The first two bytes are the shard.

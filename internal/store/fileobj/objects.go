@@ -33,6 +33,8 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/fileobj/handles"
+	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 
 const (
@@ -66,7 +68,7 @@ type Objects struct {
 	closed  atomic.Bool
 	scratch sync.Pool // *scratch
 	groups  sync.Pool // *groupBuffer
-	cache   cache
+	cache   *handles.Cache[fileKey, frame]
 	packs   packs
 	packer  appender
 	// treeBytes is the constant, but in tests.
@@ -98,10 +100,9 @@ func Open(c Config) (*Objects, error) {
 		dirs: make(map[string]*dirSync), open: make(map[[2]byte]*openShard)}
 	s.scratch.New = func() any { return &scratch{hasher: b3.NewHasher(nil)} }
 	s.groups.New = func() any { return new(groupBuffer) }
-	s.packs.all = make(map[packID]*pack)
+	s.packs.all = make(map[pack.ID]*packFile)
 	s.packer.s, s.packer.target = s, packTarget
-	s.cache.max = c.OpenFiles
-	s.cache.handles = make(map[fileKey]*handle)
+	s.cache = handles.NewCache[fileKey, frame](c.OpenFiles)
 	temp := c.FS.PathJoin(c.Dir, tempDir)
 	for _, dir := range []string{temp, c.FS.PathJoin(c.Dir, settledDir), c.FS.PathJoin(c.Dir, packsDir)} {
 		if err := c.FS.MkdirAllSync(dir); err != nil {
@@ -188,25 +189,25 @@ func (s *Objects) Open(ctx context.Context, loc store.Loc, addr b3.Addr, size in
 	if err := s.alive(ctx); err != nil {
 		return nil, err
 	}
-	if p, ok := parsePlace(loc); ok {
+	if p, ok := pack.ParsePlace(loc); ok {
 		return s.openPacked(p, addr, size)
 	}
 	id, err := parseLoc(loc)
 	if err != nil {
 		return nil, err
 	}
-	h, removals := s.cache.get(objectKey(id))
+	h, removals := s.cache.Get(objectKey(id))
 	if h == nil {
 		if h, err = s.openFile(id); err != nil {
 			return nil, err
 		}
-		s.cache.put(h, removals)
+		s.cache.Put(h, removals)
 	}
-	if h.foot.addr != addr || h.foot.size != size {
-		s.cache.release(h)
+	if h.Value.foot.addr != addr || h.Value.foot.size != size {
+		s.cache.Release(h)
 		return nil, fmt.Errorf("%w: another object is at its place", store.ErrCorrupt)
 	}
-	return &object{s: s, h: h, size: size, verifier: h.verifier}, nil
+	return &object{s: s, h: h, size: size, verifier: h.Value.verifier}, nil
 }
 
 // openFile opens and checks the frame of an object's file.
@@ -222,12 +223,11 @@ func (s *Objects) openFile(id objectID) (*handle, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("fileobj: open: %w", err), file.Close())
 	}
-	h := &handle{key: objectKey(id), file: file, foot: foot, refs: 1}
-	h.verifier = b3.NewVerifier(foot.addr, foot.size, treeReader{file, foot.size})
-	if err := h.verifier.VerifyTop(); err != nil {
+	verifier := b3.NewVerifier(foot.addr, foot.size, treeReader{file, foot.size})
+	if err := verifier.VerifyTop(); err != nil {
 		return nil, errors.Join(damage(err), file.Close())
 	}
-	return h, nil
+	return handles.New(objectKey(id), file, frame{foot, verifier}), nil
 }
 
 // Remove implements store.Objects. Objects already open can still be read.
@@ -237,9 +237,9 @@ func (s *Objects) Remove(ctx context.Context, locs ...store.Loc) error {
 	}
 	var errs error
 	var shards []objectID // one of each
-	var packed []place
+	var packed []pack.Place
 	for _, loc := range locs {
-		if p, ok := parsePlace(loc); ok {
+		if p, ok := pack.ParsePlace(loc); ok {
 			packed = append(packed, p)
 			continue
 		}
@@ -251,7 +251,7 @@ func (s *Objects) Remove(ctx context.Context, locs ...store.Loc) error {
 			errs = errors.Join(errs, failed("remove", err))
 			continue
 		}
-		s.cache.drop(objectKey(id))
+		s.cache.Drop(objectKey(id))
 		if !slices.ContainsFunc(shards, func(o objectID) bool { return o.shard() == id.shard() }) {
 			shards = append(shards, id)
 		}
@@ -303,5 +303,5 @@ func (s *Objects) Close() error {
 		return nil
 	}
 	s.packer.close()
-	return s.cache.close()
+	return s.cache.Close()
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"sync"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 
 const (
@@ -31,8 +31,6 @@ const (
 	// blocks costs about half.
 	fillFirst = 256 << 10
 	fillLast  = 4 << 20
-	// chunkBytes are written at once.
-	chunkBytes = 256 << 10
 )
 
 // packed is an object on its way into a pack.
@@ -41,11 +39,11 @@ type packed struct {
 	data    []byte
 	tree    []byte
 	reserve int64 // bytes that stay free on the disk
-	at      place
+	at      pack.Place
 	err     error
 }
 
-func (r *packed) room() int64 { return recordBytes(int64(len(r.data))) }
+func (r *packed) room() int64 { return pack.Room(int64(len(r.data))) }
 
 // appender writes records to one pack, many with each sync. While a batch is
 // written and synced the next gathers; there is no goroutine, the first of a batch
@@ -58,14 +56,14 @@ type appender struct {
 	next *batch
 
 	run    sync.Mutex // held by who writes a batch; guards the rest
-	p      *pack      // nil: the next batch makes one
+	p      *packFile  // nil: the next batch makes one
 	file   disk.File
 	fresh  bool  // its name is not durable yet
 	end    int64 // of the records
 	filled int64 // of what was written
 	step   int64
 	count  int // of records
-	buf    [chunkBytes]byte
+	out    pack.Chunks
 }
 
 type batch struct {
@@ -128,6 +126,7 @@ func (a *appender) commit(b *batch) {
 		a.seal()
 	}
 	if err := a.start(); err != nil {
+		a.s.packHealth(err)
 		for _, r := range recs {
 			r.err = full(err)
 		}
@@ -146,8 +145,8 @@ func (a *appender) commit(b *batch) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.p.end = a.end
-	a.p.hints.records += int64(len(recs))
-	a.p.hints.live += bytes
+	a.p.hints.Records += int64(len(recs))
+	a.p.hints.Live += bytes
 }
 
 // start makes a pack where there is none to append to.
@@ -155,7 +154,7 @@ func (a *appender) start() error {
 	if a.p != nil {
 		return nil
 	}
-	p := &pack{known: exact, end: packHead}
+	p := &packFile{known: exact, end: pack.HeadBytes}
 	for {
 		if _, err := rand.Read(p.id[:]); err != nil {
 			return err
@@ -177,40 +176,42 @@ func (a *appender) start() error {
 		return err
 	}
 	a.p, a.file, a.fresh = p, file, true
-	a.end, a.filled, a.step, a.count = packHead, 0, fillFirst, 0
+	a.end, a.filled, a.step, a.count = pack.HeadBytes, 0, fillFirst, 0
 	return nil
 }
 
 // write puts recs behind those that are there and syncs, once, and once more the
 // directory of a new pack. room are bytes of the disk that may be used beside.
 func (a *appender) write(recs []*packed, room int64) error {
-	out := chunks{file: a.file, off: a.end, buf: a.buf[:0]}
+	out := &a.out
 	if a.fresh {
-		out.off = 0
-		out.put(appendHead(nil, a.p.id))
-		out.zeros(packHead - blockBytes)
+		out.Reset(a.file, 0)
+		out.Put(pack.AppendHead(nil, a.p.id))
+		out.Zeros(pack.HeadBytes - pack.BlockBytes)
+	} else {
+		out.Reset(a.file, a.end)
 	}
 	end := a.end
-	var head [recordHead]byte
+	var head [pack.RecordHead]byte
 	for _, r := range recs {
-		r.at = place{a.p.id, end}
-		rec := record{place: r.at, addr: r.addr, size: int64(len(r.data))}
-		out.put(rec.append(head[:0]))
-		out.put(r.data)
-		out.put(r.tree)
+		r.at = pack.Place{ID: a.p.id, Off: end}
+		rec := pack.Record{Place: r.at, Addr: r.addr, Size: int64(len(r.data))}
+		out.Put(rec.Append(head[:0]))
+		out.Put(r.data)
+		out.Put(r.tree)
 		end += r.room()
-		out.zeros(end - out.end())
+		out.Zeros(end - out.End())
 	}
 	a.count += len(recs)
 	if end > a.filled {
 		a.filled = end
 		if step := min(a.step, a.target-end); step > 0 && room > 2*fillLast {
-			out.zeros(step)
+			out.Zeros(step)
 			a.filled += step
 			a.step = min(2*a.step, fillLast)
 		}
 	}
-	if err := out.flush(); err != nil {
+	if err := out.Flush(); err != nil {
 		return err
 	}
 	if err := a.file.SyncData(); err != nil {
@@ -244,14 +245,14 @@ func (a *appender) fail(recs []*packed, start int64) {
 		p.edit.Unlock()
 		a.p, a.file = nil, nil
 		if err != nil {
-			a.s.log.Warn("an unfinished pack stays", "event", "pack_abort_failed", "pack", p.id.volume(), "error", err)
+			a.s.log.Warn("an unfinished pack stays", "event", "pack_abort_failed", "pack", p.id.Volume(), "error", err)
 		}
 		return
 	}
 	var err error
 	var dead int64
 	for _, r := range recs {
-		err = errors.Join(err, markDead(a.file, r.at.off))
+		err = errors.Join(err, pack.MarkDead(a.file, r.at.Off))
 		dead += r.room()
 	}
 	if err == nil {
@@ -259,12 +260,12 @@ func (a *appender) fail(recs []*packed, start int64) {
 	}
 	p.mu.Lock()
 	if err == nil {
-		p.hints.dead += dead
+		p.hints.Dead += dead
 	} else {
 		p.known = unknown
 	}
 	p.mu.Unlock()
-	a.s.log.Warn("a pack was given up", "event", "pack_failed", "pack", p.id.volume(), "records", len(recs), "from", start, "marked", err == nil)
+	a.s.log.Warn("a pack was given up", "event", "pack_failed", "pack", p.id.Volume(), "records", len(recs), "from", start, "marked", err == nil)
 	a.seal()
 }
 
@@ -282,7 +283,7 @@ func (a *appender) seal() {
 		err = errors.Join(err, a.s.dropPack(p))
 	}
 	if err != nil { // all that counts was synced before
-		a.s.log.Warn("a pack was not sealed well", "event", "pack_seal_failed", "pack", p.id.volume(), "error", err)
+		a.s.log.Warn("a pack was not sealed well", "event", "pack_seal_failed", "pack", p.id.Volume(), "error", err)
 	}
 }
 
@@ -293,56 +294,6 @@ func (a *appender) close() {
 	if a.p != nil {
 		a.seal()
 	}
-}
-
-// chunks gathers what goes to consecutive places of a file. After an error it
-// writes nothing more.
-type chunks struct {
-	file disk.File
-	off  int64 // of buf
-	buf  []byte
-	err  error
-}
-
-func (c *chunks) end() int64 { return c.off + int64(len(c.buf)) }
-
-func (c *chunks) put(p []byte) {
-	for len(p) > 0 && c.err == nil {
-		n := min(len(p), cap(c.buf)-len(c.buf))
-		c.buf = append(c.buf, p[:n]...)
-		p = p[n:]
-		c.spill()
-	}
-}
-
-func (c *chunks) zeros(n int64) {
-	for n > 0 && c.err == nil {
-		m := min(int(min(n, chunkBytes)), cap(c.buf)-len(c.buf))
-		c.buf = c.buf[:len(c.buf)+m]
-		clear(c.buf[len(c.buf)-m:])
-		n -= int64(m)
-		c.spill()
-	}
-}
-
-func (c *chunks) spill() {
-	if len(c.buf) == cap(c.buf) {
-		_ = c.flush() // c.err keeps it
-	}
-}
-
-func (c *chunks) flush() error {
-	if c.err != nil || len(c.buf) == 0 {
-		return c.err
-	}
-	n, err := c.file.WriteAt(c.buf, c.off)
-	if err == nil && n < len(c.buf) {
-		err = io.ErrShortWrite
-	}
-	c.off += int64(len(c.buf))
-	c.buf = c.buf[:0]
-	c.err = err
-	return err
 }
 
 // noRoom is the error where free bytes are not enough.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -16,6 +15,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 
 const packsDir = "packs"
@@ -30,10 +30,10 @@ const (
 	exact                    // counted by this process
 )
 
-// pack is what the process knows of a pack file. One exists for each pack that
+// packFile is what the process knows of a pack file. One exists for each pack that
 // was listed, opened for removal or written.
-type pack struct {
-	id packID
+type packFile struct {
+	id pack.ID
 
 	// edit is held by who changes the file in place, or removes it, through the
 	// sync: one at a time. It is taken before mu.
@@ -42,7 +42,7 @@ type pack struct {
 
 	mu     sync.Mutex // guards the rest, for moments
 	known  knowledge
-	hints  hints
+	hints  pack.Hints
 	sealed bool
 	end    int64 // while it is not sealed: up to here everything is acknowledged
 }
@@ -50,29 +50,29 @@ type pack struct {
 // packs is the set of pack files in DIR/packs.
 type packs struct {
 	mu  sync.Mutex
-	all map[packID]*pack
+	all map[pack.ID]*packFile
 }
 
-// pack returns the state of id. A pack that is met for the first time is sealed:
+// packOf returns the state of id. A pack that is met for the first time is sealed:
 // only those that this process made take records.
-func (s *Objects) pack(id packID) *pack {
+func (s *Objects) packOf(id pack.ID) *packFile {
 	s.packs.mu.Lock()
 	defer s.packs.mu.Unlock()
 	p := s.packs.all[id]
 	if p == nil {
-		p = &pack{id: id, sealed: true}
+		p = &packFile{id: id, sealed: true}
 		s.packs.all[id] = p
 	}
 	return p
 }
 
-func (s *Objects) packPath(id packID) string {
-	return s.fs.PathJoin(s.dir, packsDir, id.file())
+func (s *Objects) packPath(id pack.ID) string {
+	return s.fs.PathJoin(s.dir, packsDir, id.File())
 }
 
 // openEdit opens the file of p to change it in place. p.edit is held, so the file
 // is not removed between look and open, which would make it again.
-func (s *Objects) openEdit(p *pack) (disk.File, error) {
+func (s *Objects) openEdit(p *packFile) (disk.File, error) {
 	path := s.packPath(p.id)
 	if _, err := s.fs.Stat(path); err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (s *Objects) openEdit(p *pack) (disk.File, error) {
 }
 
 // learn reads the hints of p, once.
-func (s *Objects) learn(p *pack) error {
+func (s *Objects) learn(p *packFile) error {
 	p.mu.Lock()
 	read := p.known != unread
 	p.mu.Unlock()
@@ -93,12 +93,12 @@ func (s *Objects) learn(p *pack) error {
 		return err
 	}
 	defer func() { _ = file.Close() }() // it was only read
-	var b [hintsAt + blockBytes]byte
+	var b [pack.HintsAt + pack.BlockBytes]byte
 	n, err := file.ReadAt(b[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	h, known, err := parseBlock(b[:n], p.id)
+	h, known, err := pack.ParseBlock(b[:n], p.id)
 	if err != nil {
 		return err
 	}
@@ -114,16 +114,16 @@ func (s *Objects) learn(p *pack) error {
 }
 
 // writeHints writes p's hints in place, not synced.
-func (p *pack) writeHints(file disk.File) error {
+func (p *packFile) writeHints(file disk.File) error {
 	p.mu.Lock()
 	h, known := p.hints, p.known
 	p.mu.Unlock()
 	if known < hinted {
 		return nil
 	}
-	if n, err := file.WriteAt(h.append(nil, p.id), hintsAt); err != nil {
+	if n, err := file.WriteAt(h.Append(nil, p.id), pack.HintsAt); err != nil {
 		return err
-	} else if n < blockBytes {
+	} else if n < pack.BlockBytes {
 		return io.ErrShortWrite
 	}
 	return nil
@@ -131,18 +131,18 @@ func (p *pack) writeHints(file disk.File) error {
 
 // removePacked removes records: their state words are written over, and one sync
 // makes that durable for all of a pack.
-func (s *Objects) removePacked(places []place) error {
-	slices.SortFunc(places, func(a, b place) int {
+func (s *Objects) removePacked(places []pack.Place) error {
+	slices.SortFunc(places, func(a, b pack.Place) int {
 		return cmpPlace(a, b)
 	})
 	places = slices.Compact(places)
 	var errs error
 	for len(places) > 0 {
 		n := 1
-		for n < len(places) && places[n].id == places[0].id {
+		for n < len(places) && places[n].ID == places[0].ID {
 			n++
 		}
-		if err := s.removeFrom(s.pack(places[0].id), places[:n]); err != nil {
+		if err := s.removeFrom(s.packOf(places[0].ID), places[:n]); err != nil {
 			errs = errors.Join(errs, failed("remove", err))
 		}
 		places = places[n:]
@@ -150,15 +150,15 @@ func (s *Objects) removePacked(places []place) error {
 	return errs
 }
 
-func cmpPlace(a, b place) int {
-	if c := slices.Compare(a.id[:], b.id[:]); c != 0 {
+func cmpPlace(a, b pack.Place) int {
+	if c := slices.Compare(a.ID[:], b.ID[:]); c != 0 {
 		return c
 	}
-	return int(a.off/align - b.off/align)
+	return int(a.Off/pack.Align - b.Off/pack.Align)
 }
 
 // removeFrom removes records of one pack, and the pack with the last of a sealed one.
-func (s *Objects) removeFrom(p *pack, places []place) (err error) {
+func (s *Objects) removeFrom(p *packFile, places []pack.Place) (err error) {
 	p.edit.Lock()
 	defer p.edit.Unlock()
 	if p.gone {
@@ -190,7 +190,7 @@ func (s *Objects) removeFrom(p *pack, places []place) (err error) {
 }
 
 // doubt gives up what was counted: it is no longer sure what the file holds.
-func (p *pack) doubt() {
+func (p *packFile) doubt() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.known = min(p.known, hinted)
@@ -198,18 +198,18 @@ func (p *pack) doubt() {
 
 // kill marks the records at places dead, with the hints that then hold, and syncs.
 // Also where all are dead already: what marked them may not have become durable.
-func (s *Objects) kill(p *pack, file disk.File, places []place) error {
-	var gaps map[int64]found
+func (s *Objects) kill(p *packFile, file disk.File, places []pack.Place) error {
+	var gaps map[int64]pack.Found
 	for _, at := range places {
-		var head [recordHead]byte
-		if _, err := file.ReadAt(head[:], at.off); err != nil && !errors.Is(err, io.EOF) {
+		var head [pack.RecordHead]byte
+		if _, err := file.ReadAt(head[:], at.Off); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if isDead(head[:]) {
+		if pack.IsDead(head[:]) {
 			continue
 		}
-		rec, err := parseRecord(head[:], at)
-		room := recordBytes(rec.size)
+		rec, err := pack.ParseRecord(head[:], at)
+		room := pack.Room(rec.Size)
 		if errors.Is(err, store.ErrCorrupt) {
 			// Only a scan tells a damaged record from the middle of another.
 			if gaps == nil {
@@ -217,22 +217,22 @@ func (s *Objects) kill(p *pack, file disk.File, places []place) error {
 					return err
 				}
 			}
-			gap, ok := gaps[at.off]
+			gap, ok := gaps[at.Off]
 			if !ok {
 				continue
 			}
-			room, err = gap.bytes, nil
+			room, err = gap.Bytes, nil
 		}
 		if err == nil {
-			err = markDead(file, at.off)
+			err = pack.MarkDead(file, at.Off)
 		}
 		if err != nil {
 			return err
 		}
 		p.mu.Lock()
-		p.hints.records = max(p.hints.records-1, 0)
-		p.hints.live = max(p.hints.live-room, 0)
-		p.hints.dead += room
+		p.hints.Records = max(p.hints.Records-1, 0)
+		p.hints.Live = max(p.hints.Live-room, 0)
+		p.hints.Dead += room
 		p.mu.Unlock()
 	}
 	if err := p.writeHints(file); err != nil {
@@ -241,35 +241,23 @@ func (s *Objects) kill(p *pack, file disk.File, places []place) error {
 	return file.SyncData()
 }
 
-// markDead writes the state word, and the zeros behind it, of the record at off.
-func markDead(file disk.File, off int64) error {
-	state := make([]byte, recordHead-stateAt)
-	copy(state, deadWord)
-	if n, err := file.WriteAt(state, off+stateAt); err != nil {
-		return err
-	} else if n < len(state) {
-		return io.ErrShortWrite
-	}
-	return nil
-}
-
 // gaps returns the damaged records of p by their offsets.
-func (s *Objects) gaps(p *pack, file disk.File) (map[int64]found, error) {
+func (s *Objects) gaps(p *packFile, file disk.File) (map[int64]pack.Found, error) {
 	end, _, err := p.limit(file)
 	if err != nil {
 		return nil, err
 	}
-	m := make(map[int64]found)
-	err = newScanner(file, p.id, end).run(func(f found) {
-		if f.size < 0 {
-			m[f.off] = f
+	m := make(map[int64]pack.Found)
+	err = pack.Scan(file, p.id, end, func(f pack.Found) {
+		if f.Size < 0 {
+			m[f.Off] = f
 		}
 	})
 	return m, err
 }
 
 // limit returns up to where a pack holds records, and whether that is all of it.
-func (p *pack) limit(file disk.File) (end int64, sealed bool, err error) {
+func (p *packFile) limit(file disk.File) (end int64, sealed bool, err error) {
 	p.mu.Lock()
 	sealed, end = p.sealed, p.end
 	p.mu.Unlock()
@@ -285,27 +273,27 @@ func (p *pack) limit(file disk.File) (end int64, sealed bool, err error) {
 
 // lastGone reports whether p is sealed and holds nothing live. What only the
 // hints say is made sure of. p.edit is held.
-func (s *Objects) lastGone(p *pack) bool {
+func (s *Objects) lastGone(p *packFile) bool {
 	p.mu.Lock()
-	known, none := p.known, p.sealed && p.hints.records == 0
+	known, none := p.known, p.sealed && p.hints.Records == 0
 	p.mu.Unlock()
 	if !none || known < hinted {
 		return false
 	}
 	if known == hinted {
 		if _, err := s.scan(p); err != nil {
-			s.log.Warn("a pack cannot be read through", "event", "pack_scan_failed", "pack", p.id.volume(), "error", err)
+			s.log.Warn("a pack cannot be read through", "event", "pack_scan_failed", "pack", p.id.Volume(), "error", err)
 			return false
 		}
 		p.mu.Lock()
-		none = p.hints.records == 0
+		none = p.hints.Records == 0
 		p.mu.Unlock()
 	}
 	return none
 }
 
 // dropPack removes the file. p.edit is held.
-func (s *Objects) dropPack(p *pack) error {
+func (s *Objects) dropPack(p *packFile) error {
 	if err := s.fs.Remove(s.packPath(p.id)); err != nil && !missing(err) {
 		return err
 	}
@@ -314,19 +302,19 @@ func (s *Objects) dropPack(p *pack) error {
 }
 
 // forget strikes p off. Its id is never drawn again. p.edit is held.
-func (s *Objects) forget(p *pack) {
+func (s *Objects) forget(p *packFile) {
 	p.gone = true
 	s.packs.mu.Lock()
 	if s.packs.all[p.id] == p {
 		delete(s.packs.all, p.id)
 	}
 	s.packs.mu.Unlock()
-	s.cache.drop(packKey(p.id))
+	s.cache.Drop(packKey(p.id))
 }
 
 // scan reads p through and returns the live records. The counts of a sealed pack
 // are exact then. p.edit is held, so nothing is removed meanwhile.
-func (s *Objects) scan(p *pack) ([]found, error) {
+func (s *Objects) scan(p *packFile) ([]pack.Found, error) {
 	file, err := s.fs.Open(s.packPath(p.id))
 	if err != nil {
 		return nil, err
@@ -336,15 +324,15 @@ func (s *Objects) scan(p *pack) ([]found, error) {
 	if err != nil {
 		return nil, err
 	}
-	var live []found
-	var h hints
-	err = newScanner(file, p.id, end).run(func(f found) {
-		if f.dead {
-			h.dead += f.bytes
+	var live []pack.Found
+	var h pack.Hints
+	err = pack.Scan(file, p.id, end, func(f pack.Found) {
+		if f.Dead {
+			h.Dead += f.Bytes
 			return
 		}
-		h.records++
-		h.live += f.bytes
+		h.Records++
+		h.Live += f.Bytes
 		live = append(live, f)
 	})
 	if err != nil {
@@ -353,7 +341,7 @@ func (s *Objects) scan(p *pack) ([]found, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if sealed {
-		h.settled = p.hints.settled
+		h.Settled = p.hints.Settled
 		p.hints, p.known = h, exact
 	}
 	return live, nil
@@ -367,24 +355,23 @@ func (s *Objects) packVolumes(ctx context.Context) ([]store.Volume, error) {
 	}
 	list := make([]store.Volume, 0, len(names))
 	for _, name := range names {
-		hexa, _ := strings.CutSuffix(name, packSuffix)
-		id, ok := parsePackID(hexa)
-		if !ok || name != id.file() {
+		id, ok := pack.ParseFile(name)
+		if !ok {
 			continue // not ours
 		}
 		if err := s.alive(ctx); err != nil {
 			return nil, err
 		}
-		p := s.pack(id)
+		p := s.packOf(id)
 		if err := s.learn(p); missing(err) {
 			continue
 		} else if err != nil {
 			return nil, fmt.Errorf("fileobj: volumes: %w", err)
 		}
 		p.mu.Lock()
-		v := store.Volume{ID: id.volume(), Sealed: p.sealed, Settled: p.hints.settled, Live: -1, Dead: -1, Movable: true}
+		v := store.Volume{ID: id.Volume(), Sealed: p.sealed, Settled: p.hints.Settled, Live: -1, Dead: -1, Movable: true}
 		if p.known >= hinted {
-			v.Live, v.Dead = p.hints.live, p.hints.dead
+			v.Live, v.Dead = p.hints.Live, p.hints.Dead
 		}
 		p.mu.Unlock()
 		list = append(list, v)
@@ -393,8 +380,8 @@ func (s *Objects) packVolumes(ctx context.Context) ([]store.Volume, error) {
 }
 
 // walkPack implements WalkVolume of a pack. One without a live record goes.
-func (s *Objects) walkPack(ctx context.Context, id packID, f func(loc store.Loc, addr b3.Addr, size int64) bool) error {
-	p := s.pack(id)
+func (s *Objects) walkPack(ctx context.Context, id pack.ID, f func(loc store.Loc, addr b3.Addr, size int64) bool) error {
+	p := s.packOf(id)
 	live, err := s.survey(p)
 	if missing(err) {
 		return nil
@@ -412,20 +399,20 @@ func (s *Objects) walkPack(ctx context.Context, id packID, f func(loc store.Loc,
 	if err != nil {
 		return err
 	}
-	defer func() { _ = s.cache.release(h) }() // it was only read
+	defer func() { _ = s.cache.Release(h) }() // it was only read
 	for _, r := range live {
 		if err := s.alive(ctx); err != nil {
 			return err
 		}
 		// It may have been removed since.
-		var state [recordHead]byte
-		if _, err := h.file.ReadAt(state[stateAt:stateAt+8], r.off+stateAt); err != nil && !errors.Is(err, io.EOF) {
+		var state [pack.RecordHead]byte
+		if _, err := h.File.ReadAt(state[pack.StateAt:pack.StateAt+8], r.Off+pack.StateAt); err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("fileobj: walk: %w", err)
 		}
-		if isDead(state[:]) {
+		if pack.IsDead(state[:]) {
 			continue
 		}
-		if !f(place{id, r.off}.loc(), r.addr, r.size) {
+		if !f(pack.Place{ID: id, Off: r.Off}.Loc(), r.Addr, r.Size) {
 			return nil
 		}
 	}
@@ -434,11 +421,11 @@ func (s *Objects) walkPack(ctx context.Context, id packID, f func(loc store.Loc,
 
 // survey scans p, keeps what was counted for the next start, and removes p where
 // nothing in it lives.
-func (s *Objects) survey(p *pack) ([]found, error) {
+func (s *Objects) survey(p *packFile) ([]pack.Found, error) {
 	p.edit.Lock()
 	defer p.edit.Unlock()
 	err := s.learn(p)
-	var live []found
+	var live []pack.Found
 	if err == nil && !p.gone {
 		live, err = s.scan(p)
 	}
@@ -463,19 +450,19 @@ func (s *Objects) survey(p *pack) ([]found, error) {
 
 // keepHints writes the hints without a sync. They are hints: where it fails the
 // pack is walked once more after the next start. p.edit is held.
-func (s *Objects) keepHints(p *pack) {
+func (s *Objects) keepHints(p *packFile) {
 	file, err := s.openEdit(p)
 	if err == nil {
 		err = errors.Join(p.writeHints(file), file.Close())
 	}
 	if err != nil {
-		s.log.Warn("the counts of a pack were not kept", "event", "pack_hints_failed", "pack", p.id.volume(), "error", err)
+		s.log.Warn("the counts of a pack were not kept", "event", "pack_hints_failed", "pack", p.id.Volume(), "error", err)
 	}
 }
 
 // settlePack implements Settle of a pack.
-func (s *Objects) settlePack(id packID) error {
-	p := s.pack(id)
+func (s *Objects) settlePack(id pack.ID) error {
+	p := s.packOf(id)
 	p.edit.Lock()
 	defer p.edit.Unlock()
 	p.mu.Lock()
@@ -509,9 +496,9 @@ func (s *Objects) settlePack(id packID) error {
 	return nil
 }
 
-func (s *Objects) settle(p *pack, file disk.File) error {
+func (s *Objects) settle(p *packFile, file disk.File) error {
 	p.mu.Lock()
-	known, was := p.known, p.hints.settled
+	known, was := p.known, p.hints.Settled
 	p.mu.Unlock()
 	if known < hinted { // there must be something to write beside it
 		if _, err := s.scan(p); err != nil {
@@ -529,8 +516,8 @@ func (s *Objects) settle(p *pack, file disk.File) error {
 	return err
 }
 
-func (p *pack) setSettled(v bool) {
+func (p *packFile) setSettled(v bool) {
 	p.mu.Lock()
-	p.hints.settled = v
+	p.hints.Settled = v
 	p.mu.Unlock()
 }

@@ -10,7 +10,10 @@ import (
 	"sync/atomic"
 
 	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/fileobj/handles"
+	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 
 // object implements store.Object for an object file, or a record of more than one
@@ -31,6 +34,36 @@ func damage(err error) error {
 	}
 	return fmt.Errorf("fileobj: read: %w", err)
 }
+
+// fileKey names an object file or a pack.
+type fileKey struct {
+	pack bool
+	id   [idBytes]byte
+}
+
+func objectKey(id objectID) fileKey { return fileKey{id: id} }
+
+func packKey(id pack.ID) fileKey {
+	k := fileKey{pack: true}
+	copy(k.id[:], id[:])
+	return k
+}
+
+// frame is what is known of an open object file; nothing of a pack.
+type frame struct {
+	foot     footer
+	verifier *b3.Verifier
+}
+
+type handle = handles.Handle[fileKey, frame]
+
+// treeReader reads the tree that begins at base in a file.
+type treeReader struct {
+	file disk.File
+	base int64
+}
+
+func (t treeReader) ReadAt(p []byte, off int64) (int, error) { return t.file.ReadAt(p, t.base+off) }
 
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
@@ -92,7 +125,7 @@ func (o *object) whole(off, n int64) int64 {
 // groups fills p with the whole groups from off, verified. Where it fails p holds
 // zeros, lest a caller that disregards the error should use what is there.
 func (o *object) groups(p []byte, off int64) error {
-	n, err := o.h.file.ReadAt(p, o.base+off)
+	n, err := o.h.File.ReadAt(p, o.base+off)
 	switch {
 	case n == len(p):
 		err = o.verifier.Verify(off/b3.GroupBytes, p)
@@ -159,5 +192,5 @@ func (o *object) Close() error {
 	if o.closed.Swap(true) {
 		return nil
 	}
-	return o.s.cache.release(o.h)
+	return o.s.cache.Release(o.h)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 
 const (
@@ -188,8 +189,8 @@ func (s *Objects) WalkVolume(ctx context.Context, id string, f func(loc store.Lo
 	if shard, ok := strings.CutPrefix(id, shardPrefix); ok && isShard(shard) {
 		return s.walkShard(ctx, shard, f)
 	}
-	if pack, ok := volumePack(id); ok {
-		return s.walkPack(ctx, pack, f)
+	if p, ok := pack.ParseVolume(id); ok {
+		return s.walkPack(ctx, p, f)
 	}
 	return nil
 }
@@ -237,8 +238,8 @@ func (s *Objects) Settle(ctx context.Context, id string) error {
 	if shard, ok := strings.CutPrefix(id, shardPrefix); ok && isShard(shard) {
 		return s.settleShard(shard)
 	}
-	if pack, ok := volumePack(id); ok {
-		return s.settlePack(pack)
+	if p, ok := pack.ParseVolume(id); ok {
+		return s.settlePack(p)
 	}
 	return nil
 }

@@ -10,65 +10,67 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/fileobj/handles"
+	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 
 // groupBuffer holds the head and bytes of a packed object of one group.
-type groupBuffer [recordHead + b3.GroupBytes]byte
+type groupBuffer [pack.RecordHead + b3.GroupBytes]byte
 
 // openPacked opens the record at p. An object of one group is read with the
 // head, at once.
-func (s *Objects) openPacked(p place, addr b3.Addr, size int64) (store.Object, error) {
-	if size < 0 || size > packedBytes {
+func (s *Objects) openPacked(p pack.Place, addr b3.Addr, size int64) (store.Object, error) {
+	if size < 0 || size > pack.MaxObject {
 		return nil, fmt.Errorf("%w: another object is at its place", store.ErrCorrupt)
 	}
-	h, err := s.packHandle(p.id)
+	h, err := s.packHandle(p.ID)
 	if err != nil {
 		return nil, err
 	}
 	buf := s.groups.Get().(*groupBuffer)
-	want := buf[:recordHead]
+	want := buf[:pack.RecordHead]
 	if size <= b3.GroupBytes {
-		want = buf[:recordHead+size]
+		want = buf[:pack.RecordHead+size]
 	}
 	if err := readRecord(h, p, want, addr, size); err != nil {
 		s.groups.Put(buf)
-		return nil, errors.Join(err, s.cache.release(h))
+		return nil, errors.Join(err, s.cache.Release(h))
 	}
 	if size <= b3.GroupBytes {
-		if err := s.cache.release(h); err != nil {
+		if err := s.cache.Release(h); err != nil {
 			s.groups.Put(buf)
 			return nil, fmt.Errorf("fileobj: open: %w", err)
 		}
 		return &smallObject{s: s, addr: addr, size: size, buf: buf}, nil
 	}
 	s.groups.Put(buf)
-	base := p.off + recordHead
+	base := p.Off + pack.RecordHead
 	o := &object{s: s, h: h, size: size, base: base}
-	o.verifier = b3.NewVerifier(addr, size, treeReader{h.file, base + size})
+	o.verifier = b3.NewVerifier(addr, size, treeReader{h.File, base + size})
 	if err := o.verifier.VerifyTop(); err != nil {
-		return nil, errors.Join(damage(err), s.cache.release(h))
+		return nil, errors.Join(damage(err), s.cache.Release(h))
 	}
 	return o, nil
 }
 
 // readRecord fills b with the beginning of the record at p and finds out whether
 // it is live and the one that is expected.
-func readRecord(h *handle, p place, b []byte, addr b3.Addr, size int64) error {
-	n, err := h.file.ReadAt(b, p.off)
+func readRecord(h *handle, p pack.Place, b []byte, addr b3.Addr, size int64) error {
+	n, err := h.File.ReadAt(b, p.Off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("fileobj: open: %w", err)
 	}
-	if n < recordHead {
+	if n < pack.RecordHead {
 		return fmt.Errorf("%w: the pack ends before the record", store.ErrCorrupt)
 	}
-	if isDead(b) {
+	if pack.IsDead(b) {
 		return store.ErrNotFound
 	}
-	rec, err := parseRecord(b, p)
+	rec, err := pack.ParseRecord(b, p)
 	if err != nil {
 		return fmt.Errorf("fileobj: open: %w", err)
 	}
-	if rec.addr != addr || rec.size != size {
+	if rec.Addr != addr || rec.Size != size {
 		return fmt.Errorf("%w: another object is at its place", store.ErrCorrupt)
 	}
 	if n < len(b) {
@@ -78,9 +80,9 @@ func readRecord(h *handle, p place, b []byte, addr b3.Addr, size int64) error {
 }
 
 // packHandle returns the open file of a pack, with a reference.
-func (s *Objects) packHandle(id packID) (*handle, error) {
+func (s *Objects) packHandle(id pack.ID) (*handle, error) {
 	key := packKey(id)
-	h, removals := s.cache.get(key)
+	h, removals := s.cache.Get(key)
 	if h != nil {
 		return h, nil
 	}
@@ -91,8 +93,8 @@ func (s *Objects) packHandle(id packID) (*handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fileobj: open: %w", err)
 	}
-	h = &handle{key: key, file: file, refs: 1}
-	s.cache.put(h, removals)
+	h = handles.New(key, file, frame{})
+	s.cache.Put(h, removals)
 	return h, nil
 }
 
@@ -117,7 +119,7 @@ func (o *smallObject) use() ([]byte, error) {
 	if o.closed {
 		return nil, store.ErrClosed
 	}
-	data := o.buf[recordHead : recordHead+o.size]
+	data := o.buf[pack.RecordHead : pack.RecordHead+o.size]
 	if !o.proven {
 		if b3.Sum(data) != o.addr {
 			return nil, damage(b3.ErrMismatch)

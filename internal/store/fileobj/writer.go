@@ -131,7 +131,7 @@ func (w *writer) Commit() (store.Loc, b3.Addr, int64, error) {
 	var addr b3.Addr
 	var err error
 	if w.file == nil {
-		loc, addr, err = w.pack()
+		loc, addr, err = w.commitPacked()
 	} else {
 		var id objectID
 		id, addr, err = w.commit()
@@ -146,8 +146,8 @@ func (w *writer) Commit() (store.Loc, b3.Addr, int64, error) {
 	return loc, addr, w.size, nil
 }
 
-// pack puts what is in the piece into a pack.
-func (w *writer) pack() (store.Loc, b3.Addr, error) {
+// commitPacked puts what is in the piece into a pack.
+func (w *writer) commitPacked() (store.Loc, b3.Addr, error) {
 	if w.s.closed.Load() {
 		return "", b3.Addr{}, store.ErrClosed
 	}
@@ -164,7 +164,7 @@ func (w *writer) pack() (store.Loc, b3.Addr, error) {
 		return "", b3.Addr{}, err
 	}
 	w.size = int64(w.n)
-	return r.at.loc(), r.addr, nil
+	return r.at.Loc(), r.addr, nil
 }
 
 func (w *writer) commit() (id objectID, addr b3.Addr, err error) {

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package fileobj
+package pack
 
 import (
 	"bytes"
@@ -14,19 +14,17 @@ import (
 // scanBytes are read at once. It holds the largest record.
 const scanBytes = 1 << 20
 
-// found is one piece of a pack.
-type found struct {
-	off, bytes int64 // its room
-	addr       b3.Addr
-	size       int64 // -1: damaged
-	dead       bool
+// Found is one piece of a pack.
+type Found struct {
+	Off, Bytes int64 // its room
+	Addr       b3.Addr
+	Size       int64 // -1: damaged
+	Dead       bool
 }
 
-// scanner reads a pack from end to end. It hashes every live record, so one is
-// either whole or damaged.
 type scanner struct {
 	r      io.ReaderAt
-	id     packID
+	id     ID
 	end    int64
 	window []byte
 	at     int64 // of the window
@@ -34,10 +32,15 @@ type scanner struct {
 	tree   bytes.Buffer
 }
 
-func newScanner(r io.ReaderAt, id packID, end int64) *scanner {
+// Scan reads the pack id up to end and calls f for each record, in order. It hashes
+// every live one, which so is either whole or damaged.
+//
+// Between a record and the next, what is no record is one damaged record: it began
+// where the one before ends. So is a rest that is not all zeros.
+func Scan(r io.ReaderAt, id ID, end int64, f func(Found)) error {
 	s := &scanner{r: r, id: id, end: end, window: make([]byte, 0, scanBytes)}
 	s.hasher = b3.NewHasher(&s.tree)
-	return s
+	return s.run(f)
 }
 
 // bytes returns the n bytes at off, or those up to the end. The slice is good
@@ -56,24 +59,21 @@ func (s *scanner) bytes(off, n int64) ([]byte, error) {
 	return s.window[off-s.at:][:n], nil
 }
 
-// run calls f for each record. Between a record and the next, what is no record is
-// one damaged record that began where it should have: its end is where the next
-// begins. So is a rest that is not all zeros.
-func (s *scanner) run(f func(found)) error {
+func (s *scanner) run(f func(Found)) error {
 	gap := int64(-1)
 	zero := true
-	for pos := int64(packHead); pos < s.end; {
-		head, err := s.bytes(pos, recordHead)
+	for pos := int64(HeadBytes); pos < s.end; {
+		head, err := s.bytes(pos, RecordHead)
 		if err != nil {
 			return err
 		}
-		rec, err := parseRecord(head, place{s.id, pos})
+		rec, err := ParseRecord(head, Place{s.id, pos})
 		if errors.Is(err, store.ErrCorrupt) {
 			if gap < 0 {
 				gap, zero = pos, true
 			}
-			zero = zero && allZero(head[:min(align, len(head))])
-			pos += align
+			zero = zero && allZero(head[:min(Align, len(head))])
+			pos += Align
 			continue
 		}
 		if err != nil {
@@ -83,18 +83,18 @@ func (s *scanner) run(f func(found)) error {
 			return err
 		}
 		gap = -1
-		piece := found{off: pos, bytes: min(recordBytes(rec.size), s.end-pos), addr: rec.addr, size: rec.size, dead: isDead(head)}
-		if !piece.dead {
+		piece := Found{Off: pos, Bytes: min(Room(rec.Size), s.end-pos), Addr: rec.Addr, Size: rec.Size, Dead: IsDead(head)}
+		if !piece.Dead {
 			whole, err := s.whole(rec)
 			if err != nil {
 				return err
 			}
 			if !whole {
-				piece.addr, piece.size = b3.Addr{}, -1
+				piece.Addr, piece.Size = b3.Addr{}, -1
 			}
 		}
 		f(piece)
-		pos += piece.bytes
+		pos += piece.Bytes
 	}
 	if !zero {
 		return s.gap(gap, s.end, f)
@@ -103,30 +103,30 @@ func (s *scanner) run(f func(found)) error {
 }
 
 // gap reports what lies from off to end and is no record.
-func (s *scanner) gap(off, end int64, f func(found)) error {
+func (s *scanner) gap(off, end int64, f func(Found)) error {
 	if off < 0 {
 		return nil
 	}
-	head, err := s.bytes(off, recordHead)
+	head, err := s.bytes(off, RecordHead)
 	if err != nil {
 		return err
 	}
-	f(found{off: off, bytes: end - off, size: -1, dead: len(head) == recordHead && isDead(head)})
+	f(Found{Off: off, Bytes: end - off, Size: -1, Dead: len(head) == RecordHead && IsDead(head)})
 	return nil
 }
 
 // whole reports whether bytes and tree are those of the record's address.
-func (s *scanner) whole(r record) (bool, error) {
-	n := r.size + b3.TreeBytes(r.size)
-	b, err := s.bytes(r.off+recordHead, n)
+func (s *scanner) whole(r Record) (bool, error) {
+	n := r.Size + b3.TreeBytes(r.Size)
+	b, err := s.bytes(r.Off+RecordHead, n)
 	if err != nil || int64(len(b)) < n {
 		return false, err
 	}
 	s.tree.Reset()
 	s.hasher.Reset(&s.tree)
-	_, _ = s.hasher.Write(b[:r.size]) // a bytes.Buffer takes everything
+	_, _ = s.hasher.Write(b[:r.Size]) // a bytes.Buffer takes everything
 	addr, _ := s.hasher.Sum()
-	return addr == r.addr && bytes.Equal(s.tree.Bytes(), b[r.size:]), nil
+	return addr == r.Addr && bytes.Equal(s.tree.Bytes(), b[r.Size:]), nil
 }
 
 func allZero(b []byte) bool {
