@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ const (
 	smallDisk = 112 << 20 // of the file system
 	// smallReserve leaves some 45 MiB of it for objects.
 	smallReserve = 24 << 20
+	// reserveUse is what deletes, the metadata's log and the like may have taken of
+	// it; objects may not.
+	reserveUse = 8 << 20
 )
 
 // mountSmall makes a file system of its own, that is full soon.
@@ -179,6 +183,13 @@ func (w *world) fillUp(t *testing.T, c *client.Client, seed uint64) {
 func (n *node) whileFull(w *world, c *client.Client, rnd *rand.Rand) {
 	t, ctx := n.t, n.t.Context()
 	t.Helper()
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(n.dir, &disk); err != nil {
+		t.Fatal(err)
+	}
+	if free := int64(disk.Bavail) * disk.Bsize; free < smallReserve-reserveUse {
+		t.Errorf("%d bytes are free, the reserve is %d", free, smallReserve)
+	}
 	var slowest time.Duration
 	before := n.metric("rejected_total", `reason="disk"`)
 	for range 10 {
