@@ -72,11 +72,12 @@ func (t *tile) parent(at, m int64, want *cv) ([]byte, error) {
 	return p, nil
 }
 
-// find returns the verified chaining value of the node above n groups from s.
+// find returns the verified chaining value of the node above n groups from s,
+// which is in the tile.
 func (t *tile) find(s, n int64) (cv, error) {
 	want := t.cv
 	for at, m := t.s, t.m; at != s || m != n; {
-		if s < at || n < 1 || n >= m || s+n > at+m {
+		if n >= m {
 			return want, noNode(s, n)
 		}
 		p, err := t.parent(at, m, &want)

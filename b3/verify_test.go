@@ -157,7 +157,8 @@ func TestParent(t *testing.T) {
 			t.Errorf("above %d from %d: %v", n[1], n[0], err)
 		}
 	}
-	for _, n := range [][2]int64{{1, 2}, {0, 78}, {0, 3}, {64, 14}, {-2, 2}, {80, 2}, {0, 0}, {0, -5}} {
+	for _, n := range [][2]int64{{1, 2}, {0, 78}, {0, 3}, {64, 14}, {-2, 2}, {80, 2}, {0, 0}, {0, -5},
+		{0, 1}, {77, 2}, {63, 2}, {3, 2}, {64, 64}, {72, 8}, {68, 8}, {1, 64}} {
 		if _, err := v.Parent(n[0], n[1]); err == nil {
 			t.Errorf("a parent above %d from %d", n[1], n[0])
 		}

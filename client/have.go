@@ -22,8 +22,10 @@ func (c *Client) verifyHave(ctx context.Context, addr b3.Addr, have *io.SectionR
 	last, before, size, err := c.prove(ctx, addr, from, n-from)
 	var refused *Error
 	if errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable {
-		stat, err := c.Stat(ctx, addr) // its word is good enough for where to go on
-		if err != nil {
+		// The node's word is good enough for where to go on. It may let nobody
+		// look, and then that is at the beginning.
+		stat, err := c.Stat(ctx, addr)
+		if err != nil && !errors.As(err, &refused) {
 			return false, err
 		}
 		return false, tooMuch(stat.Size)

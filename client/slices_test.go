@@ -204,6 +204,25 @@ func TestProvenGetGoesOn(t *testing.T) {
 	}
 }
 
+// TestTooMuchUnseen: the part is longer than the object, and the node does not let
+// its client ask how long that is.
+func TestTooMuchUnseen(t *testing.T) {
+	data := pattern(100)
+	get := serveSlices(data, &asked{})
+	c := dial(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "HEAD" {
+			w.WriteHeader(403)
+			return
+		}
+		get(w, r)
+	})
+	_, err := c.Get(t.Context(), b3.Sum(data), io.Discard, GetOptions{Have: section(pattern(3 * group))})
+	var d *DamageError
+	if !errors.As(err, &d) || d.Off != 0 || !d.Have {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestProgressForgives: an answer that brought a good piece does not count as a
 // failed try, so that a long object arrives over a poor line.
 func TestProgressForgives(t *testing.T) {
