@@ -250,21 +250,17 @@ func (a *appender) fail(recs []*packed, start int64) {
 		return
 	}
 	var err error
-	var dead int64
 	for _, r := range recs {
 		err = errors.Join(err, pack.MarkDead(a.file, r.at.Off))
-		dead += r.room()
 	}
 	if err == nil {
 		err = a.file.SyncData()
 	}
-	p.mu.Lock()
-	if err == nil {
-		p.hints.Dead += dead
-	} else {
+	if err != nil {
+		p.mu.Lock()
 		p.known = unknown
+		p.mu.Unlock()
 	}
-	p.mu.Unlock()
 	a.s.log.Warn("a pack was given up", "event", "pack_failed", "pack", p.id.Volume(), "records", len(recs), "from", start, "marked", err == nil)
 	a.seal()
 }

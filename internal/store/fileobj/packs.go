@@ -44,6 +44,7 @@ type packFile struct {
 	known  knowledge
 	hints  pack.Hints
 	sealed bool
+	lost   bool  // the file holds less than it once said, so it is kept as evidence
 	end    int64 // while it is not sealed: up to here everything is acknowledged
 }
 
@@ -275,7 +276,7 @@ func (p *packFile) limit(file disk.File) (end int64, sealed bool, err error) {
 // hints say is made sure of. p.edit is held.
 func (s *Objects) lastGone(p *packFile) bool {
 	p.mu.Lock()
-	known, none := p.known, p.sealed && p.hints.Records == 0
+	known, none := p.known, p.sealed && p.hints.Records == 0 && !p.lost
 	p.mu.Unlock()
 	if !none || known < hinted {
 		return false
@@ -286,7 +287,7 @@ func (s *Objects) lastGone(p *packFile) bool {
 			return false
 		}
 		p.mu.Lock()
-		none = p.hints.Records == 0
+		none = p.hints.Records == 0 && !p.lost
 		p.mu.Unlock()
 	}
 	return none
@@ -340,10 +341,16 @@ func (s *Objects) scan(p *packFile) ([]pack.Found, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if sealed {
-		h.Settled = p.hints.Settled
-		p.hints, p.known = h, exact
+	if !sealed {
+		return live, nil
 	}
+	// What lives and what is dead make a constant sum once a pack is sealed.
+	if was := p.hints.Live + p.hints.Dead; p.known >= hinted && h.Live+h.Dead < was && !p.lost {
+		p.lost = true
+		s.log.Error("a pack is damaged: records are missing", "event", "pack_short", "pack", p.id.Volume(), "bytes", was-h.Live-h.Dead)
+	}
+	h.Settled = p.hints.Settled
+	p.hints, p.known = h, exact
 	return live, nil
 }
 
