@@ -80,8 +80,10 @@ type Data struct {
 	Dir          string `key:"dir" form:"path" apply:"restart" doc:"Data directory. --data overrides it."`
 	Metadata     string `key:"metadata" form:"metadata" redact:"yes" apply:"restart" doc:"Metadata store: embedded, or a postgres:// DSN held in a KMS object and given by reference."`
 	Objects      string `key:"objects" form:"objects" redact:"yes" apply:"restart" doc:"Object store: embedded, or s3://BUCKET?endpoint=URL with credentials=KMS:obj/NAME."`
-	CacheBytes   Size   `key:"cache_bytes" min:"1MiB" max:"1TiB" apply:"restart" doc:"Memory for the metadata store's block cache."`
+	CacheBytes   Size   `key:"cache_bytes" min:"1MiB" max:"1TiB" apply:"restart" doc:"Memory for caches: an eighth, at most 64MiB, for blocks of metadata, the rest for verified bytes of objects."`
 	ReserveBytes Size   `key:"reserve_bytes" min:"0B" max:"1TiB" doc:"Disk kept free for deletes, audit and recovery: puts are refused with 507 below it."`
+	Collect      bool   `key:"collect" apply:"restart" doc:"Give space back in the background: bytes left by crashes, packs that are mostly dead, copies that tenants can share. What is deleted is removed all the same."`
+	ScrubRate    Size   `key:"scrub_rate" min:"0B" max:"16GiB" apply:"restart" doc:"Bytes a second that are read in search of damage. 0B: none."`
 }
 
 // Readiness is what /readyz waits for.

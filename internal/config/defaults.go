@@ -32,6 +32,7 @@ const (
 
 	DefaultCacheBytes   Size = 256 * quantity.MiB
 	DefaultReserveBytes Size = 256 * quantity.MiB
+	DefaultScrubRate    Size = 16 * quantity.MiB
 
 	DefaultMaxFrameBytes  = 1 << 20
 	DefaultChunkBytes     = 64 << 10
@@ -87,6 +88,7 @@ func Default() Config {
 		Data: Data{
 			Dir: DefaultDataDir, Metadata: "embedded", Objects: "embedded",
 			CacheBytes: DefaultCacheBytes, ReserveBytes: DefaultReserveBytes,
+			Collect: true, ScrubRate: DefaultScrubRate,
 		},
 		Readiness: Readiness{RequiredServices: []string{"svc-gateway", "svc-storage", "ron-auth", "ron-policy", "ron-kms"}},
 		OAP: OAP{

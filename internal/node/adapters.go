@@ -66,10 +66,30 @@ func (m mintKeys) DeleteMint(ctx context.Context, name string) error {
 
 func (m mintKeys) Epoch() uint64 { return m.keys.Epoch() }
 
+// maxMetaCache bounds the part of data.cache_bytes that goes to metadata.
+const maxMetaCache = 64 << 20
+
+// metaCache is the part of data.cache_bytes that goes to the blocks of metadata;
+// the rest is for objects.
+func metaCache(c *config.Config) int64 { return min(int64(c.Data.CacheBytes)/8, maxMetaCache) }
+
+// storageConfig is what svc-storage works with.
+func (n *Node) storageConfig(c *config.Config) storage.Config {
+	s := storage.Config{KV: n.meta, Objects: n.objects, Idem: n.idem, Hot: n.hot, Limits: storageLimits(c),
+		Log: n.log, Metrics: n.storageMetrics(), Audit: n.audit, ScrubRate: int64(c.Data.ScrubRate)}
+	if s.ScrubRate == 0 {
+		s.ScrubRate = -1
+	}
+	if !c.Data.Collect {
+		s.CollectEvery = -1
+	}
+	return s
+}
+
 // openMeta opens the metadata store.
 func openMeta(d datadir.Dir, c config.Config, log *slog.Logger, fatal func(error)) (*pebblekv.KV, error) {
 	return pebblekv.Open(pebblekv.Config{FS: d.FS, Dir: d.At(datadir.MetaDir), ReserveBytes: int64(c.Data.ReserveBytes),
-		CacheBytes: int64(c.Data.CacheBytes), Logger: log, Fatal: fatal})
+		CacheBytes: metaCache(&c), Logger: log, Fatal: fatal})
 }
 
 // accessDeps are the neighbours of ron-auth; all may be missing while a data

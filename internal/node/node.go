@@ -34,6 +34,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/storage"
+	"github.com/rustyonions/macronode/internal/svc/storage/hot"
 	"github.com/rustyonions/macronode/internal/trace"
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/policy"
@@ -72,6 +73,7 @@ type Node struct {
 	nodeID  string
 	meta    *pebblekv.KV
 	objects *fileobj.Objects
+	hot     *hot.Cache
 
 	ops     *ops.Service
 	audit   *audit.Service
@@ -246,6 +248,10 @@ func (n *Node) openStores(_ context.Context, l *config.Loaded) error {
 		return formatError(err, fileobj.ErrNewer)
 	}
 	n.onStop("objects", func(context.Context) error { return n.objects.Close() })
+	if n.hot, err = hot.New(int64(l.Config.Data.CacheBytes) - metaCache(&l.Config)); err != nil {
+		return fmt.Errorf("data.cache_bytes: %w", err)
+	}
+	n.onStop("cache", func(context.Context) error { return n.hot.Close() })
 	return nil
 }
 
@@ -275,7 +281,7 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	n.gate = lifecycle.NewGate(n.metrics, serviceNames(), c.Server.MaxLongRunning)
 	var err error
 	n.idem = idem.New(idem.Config{KV: n.meta})
-	if n.storage, err = storage.New(storage.Config{KV: n.meta, Objects: n.objects, Idem: n.idem, Limits: storageLimits(c), Log: n.log, Metrics: n.storageMetrics(), Audit: n.audit}); err != nil {
+	if n.storage, err = storage.New(n.storageConfig(c)); err != nil {
 		return err
 	}
 	n.access, err = newAccess(ctx, n.meta, n.keys, accessDeps{audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
