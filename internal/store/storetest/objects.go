@@ -32,6 +32,10 @@ func Objects(t *testing.T, open func(t *testing.T) store.Objects) {
 		{"wrong", objWrong},
 		{"remove", objRemove},
 		{"walk", objWalk},
+		{"volumes", objVolumes},
+		{"many", objMany},
+		{"small", objSmall},
+		{"parent", objParent},
 		{"writer-error", objWriterError},
 		{"concurrent", objConcurrent},
 		{"closed", objClosed},
@@ -144,7 +148,12 @@ func objSizes(t *testing.T, s store.Objects) {
 }
 
 func objRanges(t *testing.T, s store.Objects) {
-	data := Bytes(300_000, 1)
+	for _, n := range []int{300_000, 100_000, 9_000} {
+		objRangesOf(t, s, Bytes(n, 1))
+	}
+}
+
+func objRangesOf(t *testing.T, s store.Objects, data []byte) {
 	r := open(t, s, put(t, s, data))
 	defer func() { must(t, r.Close()) }()
 	size := int64(len(data))
@@ -234,12 +243,21 @@ func count(t testing.TB, s store.Objects) (n int) {
 }
 
 func objWrong(t *testing.T, s store.Objects) {
-	o := put(t, s, Bytes(20_000, 1))
+	for _, n := range []int{100, 20_000, 200_000} {
+		objWrongOf(t, s, Bytes(n, 1))
+	}
+}
+
+func objWrongOf(t *testing.T, s store.Objects, data []byte) {
+	o := put(t, s, data)
 	other := o.Addr
 	other[5]++
 	for range 2 { // the second time it may be open already
 		if _, err := s.Open(t.Context(), o.Loc, other, o.Size); !errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("another address: %v", err)
+		}
+		if _, err := s.Open(t.Context(), o.Loc, o.Addr, o.Size+200_000); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("a much larger size: %v", err)
 		}
 		if _, err := s.Open(t.Context(), o.Loc, o.Addr, o.Size+1); !errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("another size: %v", err)
@@ -255,7 +273,12 @@ func objWrong(t *testing.T, s store.Objects) {
 }
 
 func objRemove(t *testing.T, s store.Objects) {
-	data := Bytes(200_000, 1)
+	for _, n := range []int{0, 1000, 50_000, 200_000} {
+		objRemoveOne(t, s, Bytes(n, 1))
+	}
+}
+
+func objRemoveOne(t *testing.T, s store.Objects, data []byte) {
 	o := put(t, s, data)
 	r := open(t, s, o)
 	must(t, s.Remove(t.Context(), o.Loc))
@@ -272,7 +295,7 @@ func objRemove(t *testing.T, s store.Objects) {
 	if _, err := r.ReadAt(got, 0); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("read after close: %v", err)
 	}
-	if _, err := r.WriteRange(io.Discard, 0, 1); !errors.Is(err, store.ErrClosed) {
+	if _, err := r.WriteRange(io.Discard, 0, 0); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("write after close: %v", err)
 	}
 	if n := count(t, s); n != 0 {
