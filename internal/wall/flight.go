@@ -31,8 +31,9 @@ type flight struct {
 	stats *routeStats
 	span  trace.Span // nil: not traced
 
-	start, last time.Time
-	stage       stage
+	start time.Time
+	last  time.Duration // after start: when the stage before ended
+	stage stage
 
 	adm     macronode.Admitted
 	ask     PolicyRequest
@@ -53,7 +54,7 @@ func (w *Wall) begin(c *macronode.Call) *flight {
 		f = &flight{}
 	}
 	now := w.Now()
-	*f = flight{w: w, call: c, start: now, last: now}
+	*f = flight{w: w, call: c, start: now}
 	f.adm.Call = c
 	f.adm.ReplyBytes = macronode.NoLimit
 	return f
@@ -81,11 +82,11 @@ func (f *flight) trace(ctx context.Context) context.Context {
 
 // mark ends a stage: its time goes to the stage's timer and, traced, a span.
 func (f *flight) mark(s stage) {
-	now := f.w.Now()
-	f.w.stageSeconds[s].Observe(now.Sub(f.last).Seconds())
+	now := f.w.since(f.start)
+	f.w.stageSeconds[s].Observe((now - f.last).Seconds())
 	if f.span != nil {
-		_, child := f.w.Tracer.Start(trace.ContextWithSpan(context.Background(), f.span), stageNames[s], trace.WithTimestamp(f.last))
-		child.End(trace.WithTimestamp(now))
+		_, child := f.w.Tracer.Start(trace.ContextWithSpan(context.Background(), f.span), stageNames[s], trace.WithTimestamp(f.start.Add(f.last)))
+		child.End(trace.WithTimestamp(f.start.Add(now)))
 	}
 	f.last, f.stage = now, s
 }

@@ -149,7 +149,7 @@ func (f *flight) settle() {
 		f.admitted = false
 	}
 	if f.charged {
-		f.w.Quota.Settle(f.w.Now(), f.charge, f.body.read+f.sent)
+		f.w.Quota.Settle(f.start.Add(f.w.since(f.start)), f.charge, f.body.read+f.sent)
 		f.charged = false
 	}
 }
