@@ -67,7 +67,7 @@ func TestDrillCut(t *testing.T) {
 		clean  bool
 	}{{syscall.SIGINT, 1, true}, {syscall.SIGTERM, 1, true}, {syscall.SIGHUP, 1, true}, {syscall.SIGKILL, -1, false}} {
 		dir := t.TempDir()
-		cmd := exec.Command(binary(t, "ronctl"), "drill", "run", "decompression-bomb", "--dir", dir)
+		cmd := exec.Command(binary(t, "ronctl"), "drill", "run", "corrupt-object", "decompression-bomb", "corrupt-object", "decompression-bomb", "--dir", dir)
 		log := &tail{}
 		cmd.Stdout, cmd.Stderr = log, log
 		if err := cmd.Start(); err != nil {

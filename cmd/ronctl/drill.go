@@ -157,9 +157,6 @@ func (a *app) carryOut(ctx context.Context, drills []drill.Drill, o drill.Option
 				fmt.Fprintf(a.Err, "| %s\n", line)
 			}
 		}
-		if ctx.Err() != nil {
-			break
-		}
 	}
 	if a.JSON() {
 		if err := a.Print(map[string]any{"pass": len(failed) == 0, "drills": reports}, nil); err != nil {

@@ -27,15 +27,18 @@ var decompressionBomb = Drill{
 
 const (
 	// bombBytes is what a bomb would expand to.
-	bombBytes = 256 << 20
+	bombBytes = 1 << 30
 	// atOnce of each kind are sent together.
 	atOnce = 8
 	// bombMemory is how much the node's memory may grow under all of them.
 	bombMemory = 128 << 20
 	zstdBlock  = 128 << 10
-	// widePiece of an upload that stays under the ratio holds a wideRandom part
-	// that cannot be compressed; widePieces of it expand beyond 32 MiB.
-	widePiece, wideRandom, widePieces = 1 << 20, 160 << 10, 64
+	// pieceBytes are compressed once and repeated: gzip takes one member after the
+	// other.
+	pieceBytes = 1 << 20
+	// wideRandom bytes of a piece cannot be compressed, which keeps the whole under
+	// the ratio; widePieces of them expand beyond 32 MiB.
+	wideRandom, widePieces = 160 << 10, 64
 )
 
 // zipped is a compressed body.
@@ -65,28 +68,18 @@ func (d *bombs) begin(ctx context.Context) error {
 		if err := d.startDev(ctx); err != nil {
 			return err
 		}
-		flat, err := gzipped(func(w io.Writer) error { return zeros(w, bombBytes) })
+		flat, err := gzipped(make([]byte, pieceBytes))
 		if err != nil {
 			return err
 		}
-		wide, err := gzipped(func(w io.Writer) error {
-			for range widePieces {
-				if _, err := w.Write(newObject(wideRandom).data); err != nil {
-					return err
-				}
-				if err := zeros(w, widePiece-wideRandom); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		wide, err := gzipped(append(newObject(wideRandom).data, make([]byte, pieceBytes-wideRandom)...))
 		if err != nil {
 			return err
 		}
 		d.sent = []zipped{
-			{"gzip, 256 MiB of zeros", "gzip", flat},
-			{"zstd, 256 MiB of zeros", "zstd", zstdFrame(nil, bombBytes)},
-			{"gzip, under the ratio but 64 MiB in all", "gzip", wide},
+			{"gzip, 1 GiB of zeros", "gzip", bytes.Repeat(flat, bombBytes/pieceBytes)},
+			{"zstd, 1 GiB of zeros", "zstd", zstdFrame(nil, bombBytes)},
+			{"gzip, under the ratio but 64 MiB in all", "gzip", bytes.Repeat(wide, widePieces)},
 		}
 		for _, z := range d.sent {
 			st.count(z.coding+"_bytes", float64(len(z.body)))
@@ -96,22 +89,10 @@ func (d *bombs) begin(ctx context.Context) error {
 	})
 }
 
-func zeros(w io.Writer, n int) error {
-	_, err := io.Copy(w, io.LimitReader(zeroReader{}, int64(n)))
-	return err
-}
-
-type zeroReader struct{}
-
-func (zeroReader) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
-}
-
-func gzipped(write func(io.Writer) error) ([]byte, error) {
+func gzipped(data []byte) ([]byte, error) {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
-	if err := write(z); err != nil {
+	if _, err := z.Write(data); err != nil {
 		return nil, err
 	}
 	err := z.Close()
@@ -229,7 +210,7 @@ func (d *bombs) useful(ctx context.Context) error {
 			z := zipped{coding: coding, body: zstdFrame(raw, half)}
 			if coding == "gzip" {
 				var err error
-				if z.body, err = gzipped(func(w io.Writer) error { _, err := w.Write(data); return err }); err != nil {
+				if z.body, err = gzipped(data); err != nil {
 					return err
 				}
 			}

@@ -33,7 +33,7 @@ const (
 	fillBytes = 1 << 20
 	fineBytes = 64 << 10
 	// fillMost ends a filling that does not end by itself.
-	fillMost = 8 * roomBytes / fillBytes
+	fillMost = 2 * roomBytes / fillBytes
 	// probes is how many refusals and reads are timed.
 	probes = 20
 	// refusalWithin bounds the slowest of them.

@@ -94,7 +94,10 @@ func (d Drill) Run(ctx context.Context, o Options) Report {
 	ctx, cancel := context.WithTimeoutCause(ctx, Limit, fmt.Errorf("it did not end within %s", Limit))
 	defer cancel()
 	s := &scene{options: o, report: Report{Name: d.Name, Shows: d.Shows, Binary: o.Binary, Steps: []Step{}}}
-	err := d.play(ctx, s)
+	err := ctx.Err()
+	if err == nil {
+		err = d.play(ctx, s)
+	}
 	if cut := context.Cause(ctx); cut != nil {
 		err = cut
 		if errors.Is(cut, context.Canceled) {

@@ -125,8 +125,8 @@ func binary(t *testing.T, fault string) string {
 func TestBadNodes(t *testing.T) {
 	for _, c := range []struct{ drill, fault, step, saw string }{
 		{"corrupt-object", "trusting", "read the two", "it was not refused, 502 integrity was expected"},
-		{"decompression-bomb", "trusting", "upload each bomb", "gzip, 256 MiB of zeros: it was not refused, 413 decompress was expected"},
-		{"disk-full", "trusting", "put objects of 1 MiB", "384 objects went in; it was not refused, 507 disk_full was expected"},
+		{"decompression-bomb", "trusting", "upload each bomb", "gzip, 1 GiB of zeros: it was not refused, 413 decompress was expected"},
+		{"disk-full", "trusting", "put objects of 1 MiB", "96 objects went in; it was not refused, 507 disk_full was expected"},
 		{"disk-full", "eager", "put objects of 1 MiB", "trying again may help"},
 		{"corrupt-object", "ends", "start a node", "the node ended: exit status 3"},
 	} {
@@ -198,6 +198,9 @@ func TestCut(t *testing.T) {
 		t.Errorf("the node is there: %v", err)
 	}
 	empty(t, dir)
+	if r := corruptObject.Run(ctx, Options{Binary: "/nonexistent", Dir: dir}); r.Error != "interrupted" || len(r.Steps) > 0 {
+		t.Errorf("after the end: %+v", r)
+	}
 }
 
 // TestKeep leaves the directory, with what the node said.
