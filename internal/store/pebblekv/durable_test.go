@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,20 +20,21 @@ import (
 // TestReadersWaitForDurability holds the log's fsync back: what a transaction
 // wrote is visible then, and no reader returns with it.
 func TestReadersWaitForDurability(t *testing.T) {
-	held, free := make(chan struct{}), make(chan struct{})
-	close(free) // until the database is open
-	gate := free
+	held := make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	defer release()
+	var holding atomic.Bool // once the database is open
 	fs := disk.Mem().WithFaults(func(op errorfs.Op) error {
 		switch op.Kind {
 		case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-			if strings.HasSuffix(op.Path, ".log") {
-				<-gate
+			if holding.Load() && strings.HasSuffix(op.Path, ".log") {
+				<-held
 			}
 		}
 		return nil
 	})
 	kv := mustOpen(t, Config{FS: fs, Dir: "/meta"})
-	gate = held
+	holding.Store(true)
 	done := make(chan error, 1)
 	go func() { done <- kv.Update(context.Background(), setOne("k", 10)) }()
 
@@ -76,7 +79,7 @@ func TestReadersWaitForDurability(t *testing.T) {
 		t.Errorf("acknowledged before the fsync: %v", err)
 	default:
 	}
-	close(held)
+	release()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -86,8 +89,7 @@ func TestReadersWaitForDurability(t *testing.T) {
 // directory was opened.
 func TestFormatIsWritten(t *testing.T) {
 	fs := disk.Crashable()
-	kv := mustOpen(t, Config{FS: fs, Dir: "/meta"})
-	defer func() { _ = kv.Close() }()
+	mustOpen(t, Config{FS: fs, Dir: "/meta"})
 	if text, err := fs.Crash(0, 1).ReadFile("/meta/"+formatName, 64); err != nil || string(text) != formatPrefix+"1\n" {
 		t.Errorf("%q, %v", text, err)
 	}

@@ -87,7 +87,7 @@ func (k *KV) View(ctx context.Context, f func(store.Reader) error) error {
 	}
 	defer k.use.leave()
 	snap := k.snapshot()
-	t := &tx{k: k, r: snap}
+	t := &tx{k: k, r: snap, s: snap}
 	err := func() error {
 		defer func() {
 			t.done = true

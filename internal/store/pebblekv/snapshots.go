@@ -3,7 +3,9 @@
 package pebblekv
 
 import (
+	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -19,7 +21,61 @@ type snapshots struct {
 // snapshot is closed once nobody has it any more.
 type snapshot struct {
 	*pebble.Snapshot
-	refs int // guarded by snapshots.mu; one is that of being current
+	refs  int // guarded by snapshots.mu; one is that of being current
+	reads atomic.Int64
+
+	mu    sync.Mutex
+	known map[string][]byte // what some keys hold; nil: nothing
+}
+
+const (
+	// settled is how many reads a snapshot has seen that may be worth a memory:
+	// where commits come often, it ends before.
+	settled = 256
+	// maxKnown and maxKnownValue bound what a snapshot remembers.
+	maxKnown, maxKnownValue = 4096, 512
+)
+
+// get returns what the key holds, which the caller may keep and change.
+func (s *snapshot) get(key []byte) ([]byte, error) {
+	if s.reads.Add(1) < settled {
+		return read(s.Snapshot, key)
+	}
+	s.mu.Lock()
+	value, ok := s.known[string(key)]
+	s.mu.Unlock()
+	if !ok {
+		var err error
+		if value, err = read(s.Snapshot, key); err != nil && !errors.Is(err, pebble.ErrNotFound) {
+			return nil, err
+		}
+		if len(value) <= maxKnownValue {
+			s.remember(key, value)
+		}
+	}
+	if value == nil {
+		return nil, pebble.ErrNotFound
+	}
+	return append([]byte{}, value...), nil
+}
+
+func (s *snapshot) remember(key, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil || len(s.known) >= maxKnown {
+		s.known = make(map[string][]byte)
+	}
+	s.known[string(key)] = value
+}
+
+// read returns a copy of what the key holds, never nil without an error.
+func read(r pebble.Reader, key []byte) ([]byte, error) {
+	value, closer, err := r.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	value = append([]byte{}, value...)
+	return value, closer.Close()
 }
 
 // snapshot returns one that holds every commit that was visible when it was

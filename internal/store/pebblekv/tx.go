@@ -17,7 +17,8 @@ import (
 type tx struct {
 	k    *KV
 	r    pebble.Reader
-	b    *pebble.Batch // nil in a View
+	s    *snapshot     // of a View: r
+	b    *pebble.Batch // of a transaction: r
 	keys []string      // written
 	deps []*commit     // that what was read waits for
 	done bool
@@ -50,7 +51,7 @@ func (t *tx) Get(key []byte) ([]byte, error) {
 	if len(key) == 0 {
 		return nil, store.ErrNotFound
 	}
-	value, closer, err := t.r.Get(key)
+	value, err := t.get(key)
 	// Only now: a commit that was seen has been pending since before it was
 	// visible, and is durable if it is not pending any more.
 	if c := t.k.pending.of(key); c != nil {
@@ -62,11 +63,14 @@ func (t *tx) Get(key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, t.k.readError(err)
 	}
-	value = append([]byte{}, value...)
-	if err := closer.Close(); err != nil {
-		return nil, t.k.readError(err)
-	}
 	return value, nil
+}
+
+func (t *tx) get(key []byte) ([]byte, error) {
+	if t.s != nil {
+		return t.s.get(key)
+	}
+	return read(t.b, key)
 }
 
 // Scan implements store.Reader.

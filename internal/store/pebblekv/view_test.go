@@ -4,6 +4,7 @@ package pebblekv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -92,6 +93,49 @@ func TestReadersSeeWhatReturned(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A snapshot that was read often answers from memory what it answered before:
+// the same, also that there is nothing, and nobody can change it.
+func TestRemembered(t *testing.T) {
+	kv := openMem(t)
+	put(t, kv, "a", "0")
+	put(t, kv, "empty", "")
+	check := func(a string) {
+		t.Helper()
+		for i := range settled + 10 {
+			err := kv.View(context.Background(), func(r store.Reader) error {
+				for key, want := range map[string]string{"a": a, "empty": ""} {
+					v, err := r.Get([]byte(key))
+					if err != nil || v == nil || string(v) != want {
+						t.Fatalf("read %d of %s: %q %v", i, key, v, err)
+					}
+					for j := range v {
+						v[j] = 'x'
+					}
+				}
+				if v, err := r.Get([]byte("none")); !errors.Is(err, store.ErrNotFound) {
+					t.Fatalf("read %d: %q %v", i, v, err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	check("0")
+	if n := len(kv.snaps.current.known); n != 3 {
+		t.Errorf("%d keys are known", n)
+	}
+	put(t, kv, "a", "1")
+	check("1")
+	for i := range 2 * maxKnown {
+		_ = kv.View(context.Background(), func(r store.Reader) error { _, err := r.Get(fmt.Append(nil, i)); return err })
+	}
+	if n := len(kv.snaps.current.known); n == 0 || n > maxKnown {
+		t.Errorf("%d keys are known", n)
+	}
 }
 
 func TestViewAllocations(t *testing.T) {
