@@ -21,6 +21,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
+	"github.com/rustyonions/macronode/cmd/ronctl/part"
 )
 
 func parseAddr(s string) (b3.Addr, error) {
@@ -156,14 +157,14 @@ func isStatus(err error, statuses ...int) bool {
 	return false
 }
 
-// part is the bytes that get is asked for; length math.MaxInt64 is the rest.
-type part struct {
+// piece is the bytes that get is asked for; length math.MaxInt64 is the rest.
+type piece struct {
 	offset, length int64
 	given          bool
 }
 
-// partOf reads --offset and --length.
-func partOf(c *cobra.Command) (p part, err error) {
+// pieceOf reads --offset and --length.
+func pieceOf(c *cobra.Command) (p piece, err error) {
 	p.length = math.MaxInt64
 	f := c.Flags()
 	if f.Changed("offset") {
@@ -198,7 +199,7 @@ func (a *app) getCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := partOf(c)
+			p, err := pieceOf(c)
 			if err != nil {
 				return err
 			}
@@ -230,10 +231,10 @@ func (a *app) getCommand() *cobra.Command {
 }
 
 // copyTo writes to what cannot be taken back: nothing unverified goes there.
-func copyTo(ctx context.Context, cl *client.Client, addr b3.Addr, w io.Writer, p part) error {
+func copyTo(ctx context.Context, cl *client.Client, addr b3.Addr, w io.Writer, p piece) error {
 	var err error
 	if p.given {
-		err = copyRange(ctx, cl, addr, w, p.offset, p.length)
+		err = part.Copy(ctx, cl, addr, w, p.offset, p.length)
 	} else {
 		_, err = cl.Get(ctx, addr, w, client.GetOptions{})
 	}
@@ -246,7 +247,7 @@ func copyTo(ctx context.Context, cl *client.Client, addr b3.Addr, w io.Writer, p
 // getFile fetches into path.part, which it resumes, and gives it its name once
 // the whole is there. What is no file, such as /dev/null or a named pipe, is
 // written to and stays what it is.
-func (a *app) getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path string, p part) error {
+func (a *app) getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path string, p piece) error {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
@@ -265,11 +266,11 @@ func (a *app) getFile(ctx context.Context, cl *client.Client, addr b3.Addr, path
 	defer root.Close()
 	name := filepath.Base(path)
 	if p.given {
-		return fetchRange(ctx, cl, root, fetched{addr: addr, part: name + ".range.part", name: name, mode: 0o644}, p.offset, p.length)
+		return part.FetchRange(ctx, cl, root, part.File{Addr: addr, Part: name + ".range.part", Name: name, Mode: 0o644}, p.offset, p.length)
 	}
 	bar := a.progress(-1, name)
 	defer bar.end()
-	return fetch(ctx, cl, root, fetched{addr: addr, part: name + ".part", name: name, mode: 0o644, progress: bar.set})
+	return part.Fetch(ctx, cl, root, part.File{Addr: addr, Part: name + ".part", Name: name, Mode: 0o644, Progress: bar.set})
 }
 
 // eachAddr does f for every address given, also where the node does not have one

@@ -23,6 +23,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/cmd/ronctl/manifest"
+	"github.com/rustyonions/macronode/cmd/ronctl/part"
 )
 
 // defaultJobs is how many files are under way at once.
@@ -272,7 +273,7 @@ func getEntry(ctx context.Context, cl *client.Client, root *os.Root, e manifest.
 	}
 	// A manifest's size bounds what a node can make of it; one without sizes
 	// bounds nothing.
-	return false, fetch(ctx, cl, root, fetched{addr: *e.Addr, part: e.Part(), name: name, mode: mode, most: e.Size})
+	return false, part.Fetch(ctx, cl, root, part.File{Addr: *e.Addr, Part: e.Part(), Name: name, Mode: mode, Most: e.Size})
 }
 
 // allowExec makes a file that is there executable, for those who may read it.
