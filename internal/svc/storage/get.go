@@ -77,7 +77,6 @@ type read struct {
 	ref    refs.Reference
 	plan   planned
 	reply  macronode.Reply
-	body   body
 	tag    [1]string // backs the header
 }
 
@@ -223,8 +222,7 @@ func (s *Service) open(ctx context.Context, r *read) error {
 	if !s.pins.add(r.ref.Loc) {
 		return store.ErrNotFound
 	}
-	b := &r.body
-	*b = body{reader: reader{s: s, r: r}, ctx: ctx, parts: r.plan.parts, tail: r.plan.tail}
+	b := &body{reader: reader{s: s, r: r}, ctx: ctx, parts: r.plan.parts, tail: r.plan.tail}
 	var err error
 	if b.ready, err = b.next(ctx, head.Off, head.Off+head.N); err != nil {
 		b.Close()
