@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// MinBytes is the smallest cache there is.
+	// MinBytes is the smallest cache that keeps anything.
 	MinBytes = 2 << 20
 	// maxBytes keeps places within their 48 bits, with room to spare.
 	maxBytes = 1 << 44
@@ -77,13 +77,13 @@ const (
 )
 
 // New returns a cache of at most so many bytes, rounded down to whole segments;
-// nil for 0. Less than MinBytes is an error.
+// nil for less than MinBytes.
 func New(bytes int64) (*Cache, error) {
-	if bytes == 0 {
-		return nil, nil
+	if bytes < 0 || bytes > maxBytes {
+		return nil, fmt.Errorf("hot: a cache has 0 to %d bytes, not %d", int64(maxBytes), bytes)
 	}
-	if bytes < MinBytes || bytes > maxBytes {
-		return nil, fmt.Errorf("hot: a cache has 0 or %d to %d bytes, not %d", MinBytes, int64(maxBytes), bytes)
+	if bytes < MinBytes {
+		return nil, nil
 	}
 	segBytes := smallSegment
 	if bytes >= bigFrom {

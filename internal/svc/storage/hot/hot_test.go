@@ -89,7 +89,10 @@ func TestOff(t *testing.T) {
 	if c.Stats() != (Stats{}) || c.Close() != nil {
 		t.Error("no cache has something")
 	}
-	for _, n := range []int64{1, MinBytes - 1, maxBytes + 1, -1} {
+	if c, err := New(MinBytes - 1); c != nil || err != nil {
+		t.Error(c, err)
+	}
+	for _, n := range []int64{maxBytes + 1, -1} {
 		if _, err := New(n); err == nil {
 			t.Errorf("a cache of %d bytes", n)
 		}
