@@ -164,6 +164,32 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// Damage ends a slice before the group that has it, and is counted.
+func TestDamageInSlice(t *testing.T) {
+	for _, at := range []int64{0, 100_000} {
+		f, tn := faultyDriver(t), storagetest.Tenant(1)
+		body := storagetest.Bytes(200_000, 1)
+		addr := f.MustPut(tn, body)
+		f.objects.damageAll(t, at)
+		reply, err := f.Reply(storagetest.Request{Tenant: tn, Op: "object.get", Addr: addr, Header: macronode.Header{"Accept": {"application/vnd.bao;group=4"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		_, err = reply.Stream.WriteTo(&out)
+		wantKind(t, err, macronode.Integrity)
+		if (at == 0) != (out.Len() == 0) || int64(out.Len()) > at+10_000 {
+			t.Errorf("damage at %d, %d bytes went out", at, out.Len())
+		}
+		if err := reply.Stream.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := value(t, f.integrity); n != 1 {
+			t.Errorf("integrity_fail_total is %v", n)
+		}
+	}
+}
+
 // Bytes that are gone though referred to are damage, not a 404.
 func TestLostBytes(t *testing.T) {
 	for _, n := range []int{10, 100_000} {

@@ -39,6 +39,8 @@ func Run(t *testing.T, open func(t *testing.T) Env) {
 		{"Idempotency", idempotency},
 		{"Purge", purge},
 		{"Orphans", orphans},
+		{"Slices", slices},
+		{"SliceShapes", sliceShapes},
 		{"Churn", churn},
 		{"RangesOfLargeObject", rangesOfLargeObject},
 	} {
