@@ -97,7 +97,7 @@ func (s *scene) macronode(ctx context.Context, args ...string) error {
 	c := exec.CommandContext(ctx, s.options.Binary, args...)
 	c.Env = s.environ()
 	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
+	c.Stdout, c.Stderr, c.WaitDelay = &out, &out, stopWithin
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("%s %s: %w: %s", s.options.Binary, args[0], err, bytes.TrimSpace(out.Bytes()))
 	}
@@ -240,7 +240,7 @@ type process struct {
 func launch(binary string, args, env []string, log *tail) (*process, error) {
 	p := &process{cmd: exec.Command(binary, args...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, log, log
-	p.cmd.SysProcAttr = attributes()
+	p.cmd.SysProcAttr, p.cmd.WaitDelay = attributes(), stopWithin
 	started := make(chan error)
 	go func() {
 		// The death of the thread that started it would end it too.
