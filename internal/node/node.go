@@ -58,6 +58,7 @@ type Node struct {
 	opts  Options
 	dir   datadir.Dir
 	start time.Time
+	floor []byte
 
 	// undo holds what was started, by name, in order; Stop takes it back.
 	undo []step
@@ -123,7 +124,7 @@ func (n *Node) onStop(name string, stop func(ctx context.Context) error) {
 // accept; readiness may follow a moment later. On failure everything that was
 // started is stopped again.
 func Start(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, start: time.Now(), fatal: make(chan error, 1), shutdown: make(chan string, 1), open: make(chan struct{})}
+	n := &Node{opts: o, start: time.Now(), floor: newHeapFloor(), fatal: make(chan error, 1), shutdown: make(chan string, 1), open: make(chan struct{})}
 	loaded, err := n.readConfig()
 	if err != nil {
 		return nil, err
@@ -252,6 +253,7 @@ func (n *Node) openStores(_ context.Context, l *config.Loaded) error {
 		return fmt.Errorf("data.cache_bytes: %w", err)
 	}
 	n.onStop("cache", func(context.Context) error { return n.hot.Close() })
+	storage.CacheMetrics(n.metrics, n.hot)
 	return nil
 }
 
