@@ -225,6 +225,9 @@ func TestDrills(t *testing.T) {
 		if d.Name <= last || d.Shows == "" || d.play == nil || strings.ContainsAny(d.Shows, "\n\t") {
 			t.Errorf("%+v", d)
 		}
+		if d.NotLive == "" { // a scene begins with a node of its own
+			t.Errorf("%s says that it can be run live", d.Name)
+		}
 		last = d.Name
 	}
 	if _, ok := Find("no-drill"); ok {
