@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/rustyonions/macronode/b3"
 )
@@ -76,7 +77,7 @@ func (c *Client) prove(ctx context.Context, addr b3.Addr, off, n int64) (data []
 	if !proven {
 		size = -1
 	}
-	return data, r.slice.Before(), size, nil
+	return data, slices.Clone(r.slice.Before()), size, nil
 }
 
 func matches(have io.ReaderAt, s b3.Subtree) (bool, error) {

@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/rustyonions/macronode/b3"
 )
@@ -47,6 +48,9 @@ func (e *DamageError) Error() string {
 // Unwrap makes the error an ErrIntegrity.
 func (e *DamageError) Unwrap() error { return ErrIntegrity }
 
+// sliceReaders are not in use: one has 24 KiB, more than many an object.
+var sliceReaders = sync.Pool{New: func() any { return &b3.SliceReader{} }}
+
 // Reader reads bytes of an object, each verified before it is returned: 16 KiB
 // are returned whole or not at all. Where the connection breaks it goes on from
 // there by itself. It is not for concurrent use.
@@ -59,7 +63,9 @@ type Reader struct {
 	at   int64 // the next to return
 	most int64 // bytes that the object may have; 0: any number
 
-	slice *b3.SliceReader // lives as long as the Reader
+	slice *b3.SliceReader // nil: closed
+	size  int64           // of the object, once closed
+	known bool            // size is proven
 	body  *noting         // of the answer; nil: none is open
 	close func() error
 	fresh int64 // at when the answer began
@@ -79,7 +85,9 @@ func (c *Client) open(ctx context.Context, addr b3.Addr, off, n, most int64) (*R
 	if off < 0 || n < 0 {
 		return nil, fmt.Errorf("no object has %d bytes from %d", n, off)
 	}
-	r := &Reader{c: c, ctx: ctx, addr: addr, off: off, end: math.MaxInt64, at: off, most: most, slice: &b3.SliceReader{}}
+	r := &Reader{c: c, ctx: ctx, addr: addr, off: off, end: math.MaxInt64, at: off, most: most}
+	r.slice = sliceReaders.Get().(*b3.SliceReader)
+	r.slice.Reset(nil, addr, b3.SliceGroups, off, n)
 	if n < math.MaxInt64-off {
 		r.end = off + n
 	}
@@ -96,7 +104,12 @@ func (c *Client) open(ctx context.Context, addr b3.Addr, off, n, most int64) (*R
 
 // Size returns the object's length, and whether that is proven, which it is from
 // the object's last 16 KiB on. Before, it is the node's word; -1: not known.
-func (r *Reader) Size() (size int64, proven bool) { return r.slice.Size() }
+func (r *Reader) Size() (size int64, proven bool) {
+	if r.slice == nil {
+		return r.size, r.known
+	}
+	return r.slice.Size()
+}
 
 // connect asks for what is missing and reads the length before the slice.
 func (r *Reader) connect() error {
@@ -245,8 +258,15 @@ func (r *Reader) again(err error) error {
 
 // Close ends reading.
 func (r *Reader) Close() error {
+	if r.slice == nil {
+		return nil
+	}
+	r.size, r.known = r.slice.Size()
+	r.slice.Reset(nil, r.addr, b3.SliceGroups, 0, 0)
+	sliceReaders.Put(r.slice)
+	r.slice = nil
 	if r.err == nil {
-		r.err = errors.New("client: the reader was closed")
+		r.err = errClosed
 	}
 	if r.body == nil {
 		return nil
@@ -254,6 +274,8 @@ func (r *Reader) Close() error {
 	r.body = nil
 	return r.close()
 }
+
+var errClosed = errors.New("client: the reader was closed")
 
 // notingWriter keeps why writing failed, which is apart from why reading did.
 type notingWriter struct {

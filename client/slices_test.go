@@ -307,6 +307,15 @@ func TestGetRange(t *testing.T) {
 		if _, err := got.Read(make([]byte, 1)); err == nil {
 			t.Errorf("%v: read after close", r)
 		}
+		if n, err := got.WriteTo(io.Discard); n > 0 {
+			t.Errorf("%v: written after close: %v", r, err)
+		}
+		if err := got.Close(); err != nil {
+			t.Errorf("%v: closed twice: %v", r, err)
+		}
+		if n, _ := got.Size(); n != size {
+			t.Errorf("%v: size %d after close", r, n)
+		}
 	}
 	var refused *Error
 	if _, err := c.GetRange(t.Context(), b3.Sum(data), size, 1); !errors.As(err, &refused) || refused.Status != 416 {
