@@ -76,7 +76,7 @@ func TestReadersWaitForDurability(t *testing.T) {
 	}
 	select {
 	case err := <-done:
-		t.Errorf("acknowledged before the fsync: %v", err)
+		t.Fatalf("acknowledged before the fsync: %v", err)
 	default:
 	}
 	release()

@@ -5,6 +5,8 @@ package keystore
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -72,8 +74,12 @@ func TestCrashAtEveryStep(t *testing.T) {
 			}
 			n = 0
 			acked := c.do(s) == nil
-			for _, unsynced := range []int{0, 50, 100} {
-				f := base.Crash(unsynced, uint64(step))
+			// Last the process alone ends: everything it did is there.
+			for _, unsynced := range []int{0, 50, 100, processAlone} {
+				f := base
+				if unsynced != processAlone {
+					f = base.Crash(unsynced, uint64(step))
+				}
 				s, err := Open(f, testDir, testRoot, Options{})
 				if err != nil {
 					t.Fatalf("%s, step %d, %d%%: %v", name, step, unsynced, err)
@@ -98,6 +104,9 @@ func TestCrashAtEveryStep(t *testing.T) {
 		}
 	}
 }
+
+// processAlone stands for a crash that loses nothing of what was written.
+const processAlone = -1
 
 func errText(err error) string {
 	if err == nil {
@@ -132,6 +141,16 @@ func TestFailedWriteThenWorks(t *testing.T) {
 			if got, err := load(s, "key/a"); err == nil && got != fmt.Sprintf("a%d", step) && got != fmt.Sprintf("again%d", step-1) && step > 0 {
 				t.Fatalf("step %d: %q", step, got)
 			}
+			// What is answered now is what a restart finds.
+			now, nowErr := load(s, "key/a")
+			again, err := Open(base, testDir, testRoot, Options{ReadOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if then, thenErr := load(again, "key/a"); now != then || (nowErr == nil) != (thenErr == nil) {
+				t.Errorf("step %d: %q, %v before a restart, %q, %v after it", step, now, nowErr, then, thenErr)
+			}
+			_ = again.Close()
 		} else {
 			wantRecord(t, s, "key/a", fmt.Sprintf("a%d", step))
 		}
@@ -141,6 +160,46 @@ func TestFailedWriteThenWorks(t *testing.T) {
 		s = open(t, base)
 		wantRecord(t, s, "key/a", fmt.Sprintf("again%d", step))
 		_ = s.Close()
+	}
+}
+
+// TestSecondCopyBehind: where the manifest's second copy could not be written, the
+// records that it names stay until it is; and where the first is lost then,
+// nothing is removed that it alone named.
+func TestSecondCopyBehind(t *testing.T) {
+	base := disk.Mem()
+	newStore(t, base)
+	s := open(t, base)
+	save(t, s, "key/a", "old")
+	_ = s.Close()
+	s = open(t, base.WithFaults(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, manifestFile+copySuffix) {
+			return errors.New("a bad sector")
+		}
+		return nil
+	}))
+	save(t, s, "key/a", "new") // the first copy makes it durable
+	_ = s.Close()
+	if err := base.ReplaceFile(base.PathJoin(testDir, manifestFile), []byte("torn"), disk.FileMode); err != nil {
+		t.Fatal(err)
+	}
+	records := func() (names []string) {
+		all, err := base.List(testDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range all {
+			if isRecordFile(name) {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	before := records()
+	wantRecord(t, open(t, base), "key/a", "old")
+	if after := records(); !slices.Equal(before, after) || len(after) != 2 {
+		t.Errorf("records %v, before %v", after, before)
 	}
 }
 
