@@ -124,7 +124,7 @@ func (n *Node) onStop(name string, stop func(ctx context.Context) error) {
 // accept; readiness may follow a moment later. On failure everything that was
 // started is stopped again.
 func Start(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{opts: o, start: time.Now(), floor: newHeapFloor(), fatal: make(chan error, 1), shutdown: make(chan string, 1), open: make(chan struct{})}
+	n := &Node{opts: o, start: time.Now(), fatal: make(chan error, 1), shutdown: make(chan string, 1), open: make(chan struct{})}
 	loaded, err := n.readConfig()
 	if err != nil {
 		return nil, err
@@ -152,6 +152,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 			return nil, withStage(s.name, err)
 		}
 	}
+	n.floor = newHeapFloor() // not before: what the start leaves is collected early
 	if err := n.machine.To(lifecycle.Running); err != nil {
 		return nil, err
 	}

@@ -97,7 +97,7 @@ func (c *reader) next(ctx context.Context, off, end int64) ([]byte, error) {
 		c.o = o
 	}
 	if cached {
-		if slot, ok := c.s.hot.Reserve(key, int(whole)); ok {
+		if slot, ok := c.s.hot.Reserve(key, int(whole), c.r.ref.Size); ok {
 			if err := readFull(c.o, slot.Bytes(), start); err != nil {
 				slot.Drop()
 				return nil, err

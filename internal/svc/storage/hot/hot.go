@@ -23,6 +23,9 @@ const (
 	bigSegment, smallSegment = 2<<20 + 4<<10, 512<<10 + 4<<10
 	// bigFrom is the size from which segments are big.
 	bigFrom = 32 << 20
+	// wishes is how often an entry must be wanted to come in, bigWishes where it
+	// is of an object that takes half of the cache or more.
+	wishes, bigWishes = 2, 4
 	// tries bounds how many segments are recycled for one entry.
 	tries = 4
 	// bytesPerCounter: the sketch has a counter for each so many bytes.
@@ -181,10 +184,11 @@ type Slot struct {
 // Bytes is the room, of the length reserved, to be filled.
 func (s *Slot) Bytes() []byte { return s.ref.p }
 
-// Reserve returns room for the n bytes of k where they are wanted often enough
-// to be kept, and nobody else is about to bring them. It is to be called after
-// a Get that found nothing. Publish or Drop follows.
-func (c *Cache) Reserve(k Key, n int) (Slot, bool) {
+// Reserve returns room for the n bytes of k, a part of an object of so many,
+// where they are wanted often enough to be kept, and nobody else is about to
+// bring them. It is to be called after a Get that found nothing. Publish or Drop
+// follows.
+func (c *Cache) Reserve(k Key, n int, object int64) (Slot, bool) {
 	if c == nil || n <= 0 || room(n) > c.segBytes {
 		return Slot{}, false
 	}
@@ -192,7 +196,11 @@ func (c *Cache) Reserve(k Key, n int) (Slot, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wanted := c.sketch.estimate(h)
-	if c.closed.Load() || wanted < 2 {
+	if c.closed.Load() || wanted < wishes {
+		return Slot{}, false
+	}
+	// Who reads more than there is room for from end to end gains nothing.
+	if object > int64(len(c.arena)/2) && wanted < bigWishes {
 		return Slot{}, false
 	}
 	if _, ok := c.filling[h]; ok {

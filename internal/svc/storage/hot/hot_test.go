@@ -41,7 +41,7 @@ func fetch(tb testing.TB, c *Cache, k Key, n int) (hit bool) {
 	tb.Helper()
 	r, hit := c.Get(k)
 	if !hit {
-		s, ok := c.Reserve(k, n)
+		s, ok := c.Reserve(k, n, int64(n))
 		if !ok {
 			return false
 		}
@@ -121,6 +121,29 @@ func TestScanPassesBy(t *testing.T) {
 			t.Errorf("object %d went", i)
 		}
 		r.Release()
+	}
+}
+
+// Pieces of what the cache has no room for have to be wanted more often.
+func TestBigObject(t *testing.T) {
+	c := onHeap(8, 64<<10)
+	for _, k := range []struct {
+		object int64
+		piece  uint32
+		want   int // the wish that brings it in
+	}{{256 << 10, 0, wishes}, {256<<10 + 1, 1, bigWishes}} {
+		for wish := 1; wish <= bigWishes; wish++ {
+			if _, ok := c.Get(key(1, 1, k.piece)); ok {
+				t.Fatal("held")
+			}
+			s, ok := c.Reserve(key(1, 1, k.piece), 4<<10, k.object)
+			if ok != (wish >= k.want) {
+				t.Errorf("of %d bytes, wish %d: %v", k.object, wish, ok)
+			}
+			if ok {
+				s.Drop()
+			}
+		}
 	}
 }
 
@@ -225,18 +248,18 @@ func TestSlot(t *testing.T) {
 	k := key(1, 1, 0)
 	c.Get(k)
 	c.Get(k)
-	s, ok := c.Reserve(k, 100)
+	s, ok := c.Reserve(k, 100, int64(100))
 	if !ok || len(s.Bytes()) != 100 {
 		t.Fatal("no room")
 	}
-	if _, ok := c.Reserve(k, 100); ok {
+	if _, ok := c.Reserve(k, 100, int64(100)); ok {
 		t.Error("two are to bring the same")
 	}
 	if _, ok := c.Get(k); ok {
 		t.Error("seen before it was published")
 	}
 	s.Drop()
-	if s, ok = c.Reserve(k, 100); !ok {
+	if s, ok = c.Reserve(k, 100, int64(100)); !ok {
 		t.Fatal("no room after a drop")
 	}
 	copy(s.Bytes(), content(k, 100))
@@ -245,14 +268,14 @@ func TestSlot(t *testing.T) {
 	if !fetch(t, c, k, 100) {
 		t.Error("not held")
 	}
-	if _, ok := c.Reserve(k, 100); ok {
+	if _, ok := c.Reserve(k, 100, int64(100)); ok {
 		t.Error("room for what is held")
 	}
 	for range 3 {
 		c.Get(key(1, 2, 0))
 	}
 	for _, n := range []int{0, -1, 16 << 10} {
-		if _, ok := c.Reserve(key(1, 2, 0), n); ok {
+		if _, ok := c.Reserve(key(1, 2, 0), n, int64(n)); ok {
 			t.Errorf("room for %d bytes", n)
 		}
 	}
@@ -268,7 +291,7 @@ func TestClose(t *testing.T) {
 	r, _ := c.Get(k)
 	c.Get(key(1, 2, 0))
 	c.Get(key(1, 2, 0))
-	s, ok := c.Reserve(key(1, 2, 0), 100)
+	s, ok := c.Reserve(key(1, 2, 0), 100, int64(100))
 	if !ok {
 		t.Fatal("no room")
 	}
@@ -349,7 +372,7 @@ func TestModel(t *testing.T) {
 						return
 					}
 				}
-				s, ok := c.Reserve(k, size(k))
+				s, ok := c.Reserve(k, size(k), int64(size(k)))
 				if !ok {
 					return
 				}
@@ -457,7 +480,7 @@ func BenchmarkMiss(b *testing.B) {
 		if _, ok := c.Get(key(1, i, 0)); ok {
 			b.Fatal("held")
 		}
-		c.Reserve(key(1, i, 0), 1<<10)
+		c.Reserve(key(1, i, 0), 1<<10, int64(1<<10))
 		i++
 	}
 }
