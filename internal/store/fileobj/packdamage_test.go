@@ -230,35 +230,6 @@ func TestDamagedGo(t *testing.T) {
 	}
 }
 
-// TestForeign: an object whose bytes are those of a pack, even of its own, is no
-// pack to a scan that lost its way.
-func TestForeign(t *testing.T) {
-	p := newPatient(t)
-	s := mustOpen(t, Config{FS: p.fs, Dir: "/o"})
-	o := mustPut(t, s, p.good[:100_000])
-	at, _ := pack.ParsePlace(o.Loc)
-	must(t, s.Close())
-	path := "/o/" + packsDir + "/" + at.ID.File()
-	b, err := p.fs.ReadFile(path, 1<<30)
-	must(t, err)
-	// The object claims to be of this pack, as if it knew its id.
-	from, _ := pack.ParsePlace(p.objs[0].Loc)
-	b = bytes.ReplaceAll(b, from.ID[:], at.ID[:])
-	b[at.Off]++
-	rewrite(t, p.fs, path, b)
-	s = mustOpen(t, Config{FS: p.fs, Dir: "/o"})
-	n := 0
-	must(t, s.WalkVolume(t.Context(), at.ID.Volume(), func(loc store.Loc, _ b3.Addr, size int64) bool {
-		if n++; loc != o.Loc || size != -1 {
-			t.Errorf("found %s, %d", loc, size)
-		}
-		return true
-	}))
-	if n != 1 {
-		t.Errorf("%d found", n)
-	}
-}
-
 // TestNewerPack: what a later version wrote is not touched.
 func TestNewerPack(t *testing.T) {
 	p := newPatient(t)

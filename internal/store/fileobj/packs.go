@@ -293,7 +293,8 @@ func (s *Objects) lastGone(p *packFile) bool {
 	return none
 }
 
-// dropPack removes the file. p.edit is held.
+// dropPack removes the file. Were it to come back after a crash, all in it would
+// still be dead. p.edit is held.
 func (s *Objects) dropPack(p *packFile) error {
 	if err := s.fs.Remove(s.packPath(p.id)); err != nil && !missing(err) {
 		return err

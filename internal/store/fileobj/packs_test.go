@@ -460,3 +460,56 @@ func TestSmallRead(t *testing.T) {
 		}
 	}
 }
+
+// slowReader closes its object and reads another while it is given bytes.
+type slowReader struct {
+	during func()
+	got    []byte
+}
+
+func (w *slowReader) Write(p []byte) (int, error) {
+	w.during()
+	w.got = append(w.got, p...)
+	return len(p), nil
+}
+
+// TestBufferInUse: the memory of a closed object is nobody else's while it is read.
+func TestBufferInUse(t *testing.T) {
+	s := mustOpen(t, Config{FS: disk.Mem(), Dir: "/o"})
+	data := bytes.Repeat([]byte("a"), 500)
+	a, b := mustPut(t, s, data), mustPut(t, s, bytes.Repeat([]byte("b"), 500))
+	r, err := s.Open(t.Context(), a.Loc, a.Addr, a.Size)
+	must(t, err)
+	w := &slowReader{during: func() {
+		must(t, r.Close())
+		for range 4 {
+			if _, err := storetest.ReadAll(t.Context(), s, b); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	if _, err := r.WriteRange(w, 0, 500); err != nil || !bytes.Equal(w.got, data) {
+		t.Errorf("%q, %v", w.got[:3], err)
+	}
+}
+
+// TestShardsNew: large objects of a new process go to a directory that was not there.
+func TestShardsNew(t *testing.T) {
+	fs := disk.Mem()
+	old := map[string]bool{}
+	for i := 0; i < 1<<16; i += 2 {
+		name := objectID{byte(i >> 8), byte(i)}.shard()
+		old[name] = true
+		must(t, fs.MkdirAll("/o/"+name, disk.DirMode))
+	}
+	for i := range 12 {
+		s := mustOpen(t, Config{FS: fs, Dir: "/o"})
+		o := mustPut(t, s, storetest.Bytes(pack.MaxObject+1, uint64(i)))
+		id, err := parseLoc(o.Loc)
+		must(t, err, s.Close())
+		if old[id.shard()] {
+			t.Fatalf("%s was there", id.shard())
+		}
+		old[id.shard()] = true
+	}
+}

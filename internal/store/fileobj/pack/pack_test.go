@@ -26,13 +26,21 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 
 // build returns a pack of objects of these sizes.
 func build(sizes ...int) []byte {
+	var objects [][]byte
+	for i, n := range sizes {
+		objects = append(objects, bytes.Repeat([]byte{byte(i + 1)}, n))
+	}
+	return buildOf(objects...)
+}
+
+func buildOf(objects ...[]byte) []byte {
 	var f file
 	var c Chunks
 	c.Reset(&f, 0)
 	c.Put(AppendHead(nil, testID))
 	c.Zeros(HeadBytes - BlockBytes)
-	for i, n := range sizes {
-		data := bytes.Repeat([]byte{byte(i + 1)}, n)
+	for _, data := range objects {
+		n := len(data)
 		var tree bytes.Buffer
 		h := b3.NewHasher(&tree)
 		_, _ = h.Write(data)
@@ -77,11 +85,15 @@ func TestScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	for bit := range 8 * StateBytes { // one bit less than dead is alive
-		b[all[4].Off+StateAt+int64(bit/8)] ^= 1 << (bit % 8)
-		if scanAll(t, b)[4].Dead {
-			t.Errorf("bit %d of the state kills", bit)
+		at := all[4].Off + StateAt
+		for _, word := range []string{string(make([]byte, StateBytes)), deadWord} {
+			copy(b[at:], word)
+			b[at+int64(bit/8)] ^= 1 << (bit % 8)
+			if scanAll(t, b)[4].Dead {
+				t.Errorf("%q is dead", b[at:at+StateBytes])
+			}
 		}
-		b[all[4].Off+StateAt+int64(bit/8)] ^= 1 << (bit % 8)
+		clear(b[at : at+StateBytes])
 	}
 	again := scanAll(t, b)
 	if !again[2].Dead || again[1].Dead || again[3].Dead {
@@ -105,6 +117,28 @@ func TestScan(t *testing.T) {
 	failing := io.NewSectionReader(failingReader{}, 0, 1<<20)
 	if err := Scan(failing, testID, 1<<20, func(Found) {}); !errors.Is(err, errRead) {
 		t.Errorf("an error of the disk: %v", err)
+	}
+}
+
+// TestForeign: an object whose bytes are records, even ones of its own pack, holds
+// none for a scan that lost its way.
+func TestForeign(t *testing.T) {
+	const begin = HeadBytes + RecordHead // of its bytes; the next aligned place is 32 on
+	inner := build(10, 500)[HeadBytes:]
+	data := append(make([]byte, 32), inner...) // heads of this pack that say another place
+	other := Record{Place: Place{ID{9}, int64(begin + len(data))}, Addr: b3.Sum(nil)}
+	data = append(other.Append(data), 0) // one that says this place in another pack
+	b := buildOf(data, []byte("next"))
+	if r, err := ParseRecord(b[begin+32:], Place{testID, HeadBytes}); err != nil || r.Size != 10 {
+		t.Fatalf("nothing is foreign here: %+v, %v", r, err)
+	}
+	if _, err := ParseRecord(b[other.Off:], other.Place); err != nil {
+		t.Fatal(err)
+	}
+	b[HeadBytes+20]++ // its head is gone
+	all := scanAll(t, b)
+	if len(all) != 2 || all[0].Off != HeadBytes || all[0].Size != -1 || all[1].Size != 4 {
+		t.Errorf("%+v", all)
 	}
 }
 
