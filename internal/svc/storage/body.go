@@ -98,12 +98,11 @@ func (c *reader) next(ctx context.Context, off, end int64) ([]byte, error) {
 	}
 	if cached {
 		if slot, ok := c.s.hot.Reserve(key, int(whole), c.r.ref.Size); ok {
-			if err := readFull(c.o, slot.Bytes(), start); err != nil {
-				slot.Drop()
-				return nil, err
+			if readFull(c.o, slot.Bytes(), start) == nil {
+				c.held = slot.Publish()
+				return c.held.Bytes()[from:to], nil
 			}
-			c.held = slot.Publish()
-			return c.held.Bytes()[from:to], nil
+			slot.Drop() // damage beside the bytes that are asked for is not theirs
 		}
 	}
 	if c.mem == nil {
