@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -32,8 +33,8 @@ func benchDir(b *testing.B) string {
 func BenchmarkPut(b *testing.B) {
 	for _, n := range []int{1 << 10, 64 << 10, 1 << 20, 64 << 20} {
 		data := storetest.Bytes(n, 1)
-		for _, parallel := range []int{1, 16, 64} {
-			if n >= 1<<20 && parallel > 16 || n == 64<<20 && parallel > 1 {
+		for _, parallel := range []int{2, 16, 64} {
+			if n >= 1<<20 && parallel > 16 || n == 64<<20 && parallel > 2 {
 				continue
 			}
 			b.Run(fmt.Sprintf("%dKiB/by%d", n>>10, parallel), func(b *testing.B) {
@@ -47,7 +48,7 @@ func BenchmarkPut(b *testing.B) {
 				s := mustOpen(b, Config{FS: fs, Dir: benchDir(b) + "/o"})
 				b.SetBytes(int64(n))
 				b.ReportAllocs()
-				b.SetParallelism((parallel + 1) / 2) // on two cores
+				b.SetParallelism(max(1, parallel/runtime.GOMAXPROCS(0)))
 				syncs.Store(0)
 				b.RunParallel(func(pb *testing.PB) {
 					var mine []store.Loc

@@ -1,21 +1,35 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-// Package fileobj keeps each object in a file of its own: bytes, outboard tree
-// and a checksummed footer (see format.go), so that one fsync covers all three.
+// Package fileobj keeps objects on a disk: those of up to 128 KiB together in packs
+// (packs.go, packappend.go; the format is package pack), larger ones in a file each
+// (format.go, shard.go). Either way an object is its bytes, its outboard tree and
+// a checksummed head or foot. Ids are random: the same bytes put twice are two
+// objects.
 //
-// An object is written into DIR/tmp, synced, renamed to DIR/SHARD/NAME, and the
-// shard's directory is synced; then Commit returns. So a crash leaves either a
-// whole object or a file in tmp, which the next Open removes. An object that was
-// committed but whose Loc nobody kept is found by WalkVolume.
+// A put. The writer keeps up to 128 KiB in memory. If there is no more, Commit hands
+// the record to the appender of the one open pack. The first who comes writes
+// what has gathered meanwhile, as one piece with one sync, then wakes the
+// others; while that goes on the next batch gathers. A larger object is written
+// into DIR/tmp, synced, renamed to DIR/SHARD/NAME, and the shard's directory is
+// synced, once for all who wait.
 //
-// Ids are random: the same bytes put twice are two files. But the shard, the
-// first two bytes of an id, is chosen by the store and stays the same for some
-// thousand objects, so that commits of the same time share the fsync of one
-// directory.
+// A read. Every group of 16 KiB is verified against the object's address by means
+// of the tree. A packed object of one group costs one read of head and bytes. A
+// bounded number of files and packs stays open.
 //
-// Readers verify every group of 16 KiB against the object's address by means of
-// the tree. A bounded number of files stays open, with what was verified of their
-// trees.
+// A removal. A file is unlinked. Of a packed object the state word is written over, in
+// place, with one sync for all of a pack. The room comes back when the pack goes,
+// with its last live record: the owner moves live objects out of packs where much
+// is dead (Volume.Movable).
+//
+// A crash. An object that was acknowledged is there. Of one that was not there may be
+// a file in DIR/tmp, which the next Open removes; a whole object that nobody refers
+// to; or a torn record, which WalkVolume tells as damaged. The owner walks the
+// volumes that are not settled, removes what it does not know, and settles them. A
+// new process adds nothing to old packs and shards, so these never grow.
+//
+// A failed write or sync fails all who shared it, and the pack takes nothing more:
+// after a failed sync nobody knows what the disk holds.
 package fileobj
 
 import (

@@ -89,19 +89,23 @@ func (p *patient) examine(t *testing.T, what string, bad []byte, lo, hi int64) (
 // TestPackFlip changes one byte at a time.
 func TestPackFlip(t *testing.T) {
 	p := newPatient(t)
+	every := int64(1)
+	if testing.Short() {
+		every = 11
+	}
 	flip := func(at int64) int {
 		bad := bytes.Clone(p.good)
 		bad[at] ^= 0x20
 		return p.examine(t, fmt.Sprintf("byte %d", at), bad, at, at+1)
 	}
-	for at := int64(0); at < pack.HeadBytes; at++ {
+	for at := int64(0); at < pack.HeadBytes; at += every {
 		if (at < 2*pack.BlockBytes || at >= pack.HintsAt-4 && at < pack.HintsAt+pack.BlockBytes+4) && flip(at) > 0 {
 			t.Errorf("byte %d of the first block costs an object", at)
 		}
 	}
 	for i, f := range p.room {
 		tree := b3.TreeBytes(f.Size)
-		for at := int64(0); at < f.Bytes; at++ {
+		for at := int64(0); at < f.Bytes; at += every {
 			end := pack.RecordHead + f.Size + tree
 			if at >= pack.RecordHead+70 && at < end-tree-3 && at%4001 != 0 || at > end-tree+66 && at < end-66 && at%41 != 0 {
 				continue
@@ -115,7 +119,7 @@ func TestPackFlip(t *testing.T) {
 	}
 	// A removed object does not come back as something else.
 	at, _ := pack.ParsePlace(p.dead)
-	for off := at.Off; off < at.Off+5200; off += 13 {
+	for off := at.Off; off < at.Off+5200; off += 13 * every {
 		flip(off)
 	}
 }
@@ -125,7 +129,11 @@ func TestPackFlip(t *testing.T) {
 func TestPackDamage(t *testing.T) {
 	p := newPatient(t)
 	end := p.room[len(p.room)-1].Off + p.room[len(p.room)-1].Bytes
-	for off := int64(0); off < end; off += 512 {
+	step := int64(512)
+	if testing.Short() {
+		step *= 11
+	}
+	for off := int64(0); off < end; off += step {
 		bad := bytes.Clone(p.good)
 		clear(bad[off : off+512])
 		p.examine(t, fmt.Sprintf("sector at %d zero", off), bad, off, off+512)
