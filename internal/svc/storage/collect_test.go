@@ -15,7 +15,6 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/mem"
 	"github.com/rustyonions/macronode/internal/svc/storage"
@@ -336,8 +335,15 @@ func TestCollectRefuses(t *testing.T) {
 // Of many uploads that a crash cut off between bytes and reference, all go, in more
 // than one round, and what is referred to stays.
 func TestManyOrphans(t *testing.T) {
-	e := memEnv(t)
-	for i := range 5000 {
+	e := packedEnv(t, 1<<20) // all in one volume
+	d, tn := storagetest.NewDriver(t, e, func(c *storage.Config) { c.ScrubRate = -1 }), storagetest.Tenant(1)
+	kept := 0
+	for i := range 10_000 {
+		if i%64 == 5 {
+			d.MustPut(tn, fmt.Append(nil, "kept ", i))
+			kept++
+			continue
+		}
 		w, err := e.Objects.Create(context.Background(), -1)
 		if err != nil {
 			t.Fatal(err)
@@ -349,35 +355,40 @@ func TestManyOrphans(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, tn := storagetest.NewDriver(t, e, func(c *storage.Config) { c.ScrubRate = -1 }), storagetest.Tenant(1)
-	body := storagetest.Bytes(10, 1)
-	d.MustPut(tn, body)
 	d.Serve()
-	storagetest.Eventually(t, func() bool { return d.Stored() == 1 })
-	mustGet(t, d, tn, body)
-	list, err := e.Objects.Volumes(context.Background())
-	if err != nil {
-		t.Fatal(err)
+	storagetest.Eventually(t, func() bool { return d.Stored() == kept })
+	mustGet(t, d, tn, []byte("kept 5"))
+}
+
+// What is sealed is swept once, and then settled.
+func TestSweepSettles(t *testing.T) {
+	e := packedEnv(t, 10_000)
+	d, tn := storagetest.NewDriver(t, e, quiet), storagetest.Tenant(1)
+	for i := range 35 {
+		d.MustPut(tn, storagetest.Bytes(1000, uint64(i)))
 	}
-	for _, v := range list {
-		if v.Sealed && !v.Settled {
-			storagetest.Eventually(t, func() bool { return settled(t, e.Objects, v.ID) })
-		}
+	collectNow(t, d, `{"dry_run":true}`)
+	if n := settled(t, e.Objects); n != 0 {
+		t.Fatalf("a dry run settled %d volumes", n)
 	}
-	if err := store.Walk(context.Background(), e.Objects, func(_ store.Loc, a b3.Addr, _ int64) bool { return a == b3.Sum(body) }); err != nil {
-		t.Fatal(err)
+	collectNow(t, d, "")
+	if n := settled(t, e.Objects); n != 3 {
+		t.Fatalf("%d volumes are settled", n)
+	}
+	if d.Stored() != 35 {
+		t.Fatal(d.Stored())
 	}
 }
 
-func settled(t *testing.T, o store.Objects, id string) bool {
+func settled(t *testing.T, o store.Objects) (n int) {
 	list, err := o.Volumes(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range list {
-		if v.ID == id {
-			return v.Settled
+		if v.Settled {
+			n++
 		}
 	}
-	return true // gone with its last object
+	return n
 }

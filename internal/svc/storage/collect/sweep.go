@@ -29,12 +29,12 @@ func (p *pass) sweep(ctx context.Context, v *store.Volume) error {
 		return nil
 	}
 	for {
-		found, err := p.unknown(ctx, v)
+		found, more, err := p.unknown(ctx, v)
 		if err != nil {
 			return err
 		}
 		if p.o.DryRun {
-			return p.count(found)
+			return p.count(found) // of the first round
 		}
 		if len(found) > 0 {
 			// A candidate may be an upload's that has yet to write its
@@ -49,7 +49,7 @@ func (p *pass) sweep(ctx context.Context, v *store.Volume) error {
 				return err
 			}
 		}
-		if len(found) < orphanBatch {
+		if !more {
 			break
 		}
 	}
@@ -84,8 +84,8 @@ func (p *pass) removeAll(ctx context.Context, found []stored) error {
 }
 
 // unknown returns at most orphanBatch objects of the volume that metadata does
-// not know now.
-func (p *pass) unknown(ctx context.Context, v *store.Volume) (found []stored, err error) {
+// not know now, and whether there may be more.
+func (p *pass) unknown(ctx context.Context, v *store.Volume) (found []stored, more bool, err error) {
 	some := make([]stored, 0, batch)
 	look := func() bool {
 		var fresh []stored
@@ -96,7 +96,8 @@ func (p *pass) unknown(ctx context.Context, v *store.Volume) (found []stored, er
 		found = append(found, fresh...)
 		some = some[:0]
 		err = p.pause(ctx, began)
-		return err == nil && len(found) <= orphanBatch-batch
+		more = len(found) > orphanBatch-batch
+		return err == nil && !more
 	}
 	werr := p.c.Objects.WalkVolume(ctx, v.ID, func(l store.Loc, addr b3.Addr, size int64) bool {
 		some = append(some, stored{l, addr, size})
@@ -105,7 +106,7 @@ func (p *pass) unknown(ctx context.Context, v *store.Volume) (found []stored, er
 	if err == nil && werr == nil && len(some) > 0 {
 		look()
 	}
-	return found, errors.Join(werr, err)
+	return found, more, errors.Join(werr, err)
 }
 
 // stillUnknown returns those of list that neither a reference nor the queue knows.

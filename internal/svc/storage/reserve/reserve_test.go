@@ -138,6 +138,9 @@ func TestSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	other.Settle(900, 1)
+	if l.Reserved() != (refs.Usage{}) { // at once, not when it is released
+		t.Fatalf("%+v", l.Reserved())
+	}
 	other.Release()
 	if err := third.Begin(q, 1, 1); err == nil {
 		t.Fatal("more than the quota was reserved")
