@@ -28,7 +28,8 @@ func benchDir(b *testing.B) string {
 	return dir
 }
 
-// BenchmarkPut also tells how many syncs a put costs. Each tenth object is removed,
+// BenchmarkPut also tells how many syncs a put costs, and how many packs there are
+// then. Each tenth object is removed,
 // with nine others.
 func BenchmarkPut(b *testing.B) {
 	for _, n := range []int{1 << 10, 64 << 10, 1 << 20, 64 << 20} {
@@ -64,6 +65,11 @@ func BenchmarkPut(b *testing.B) {
 					}
 				})
 				b.ReportMetric(float64(syncs.Load())/float64(b.N), "syncs/op")
+				names, err := fs.List(fs.PathJoin(s.dir, packsDir))
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(len(names)), "packs")
 			})
 		}
 	}

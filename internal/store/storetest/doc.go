@@ -2,7 +2,8 @@
 
 // Package storetest is what a store must pass: KV and Objects for every driver
 // and wrapper; KVCrash, KVFaults, ObjectsCrash and ObjectsFaults for those that
-// keep files, and KVKill and ObjectsKill for those that keep real ones.
+// keep files, ObjectsReopen too, and KVKill and ObjectsKill for those that keep
+// real ones.
 //
 // The crash suites lose, at a random call to the file system, what was not
 // synced, and open what is left: everything acknowledged must be there, and
