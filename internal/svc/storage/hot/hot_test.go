@@ -498,3 +498,57 @@ func TestNoAllocation(t *testing.T) {
 		t.Errorf("%v allocations a hit", n)
 	}
 }
+
+// Newcomers that are wanted no more than what is there stay outside, also where
+// they are wanted more than once.
+func TestBar(t *testing.T) {
+	c := onHeap(4, 16<<10)
+	for range 12 {
+		for i := range uint32(12) {
+			fetch(t, c, key(1, i, 0), 4<<10)
+		}
+	}
+	for range 6 {
+		for i := range uint32(50) {
+			if fetch(t, c, key(2, i, 0), 4<<10) && i > 3 {
+				t.Errorf("object %d came in", i)
+			}
+		}
+	}
+	for i := range uint32(12) {
+		if !fetch(t, c, key(1, i, 0), 4<<10) {
+			t.Errorf("object %d went", i)
+		}
+	}
+	// What a segment's entries are wanted is found anew for other entries.
+	before := c.bar(0)
+	for range 4 { // until nothing in it was read since
+		c.recycle(0)
+	}
+	c.cur = 0
+	for range wishes {
+		fetch(t, c, key(3, 1, 0), 4<<10)
+	}
+	if after := c.bar(0); after >= before {
+		t.Errorf("the bar was %d and is %d", before, after)
+	}
+}
+
+// Of two keys of one hash the second is not the first.
+func TestCollision(t *testing.T) {
+	c := onHeap(2, 16<<10)
+	one, two := key(1, 1, 0), key(2, 1, 0)
+	for range wishes {
+		fetch(t, c, one, 100)
+	}
+	c.index[c.hash(&two)] = c.index[c.hash(&one)]
+	if _, ok := c.Get(two); ok {
+		t.Error("another tenant's bytes")
+	}
+	for range 3 {
+		c.Get(two)
+		if _, ok := c.Reserve(two, 100, 100); ok {
+			t.Error("room for a second of the same hash")
+		}
+	}
+}
