@@ -374,6 +374,8 @@ func TestSweepSparesUploads(t *testing.T) {
 	f.objects.committed = func() {
 		close(committed)
 		<-walked // the sweep has seen the bytes, which nothing refers to yet
+		// and now waits for this upload; a sweep that does not has removed them.
+		storagetest.Eventually(t, func() bool { return f.Service.Quiescing() || f.Stored() == 0 })
 	}
 	done := make(chan error, 1)
 	body := storagetest.Bytes(1000, 1)

@@ -1,0 +1,10 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+// Quiescing reports whether somebody waits for the uploads under way.
+func (s *Service) Quiescing() bool {
+	s.window.mu.Lock()
+	defer s.window.mu.Unlock()
+	return s.window.changed != nil
+}
