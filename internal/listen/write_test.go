@@ -96,7 +96,7 @@ func TestIdleBetweenWrites(t *testing.T) {
 }
 
 func TestWriteDeadline(t *testing.T) {
-	c, client := pair(t, patience)
+	c, client := pair(t, time.Hour)
 	c.SetWriteDeadline(time.Now().Add(-time.Second))
 	if n, err := c.Write([]byte("x")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("%d %v", n, err)
