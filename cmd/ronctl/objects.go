@@ -42,11 +42,11 @@ type stored struct {
 
 func (a *app) putCommand() *cobra.Command {
 	var t treeOptions
-	var contentType string
+	var how howToPut
 	c := &cobra.Command{
 		Use:   "put FILE... | put -r DIR",
 		Short: "Store files, or a whole directory with a manifest",
-		Long: "put stores files and prints their addresses. What the tenant already holds is not\nsent again. \"-\" reads standard input.\n\n" +
+		Long: "put stores files and prints their addresses. What the tenant already holds is not\nsent again, unless --again says so: that heals an object that the node finds damaged.\n\"-\" reads standard input.\n\n" +
 			"put -r stores every file below DIR in parallel, then a manifest that maps paths to\naddresses, and prints the manifest's address. Symbolic links are kept as links; one\nthat leads out of DIR is refused. Empty directories are not kept.",
 		Example: "  ronctl put README.md\n  tar c . | ronctl put -\n  ronctl put -r ./site --manifest site.json",
 		Args:    cli.MinArgs(1),
@@ -59,12 +59,12 @@ func (a *app) putCommand() *cobra.Command {
 				if len(args) != 1 {
 					return cli.Usagef("put -r takes one directory")
 				}
-				return a.putTree(ctx, cl, args[0], t)
+				return a.putTree(ctx, cl, args[0], t, how.again)
 			}
 			all := []stored{}
 			var failed error
 			for _, path := range args {
-				s, err := a.putPath(ctx, cl, path, contentType)
+				s, err := a.putPath(ctx, cl, path, how)
 				if err != nil {
 					failed = fmt.Errorf("%s: %w", path, err)
 					break
@@ -82,19 +82,26 @@ func (a *app) putCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&contentType, "type", "", "content type; default by the file's name")
+	f.StringVar(&how.contentType, "type", "", "content type; default by the file's name")
+	f.BoolVar(&how.again, "again", false, "send what the node says it has, too")
 	t.flags(f)
 	f.StringVar(&t.manifest, "manifest", "", "with -r: also write the manifest to this file")
 	return c
 }
 
-func (a *app) putPath(ctx context.Context, cl *client.Client, path, contentType string) (stored, error) {
+// howToPut is what the flags say of each file.
+type howToPut struct {
+	contentType string
+	again       bool // send it whatever the node has
+}
+
+func (a *app) putPath(ctx context.Context, cl *client.Client, path string, how howToPut) (stored, error) {
 	if path == "-" {
-		put, err := cl.Put(ctx, a.In, client.PutOptions{ContentType: contentType})
+		put, err := cl.Put(ctx, a.In, client.PutOptions{ContentType: how.contentType})
 		return stored{Path: path, Addr: put.Addr, Size: put.Size, Existed: put.Existed}, err
 	}
-	if contentType == "" {
-		contentType = mime.TypeByExtension(filepath.Ext(path))
+	if how.contentType == "" {
+		how.contentType = mime.TypeByExtension(filepath.Ext(path))
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -108,19 +115,19 @@ func (a *app) putPath(ctx context.Context, cl *client.Client, path, contentType 
 	case info.IsDir():
 		return stored{}, cli.Usagef("it is a directory; use: ronctl put -r %s", path)
 	case !info.Mode().IsRegular(): // a pipe or device: its bytes come once
-		put, err := cl.Put(ctx, f, client.PutOptions{ContentType: contentType})
+		put, err := cl.Put(ctx, f, client.PutOptions{ContentType: how.contentType})
 		return stored{Path: path, Addr: put.Addr, Size: put.Size, Existed: put.Existed}, err
 	}
 	bar := a.progress(info.Size(), filepath.Base(path))
 	defer bar.end()
-	s, err := putFile(ctx, cl, f, contentType, bar)
+	s, err := putFile(ctx, cl, f, how, bar)
 	s.Path = path
 	return s, err
 }
 
 // putFile hashes the file, asks whether it is there, and sends it if not. What
 // is appended in the meantime is not sent.
-func putFile(ctx context.Context, cl *client.Client, f *os.File, contentType string, bar *bar) (stored, error) {
+func putFile(ctx context.Context, cl *client.Client, f *os.File, how howToPut, bar *bar) (stored, error) {
 	hash := b3.NewHasher(nil)
 	size, err := io.Copy(hash, f)
 	if err != nil {
@@ -130,14 +137,16 @@ func putFile(ctx context.Context, cl *client.Client, f *os.File, contentType str
 	if err != nil {
 		return stored{}, err
 	}
-	switch _, err := cl.Stat(ctx, addr); {
-	case err == nil:
-		bar.add(size)
-		return stored{Addr: addr, Size: size, Existed: true}, nil
-	case !isStatus(err, http.StatusNotFound, http.StatusForbidden): // a capability may allow to put and not to look
-		return stored{}, err
+	if !how.again {
+		switch _, err := cl.Stat(ctx, addr); {
+		case err == nil:
+			bar.add(size)
+			return stored{Addr: addr, Size: size, Existed: true}, nil
+		case !isStatus(err, http.StatusNotFound, http.StatusForbidden): // a capability may allow to put and not to look
+			return stored{}, err
+		}
 	}
-	put, err := cl.Put(ctx, bar.wrap(io.NewSectionReader(f, 0, size)), client.PutOptions{Addr: addr, ContentType: contentType})
+	put, err := cl.Put(ctx, bar.wrap(io.NewSectionReader(f, 0, size)), client.PutOptions{Addr: addr, ContentType: how.contentType})
 	if isStatus(err, http.StatusUnprocessableEntity) {
 		err = fmt.Errorf("it changed while it was sent: %w", err)
 	}

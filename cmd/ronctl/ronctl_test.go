@@ -238,6 +238,9 @@ func TestObjects(t *testing.T) {
 	if f.puts != 1 {
 		t.Errorf("%d puts; what is there is not sent", f.puts)
 	}
+	if got := f.do(t, "put", "--again", a); got.code != 0 || f.puts != 2 {
+		t.Errorf("put --again: %+v, %d puts", got, f.puts)
+	}
 	if got := f.do(t, "put", "-"); got.out != b3.Sum([]byte("from stdin")).String()+"  -\n" {
 		t.Errorf("%+v", got)
 	}

@@ -66,7 +66,7 @@ type treeError struct {
 
 func (t *treeError) Unwrap() error { return t.error }
 
-func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o treeOptions) error {
+func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o treeOptions, again bool) error {
 	name := filepath.Base(dir)
 	dir, err := filepath.EvalSymlinks(dir) // "put -r current" of a link is of what it leads to
 	if err != nil {
@@ -102,7 +102,7 @@ func (a *app) putTree(ctx context.Context, cl *client.Client, dir string, o tree
 				return err
 			}
 			defer f.Close()
-			s, err := putFile(gctx, cl, f, mime.TypeByExtension(path.Ext(e.Path)), bar)
+			s, err := putFile(gctx, cl, f, howToPut{mime.TypeByExtension(path.Ext(e.Path)), again}, bar)
 			if err != nil {
 				return fmt.Errorf("%s: %w", e.Path, err)
 			}

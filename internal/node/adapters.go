@@ -86,6 +86,14 @@ func (n *Node) storageConfig(c *config.Config) storage.Config {
 	return s
 }
 
+// unreserved is the config of commands that work on a directory without running
+// it: what they write is little, and a full disk is no reason not to.
+func unreserved() config.Config {
+	c := config.Default()
+	c.Data.ReserveBytes = 0
+	return c
+}
+
 // openMeta opens the metadata store.
 func openMeta(d datadir.Dir, c config.Config, log *slog.Logger, fatal func(error)) (*pebblekv.KV, error) {
 	return pebblekv.Open(pebblekv.Config{FS: d.FS, Dir: d.At(datadir.MetaDir), ReserveBytes: int64(c.Data.ReserveBytes),

@@ -277,7 +277,7 @@ func (c *creation) makeBundle(pin bundle.Digest) error {
 
 // makeCaps makes the tenants and their first capabilities.
 func (c *creation) makeCaps(ctx context.Context) error {
-	kv, err := openMeta(c.Dir, config.Default(), slog.New(slog.DiscardHandler), nil)
+	kv, err := openMeta(c.Dir, unreserved(), slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}

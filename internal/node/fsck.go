@@ -86,7 +86,7 @@ func checkStores(ctx context.Context, d datadir.Dir, o FsckOptions) (*fsck.Resul
 		return &fsck.Result{Lost: 1, Counts: map[string]int64{fsck.LostMetadata: 1},
 			Findings: []fsck.Finding{{Kind: fsck.LostMetadata, Subject: "metadata", Detail: err.Error()}}}, nil
 	}
-	meta, err := openMeta(d, config.Default(), quiet, func(error) {})
+	meta, err := openMeta(d, unreserved(), quiet, func(error) {})
 	if err != nil {
 		return lost(err)
 	}

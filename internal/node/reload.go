@@ -100,6 +100,8 @@ func (n *Node) apply(l *config.Loaded, p *prepared) error {
 	n.policy.SetCacheTTL(time.Duration(c.Policy.CacheTTLMS) * time.Millisecond)
 	n.policy.Swap(p.policy)
 	n.wall.SetLimits(wallLimits(c))
+	n.meta.SetReserve(int64(c.Data.ReserveBytes))
+	n.objects.SetReserve(int64(c.Data.ReserveBytes))
 	n.limiter.SetLimit(c.Server.MaxInflight)
 	n.gate.SetMaxLongRunning(c.Server.MaxLongRunning)
 	rules, err := n.listenRules(c)

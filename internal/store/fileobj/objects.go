@@ -33,6 +33,7 @@
 package fileobj
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -66,6 +67,8 @@ type Config struct {
 	// ReserveBytes stay free on the disk: Create and Write answer ErrFull
 	// rather than use them.
 	ReserveBytes int64
+	// PackBytes is the size at which a pack is full, 0 meaning 64 MiB.
+	PackBytes int64
 	// OpenFiles bounds the files kept open for reading, 0 meaning
 	// DefaultOpenFiles. Files in use are open beyond it.
 	OpenFiles int
@@ -77,7 +80,7 @@ type Config struct {
 type Objects struct {
 	fs      *disk.FS
 	dir     string
-	reserve int64
+	reserve atomic.Int64
 	log     *slog.Logger
 	closed  atomic.Bool
 	scratch sync.Pool // *scratch
@@ -110,12 +113,13 @@ func Open(c Config) (*Objects, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Objects{fs: c.FS, dir: c.Dir, reserve: c.ReserveBytes, log: c.Logger, treeBytes: treeBytes,
+	s := &Objects{fs: c.FS, dir: c.Dir, log: c.Logger, treeBytes: treeBytes,
 		dirs: make(map[string]*dirSync), open: make(map[[2]byte]*openShard)}
 	s.scratch.New = func() any { return &scratch{hasher: b3.NewHasher(nil)} }
 	s.groups.New = func() any { return new(groupBuffer) }
 	s.packs.all = make(map[pack.ID]*packFile)
-	s.packer.s, s.packer.target = s, packTarget
+	s.packer.s, s.packer.target = s, cmp.Or(c.PackBytes, packTarget)
+	s.reserve.Store(c.ReserveBytes)
 	s.cache = handles.NewCache[fileKey, frame](c.OpenFiles)
 	temp := c.FS.PathJoin(c.Dir, tempDir)
 	for _, dir := range []string{temp, c.FS.PathJoin(c.Dir, settledDir), c.FS.PathJoin(c.Dir, packsDir)} {
@@ -170,7 +174,7 @@ func (s *Objects) Create(ctx context.Context, sizeHint int64) (store.ObjectWrite
 	if err := s.alive(ctx); err != nil {
 		return nil, err
 	}
-	reserve := s.reserve
+	reserve := s.reserve.Load()
 	if store.MayUseReserve(ctx) {
 		reserve = 0
 	}
@@ -183,6 +187,9 @@ func (s *Objects) Create(ctx context.Context, sizeHint int64) (store.ObjectWrite
 	}
 	return newWriter(s, fmt.Sprintf("%016x", binary.LittleEndian.Uint64(name[:])), reserve), nil
 }
+
+// SetReserve makes n bytes the reserve of writers that are created from now on.
+func (s *Objects) SetReserve(n int64) { s.reserve.Store(n) }
 
 // room returns ErrFull where n more bytes would use the last reserve bytes.
 func (s *Objects) room(n, reserve int64) error {

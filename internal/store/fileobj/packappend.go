@@ -133,7 +133,7 @@ func (a *appender) commit(b *batch) {
 		return
 	}
 	start := a.end
-	err = a.write(recs, free-a.s.reserve-bytes)
+	err = a.write(recs, free-a.s.reserve.Load()-bytes)
 	a.s.packHealth(err)
 	if err != nil {
 		for _, r := range recs {

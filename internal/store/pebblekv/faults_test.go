@@ -101,7 +101,11 @@ func TestReserve(t *testing.T) {
 	if err := kv.Update(t.Context(), setOne("b", 10)); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
-	if got := kv.Stats(); got.RefusedFull != 1 || got.Commits != 3 {
+	kv.SetReserve(2 << 20)
+	if err := kv.Update(t.Context(), setOne("b", 10)); !errors.Is(err, store.ErrFull) {
+		t.Errorf("a greater reserve: %v", err)
+	}
+	if got := kv.Stats(); got.RefusedFull != 2 || got.Commits != 3 {
 		t.Errorf("stats %+v", got)
 	}
 }

@@ -16,6 +16,9 @@ import (
 	"github.com/rustyonions/macronode/internal/store"
 )
 
+// SetReserve makes n bytes the reserve from now on.
+func (k *KV) SetReserve(n int64) { k.reserve.Store(n) }
+
 // writable returns why a transaction may not begin. It is called in a writer's
 // turn.
 func (k *KV) writable(reclaim bool) error {
@@ -32,18 +35,18 @@ func (k *KV) writable(reclaim bool) error {
 		return nil
 	}
 	if err == nil && k.ballast.spent.Load() {
-		err = k.ballast.restore(k.c.ReserveBytes)
+		err = k.ballast.restore(k.reserve.Load())
 	}
 	full := k.ballast.spent.Load()
 	free, ferr := k.c.FS.Free(k.c.Dir)
 	switch {
 	case err == nil && ferr != nil:
 		return fmt.Errorf("pebblekv: free space: %w", ferr)
-	case err == nil && !full && free >= k.c.ReserveBytes:
+	case err == nil && !full && free >= k.reserve.Load():
 		return nil
 	}
 	k.counts.refusedFull.Add(1)
-	return fmt.Errorf("%w: %d bytes free, %d of them reserved", store.ErrFull, free, k.c.ReserveBytes)
+	return fmt.Errorf("%w: %d bytes free, %d of them reserved", store.ErrFull, free, k.reserve.Load())
 }
 
 // ballast is a file whose only use is that it can be removed.

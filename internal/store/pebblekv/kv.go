@@ -61,6 +61,7 @@ type KV struct {
 	snaps   snapshots
 	pending pending
 	ballast ballast
+	reserve atomic.Int64 // Config.ReserveBytes, or what SetReserve said
 	counts  counts
 
 	// applying is when the batch that is being applied entered Pebble, in unix

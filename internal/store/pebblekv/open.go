@@ -62,6 +62,7 @@ func Open(c Config) (*KV, error) {
 		spent:   make(chan *pebble.Snapshot, 64), swept: make(chan struct{}),
 		stopped: make(chan struct{}), failed: make(chan struct{}),
 	}
+	k.reserve.Store(c.ReserveBytes)
 	k.ballast = ballast{fs: c.FS, path: c.FS.PathJoin(c.Dir, ballastName), size: c.BallastBytes, log: c.Logger}
 	if err := k.prepare(); err != nil {
 		if disk.IsFull(err) {
@@ -88,7 +89,7 @@ func (k *KV) prepare() error {
 	if err != nil {
 		return err
 	}
-	if err := k.ballast.restore(k.c.ReserveBytes); err != nil {
+	if err := k.ballast.restore(k.reserve.Load()); err != nil {
 		return err
 	}
 	if k.db, err = k.openPebble(); err != nil {

@@ -4,6 +4,7 @@ package storage_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode/internal/store/fileobj"
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
 	"github.com/rustyonions/macronode/internal/svc/storage"
+	"github.com/rustyonions/macronode/internal/svc/storage/collect"
 	"github.com/rustyonions/macronode/internal/svc/storage/storagetest"
 )
 
@@ -25,7 +27,7 @@ func diskEnv(t testing.TB, fs *disk.FS) storagetest.Env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := fileobj.Open(fileobj.Config{FS: fs, Dir: "/objects"})
+	objects, err := fileobj.Open(fileobj.Config{FS: fs, Dir: "/objects", PackBytes: 128 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +159,9 @@ func TestCrash(t *testing.T) {
 			fs := disk.Crashable()
 			d := storagetest.NewDriver(t, diskEnv(t, fs))
 			d.Serve()
+			if seed%2 == 1 { // a collection may be cut anywhere too
+				defer collectAllTheWhile(t, d)()
+			}
 			l := &ledger{bodies: map[string][]byte{}, begun: map[string]int{}, told: map[string]int{}, ops: map[string][]op{}}
 			var after *disk.FS
 			var told map[string]int
@@ -169,6 +174,22 @@ func TestCrash(t *testing.T) {
 			checkCrash(t, storagetest.NewDriver(t, diskEnv(t, after)), tn, l, told, begun)
 		})
 	}
+}
+
+// collectAllTheWhile does one collection after the other until the returned
+// function is called.
+func collectAllTheWhile(t *testing.T, d *storagetest.Driver) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := d.Service.Collect(ctx, collect.Options{Share: true}); err != nil && ctx.Err() == nil {
+				t.Errorf("collection: %v", err)
+				return
+			}
+		}
+	})
+	return func() { cancel(); wg.Wait() }
 }
 
 func checkCrash(t *testing.T, d *storagetest.Driver, tn *macronode.Tenant, l *ledger, told map[string]int, begun map[string][]op) {

@@ -91,6 +91,7 @@ type Service struct {
 	window window
 	pins   pins
 	fatal  chan error // capacity 1: what ends Serve
+	heads  sync.Pool  // *[]byte of headBytes
 	broken atomic.Pointer[error]
 	hot    *hot.Cache
 	pieces sync.Pool // *[]byte of pieceBytes
@@ -138,6 +139,7 @@ func New(c Config) (*Service, error) {
 		hot:    c.Hot,
 		fields: makeFields(),
 	}
+	s.heads.New = func() any { b := make([]byte, headBytes); return &b }
 	s.makeBackground(&c)
 	s.ledger = reserve.New(func(ctx context.Context, t macronode.TenantID) (u refs.Usage, err error) {
 		err = s.kv.View(ctx, func(r store.Reader) error { u, err = refs.GetUsage(r, t); return err })

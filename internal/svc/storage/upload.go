@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -21,6 +22,8 @@ const (
 	// reserveStep is how many bytes of its tenant's quota an upload reserves
 	// ahead of the stream, at most.
 	reserveStep = 4 << 20
+	// headBytes is what an upload reads, at most, before it takes a chunk's memory.
+	headBytes = 4<<10 + 1
 )
 
 func (s *Service) put(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
@@ -150,30 +153,46 @@ func (u *upload) reserve(last bool) error {
 }
 
 // receive moves the body into a new object, in steps of one chunk. A first
-// chunk that is refused leaves no trace on the disk.
+// chunk that is refused leaves no trace on the disk, and until a head of one came
+// an upload holds little memory: thousands may dawdle.
 func (u *upload) receive(ctx context.Context) error {
 	if err := u.src.open(); err != nil {
 		return err
 	}
+	head := u.s.heads.Get().(*[]byte)
+	n, last, err := u.src.fill((*head)[:min(headBytes, u.src.limits.ChunkBytes)])
+	if err != nil || last {
+		if err == nil {
+			err = u.take(ctx, (*head)[:n], true)
+		}
+		u.s.heads.Put(head)
+		return cmp.Or(err, u.answerable(u.src.wire.n))
+	}
 	buf := u.src.limits.chunks.Get().(*[]byte)
 	defer u.src.limits.chunks.Put(buf)
-	for last := false; !last; {
-		var n int
-		var err error
-		if n, last, err = u.src.fill(*buf); err != nil {
+	have := copy(*buf, (*head)[:n])
+	u.s.heads.Put(head)
+	for !last {
+		if n, last, err = u.src.fill((*buf)[have:]); err != nil {
 			return err
 		}
-		if err := u.reserve(last); err != nil {
+		if err := u.take(ctx, (*buf)[:have+n], last); err != nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return store.Refusal(err)
-		}
-		if err := u.write(ctx, (*buf)[:n], last); err != nil {
-			return err
-		}
+		have = 0
 	}
 	return u.answerable(u.src.wire.n)
+}
+
+// take keeps a chunk that has come in.
+func (u *upload) take(ctx context.Context, p []byte, last bool) error {
+	if err := u.reserve(last); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return store.Refusal(err)
+	}
+	return u.write(ctx, p, last)
 }
 
 // answerable refuses a call whose answer would exceed what max_bytes leaves
