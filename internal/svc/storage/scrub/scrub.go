@@ -31,8 +31,9 @@ const (
 	roundRest = time.Hour
 	// retry is when reading goes on after the stores failed.
 	retry = time.Minute
-	// objectCost is added to an object's size: opening one costs something too.
-	objectCost = 4 << 10
+	// objectCost is added to an object's size: finding one costs more than its
+	// bytes, on a disk that turns above all.
+	objectCost = 64 << 10
 )
 
 // cursorKey holds the reference that comes next.

@@ -249,7 +249,7 @@ func Tenant(n byte) *macronode.Tenant {
 // Bytes returns n bytes that do not repeat and depend on seed.
 func Bytes(n int, seed uint64) []byte {
 	h := blake3.New(32, nil)
-	h.Write([]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
+	h.Write([]byte{byte(seed), byte(seed >> 8), byte(seed >> 16), byte(seed >> 24)})
 	b := make([]byte, n)
 	if _, err := io.ReadFull(h.XOF(), b); err != nil {
 		panic(err)
