@@ -65,6 +65,9 @@ func measureMillion(ctx context.Context, b *bench) (*section, error) {
 	if err := costs(ctx, b, sec, large, paths); err != nil {
 		return nil, err
 	}
+	if err := collectMany(ctx, sec, large, paths); err != nil {
+		return nil, large.failed(err)
+	}
 	peak, err := large.peak()
 	if err != nil {
 		return nil, err

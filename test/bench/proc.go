@@ -136,18 +136,23 @@ func (p *proc) failed(err error) error {
 }
 
 // peak is the most memory the process has held, in bytes (VmHWM).
-func (p *proc) peak() (int64, error) {
+func (p *proc) peak() (int64, error) { return p.status("VmHWM:") }
+
+// memory is what the process holds now, in bytes (VmRSS).
+func (p *proc) memory() (int64, error) { return p.status("VmRSS:") }
+
+func (p *proc) status(field string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			return n * kib, err
 		}
 	}
-	return 0, errors.New("no VmHWM in /proc")
+	return 0, fmt.Errorf("no %s in /proc", field)
 }
 
 // cpu is the processor time the process has used.

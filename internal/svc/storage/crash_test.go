@@ -17,6 +17,7 @@ import (
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/svc/storage/collect"
+	"github.com/rustyonions/macronode/internal/svc/storage/fsck"
 	"github.com/rustyonions/macronode/internal/svc/storage/storagetest"
 )
 
@@ -171,7 +172,9 @@ func TestCrash(t *testing.T) {
 				after = fs.Crash([]int{0, 30, 70, 100}[seed%4], seed)
 				begun = l.begins()
 			})
-			checkCrash(t, storagetest.NewDriver(t, diskEnv(t, after)), tn, l, told, begun)
+			env := diskEnv(t, after)
+			checkWhole(t, env)
+			checkCrash(t, storagetest.NewDriver(t, env), tn, l, told, begun)
 		})
 	}
 }
@@ -190,6 +193,19 @@ func collectAllTheWhile(t *testing.T, d *storagetest.Driver) (stop func()) {
 		}
 	})
 	return func() { cancel(); wg.Wait() }
+}
+
+// checkWhole checks all that is stored: a crash leaves nothing but bytes that
+// nobody refers to.
+func checkWhole(t *testing.T, e storagetest.Env) {
+	t.Helper()
+	r, err := fsck.Check(t.Context(), e.KV, e.Objects, fsck.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Lost != 0 || r.Left != r.Counts[fsck.Unreferenced] {
+		t.Fatalf("after the crash: %v", r.Findings)
+	}
 }
 
 func checkCrash(t *testing.T, d *storagetest.Driver, tn *macronode.Tenant, l *ledger, told map[string]int, begun map[string][]op) {
