@@ -246,12 +246,12 @@ func TestPassphraseRoot(t *testing.T) {
 	}
 }
 
-// TestTenantDelete: a deleted tenant's capabilities are dead at once, its bytes go
+// TestTenantDelete: a deleted tenant's capabilities are dead at once, its files go
 // from the disk, and its label can be used again.
 func TestTenantDelete(t *testing.T) {
 	n := startSigned(t, nil)
 	for i := range 5 {
-		if resp, text := n.request("POST", "/o", nil, strings.NewReader(strings.Repeat(fmt.Sprint(i), 100_000))); resp.StatusCode != 201 {
+		if resp, text := n.request("POST", "/o", nil, strings.NewReader(strings.Repeat(fmt.Sprint(i), 200_000))); resp.StatusCode != 201 {
 			t.Fatalf("%d %s", resp.StatusCode, text)
 		}
 	}
