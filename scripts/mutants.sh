@@ -9,6 +9,7 @@ set -euo pipefail
 log=$(mktemp); trap 'rm -f "$log"' EXIT
 code=0
 go run ./test/mutants 2>&1 | tee "$log" || code=$?
+[ $code -lt 2 ] && grep -q '^\[.*killed' "$log" || exit 2
 {
 	echo "# Mutants"
 	echo

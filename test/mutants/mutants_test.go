@@ -244,3 +244,21 @@ func TestRun(t *testing.T) {
 		t.Errorf("a failing baseline: %d\n%s", code, out.String())
 	}
 }
+
+// TestTableFits: what the table breaks is still there, so that it does not grow
+// stale between two runs of all mutants.
+func TestTableFits(t *testing.T) {
+	root := filepath.Join("..", "..")
+	all, err := readTables("table")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 100 {
+		t.Errorf("%d mutants", len(all))
+	}
+	for _, m := range all {
+		if err := m.apply(root); err != nil {
+			t.Error(err)
+		}
+	}
+}
