@@ -15,6 +15,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/mem"
 	"github.com/rustyonions/macronode/internal/svc/storage"
@@ -335,7 +336,7 @@ func TestCollectRefuses(t *testing.T) {
 // Of many uploads that a crash cut off between bytes and reference, all go, in more
 // than one round, and what is referred to stays.
 func TestManyOrphans(t *testing.T) {
-	e := packedEnv(t, 1<<20) // all in one volume
+	e := diskEnv(t, disk.Mem(), 64<<20) // all in one volume
 	d, tn := storagetest.NewDriver(t, e, func(c *storage.Config) { c.ScrubRate = -1 }), storagetest.Tenant(1)
 	kept := 0
 	for i := range 10_000 {

@@ -21,14 +21,17 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/storage/storagetest"
 )
 
+// smallPacks are full after a few objects.
+const smallPacks = 128 << 10
+
 // diskEnv opens the drivers of a node on fs.
-func diskEnv(t testing.TB, fs *disk.FS) storagetest.Env {
+func diskEnv(t testing.TB, fs *disk.FS, packBytes int64) storagetest.Env {
 	t.Helper()
 	kv, err := pebblekv.Open(pebblekv.Config{FS: fs, Dir: "/kv", BallastBytes: -1, MemTableBytes: 256 << 10, CacheBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := fileobj.Open(fileobj.Config{FS: fs, Dir: "/objects", PackBytes: 128 << 10})
+	objects, err := fileobj.Open(fileobj.Config{FS: fs, Dir: "/objects", PackBytes: packBytes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +43,7 @@ func diskEnv(t testing.TB, fs *disk.FS) storagetest.Env {
 }
 
 func TestSuiteOnDisk(t *testing.T) {
-	storagetest.Run(t, func(t *testing.T) storagetest.Env { return diskEnv(t, disk.Mem()) })
+	storagetest.Run(t, func(t *testing.T) storagetest.Env { return diskEnv(t, disk.Mem(), smallPacks) })
 }
 
 // op is one call of a worker. Each object has one worker, which acts on it in turn.
@@ -158,7 +161,7 @@ func TestCrash(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			tn := storagetest.Tenant(1)
 			fs := disk.Crashable()
-			d := storagetest.NewDriver(t, diskEnv(t, fs))
+			d := storagetest.NewDriver(t, diskEnv(t, fs, smallPacks))
 			d.Serve()
 			if seed%2 == 1 { // a collection may be cut anywhere too
 				defer collectAllTheWhile(t, d)()
@@ -172,7 +175,7 @@ func TestCrash(t *testing.T) {
 				after = fs.Crash([]int{0, 30, 70, 100}[seed%4], seed)
 				begun = l.begins()
 			})
-			env := diskEnv(t, after)
+			env := diskEnv(t, after, smallPacks)
 			checkWhole(t, env)
 			checkCrash(t, storagetest.NewDriver(t, env), tn, l, told, begun)
 		})
