@@ -16,7 +16,7 @@ go run ./test/mutants 2>&1 | tee "$log" || code=$?
 	echo "Written by \`make mutants\` at commit \`$(git rev-parse HEAD)\`: each line is the code broken in one place, and the test that noticed."
 	echo "The places are in [test/mutants/table](../test/mutants/table), each with what would go wrong."
 	echo
-	echo "$(tail -n1 "$log")."
+	grep -E '^[0-9]+ mutants: ' "$log"
 	echo
 	echo '```'
 	grep -E '^\[[0-9]+/[0-9]+\] (killed|SURVIVED|ERROR)' "$log" | sed -E 's/^\[[0-9]+\/[0-9]+\] //; s/ \([0-9.]+s\)$//'
