@@ -128,5 +128,6 @@ prove "Shutdown by an operator ends with 0" 'exit 0' "ronctl --cap @prod/operato
 code=0; wait "$prod" || code=$?; prod=; [ $code = 0 ] || { echo "FAILED: exit $code" >&2; exit 1; }
 prove "An older bundle is refused, and let in only by name" 'exit 4.*version 1' 'mkdir old; sed "s/^version = .*/version = 1/" prod/macronode.bundle.toml >old/b.toml; macronode bundle sign old/b.toml --data prod >/dev/null; macronode config validate old/b.toml --data prod; echo "[exit $?]"; macronode config validate old/b.toml --data prod --allow-rollback "1@$(macronode bundle hash old/b.toml)"'
 prove "A lost root key is recovered from the export" 'new root.*exit 0' 'rm prod/root.key; macronode kms list --data prod; macronode kms restore-root --in recovery.key --data prod && macronode kms list --data prod >/dev/null'
+for part in "$root"/scripts/acceptance/*.sh; do cd "$work"; . "$part"; done
 prove "The end-to-end suite passes on these binaries: kills, broken uploads, bad capabilities, strangers, slow clients, signals, other hosts" 'ok.*exit 0' "cd \$ROOT && MACRONODE_BIN=\$ROOT/bin go test -count=1 -v -timeout 20m ./test | grep -E '^(--- |ok|FAIL)'; exit \${PIPESTATUS[0]}"
 echo "docs/acceptance.md written"
