@@ -383,3 +383,29 @@ func FuzzParseTrust(f *testing.F) {
 		}
 	})
 }
+
+// TestAdd: signers come one after the other; each keeps what was there, and one
+// who signs again counts once.
+func TestAdd(t *testing.T) {
+	one, two := newKey("one", 1, false), newKey("two", 1, false)
+	trust := trustOf(role(2, one, two))
+	e := mustSign(t, ConfigType, []byte("payload"), one.ed)
+	again, err := e.Add(one.ed)
+	if err != nil || len(again.Signatures) != 1 {
+		t.Fatalf("the same signer again: %v", err)
+	}
+	both, err := e.Add(two.ed)
+	if err != nil || len(both.Signatures) != 2 || len(e.Signatures) != 1 {
+		t.Fatalf("a second signer: %v", err)
+	}
+	if signed, err := Verify(both, ConfigType, trust); err != nil || len(signed) != 2 {
+		t.Errorf("%v %v", signed, err)
+	}
+	if _, err := Verify(e, ConfigType, trust); !errors.Is(err, ErrThreshold) {
+		t.Errorf("one of two: %v", err)
+	}
+	two.ed.fail = errors.New("no key")
+	if _, err := e.Add(two.ed); !errors.Is(err, two.ed.fail) {
+		t.Errorf("a signer that fails: %v", err)
+	}
+}

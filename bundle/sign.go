@@ -44,19 +44,54 @@ func Sign(payloadType string, payload []byte, signers ...Signer) (*Envelope, err
 	e := &Envelope{PayloadType: payloadType, Payload: slices.Clone(payload)}
 	message := PAE(payloadType, payload)
 	for _, s := range signers {
-		id, err := ParseKeyID(s.KeyID())
+		sig, err := signature(s, message)
 		if err != nil {
 			return nil, err
 		}
-		if id.Alg != s.Alg() {
-			return nil, malformed("key id: %s is not of algorithm %s", id, s.Alg())
-		}
-		sig, err := s.Sign(message)
-		if err != nil {
-			return nil, fmt.Errorf("sign with %s: %w", id, err)
-		}
-		e.Signatures = append(e.Signatures, Signature{KeyID: id.String(), Sig: sig})
+		e.Signatures = append(e.Signatures, sig)
 	}
+	if err := e.sorted(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Add returns e with one signature more by each signer, sorted by key id: how m of
+// n sign one after the other. A signature that is there under a signer's key id
+// is replaced. The others are kept as they are, verified by nobody.
+func (e *Envelope) Add(signers ...Signer) (*Envelope, error) {
+	added, err := Sign(e.PayloadType, e.Payload, signers...)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range e.Signatures {
+		if !slices.ContainsFunc(added.Signatures, func(a Signature) bool { return a.KeyID == s.KeyID }) {
+			added.Signatures = append(added.Signatures, s)
+		}
+	}
+	if err := added.sorted(); err != nil {
+		return nil, err
+	}
+	return added, nil
+}
+
+func signature(s Signer, message []byte) (Signature, error) {
+	id, err := ParseKeyID(s.KeyID())
+	if err != nil {
+		return Signature{}, err
+	}
+	if id.Alg != s.Alg() {
+		return Signature{}, malformed("key id: %s is not of algorithm %s", id, s.Alg())
+	}
+	sig, err := s.Sign(message)
+	if err != nil {
+		return Signature{}, fmt.Errorf("sign with %s: %w", id, err)
+	}
+	return Signature{KeyID: id.String(), Sig: sig}, nil
+}
+
+// sorted orders the signatures by key id and holds the envelope to the limits.
+func (e *Envelope) sorted() error {
 	slices.SortFunc(e.Signatures, func(a, b Signature) int {
 		switch {
 		case a.KeyID < b.KeyID:
@@ -66,10 +101,7 @@ func Sign(payloadType string, payload []byte, signers ...Signer) (*Envelope, err
 		}
 		return 0
 	})
-	if err := e.check(); err != nil {
-		return nil, err
-	}
-	return e, nil
+	return e.check()
 }
 
 // Signed is an anchor whose every signature verified.

@@ -3,7 +3,6 @@
 package datadir
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,7 +13,6 @@ import (
 	"github.com/rustyonions/macronode/bundle"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/disk"
-	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
@@ -179,51 +177,6 @@ func SealPolicy(signers []bundle.Signer) policy.SignFunc {
 		}
 		return env.Encode()
 	}
-}
-
-// SignPolicy signs payload with the data directory's key and returns the
-// envelope. With install, "NAME" or "NAME@vN", it is kept as that KMS object
-// too; the version it has there is returned.
-func SignPolicy(ctx context.Context, payload []byte, dir, key, install string, log *slog.Logger) (envelope []byte, kept *kms.ObjectInfo, err error) {
-	ref, err := bundle.ParseRef(key)
-	if err != nil || ref.Kind != bundle.RefKey {
-		return nil, nil, Exitf(macronode.ExitUsage, "--key %q: want KMS:key/NAME", key)
-	}
-	k, err := OpenKeys(dir, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer k.Close()
-	signers, err := k.signers(ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	if envelope, err = policy.Seal(payload, SealPolicy(signers)); err != nil || install == "" {
-		return envelope, nil, err
-	}
-	to, err := bundle.ParseRef("KMS:obj/" + install)
-	if err != nil {
-		return nil, nil, Exitf(macronode.ExitUsage, "--install %q: want NAME or NAME@vN", install)
-	}
-	info, err := k.PutObject(ctx, to.Name, to.Version, envelope)
-	if err != nil {
-		return nil, nil, err
-	}
-	return envelope, &info, nil
-}
-
-// VerifyPolicy checks an envelope's signatures against the data directory's
-// trust anchors and returns its payload.
-func VerifyPolicy(envelope []byte, dir string) ([]byte, error) {
-	d, err := Open(disk.Real(), dir)
-	if err != nil {
-		return nil, err
-	}
-	payload, err := d.PolicyVerifier("").Verify(envelope)
-	if err != nil {
-		return nil, Exitf(macronode.ExitTrust, "%w", err)
-	}
-	return payload, nil
 }
 
 // SignatureKeyIDs are the keys that claim to have signed the bundle in file; none

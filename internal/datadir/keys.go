@@ -205,6 +205,9 @@ func (k *Keys) Import(ctx context.Context, s kms.Spec, material []byte) (kms.Key
 // PutObject keeps data as an object's next version, or as version where it is
 // not 0, and returns the version it has.
 func (k *Keys) PutObject(ctx context.Context, name string, version uint64, data []byte) (kms.ObjectInfo, error) {
+	if kms.Reserved(name) {
+		return kms.ObjectInfo{}, Exitf(macronode.ExitUsage, "object %s is the node's own", name)
+	}
 	if k.node == nil {
 		info, _, err := k.store.PutObject(ctx, name, version, data)
 		return info, err
@@ -222,14 +225,22 @@ func (k *Keys) PutObject(ctx context.Context, name string, version uint64, data 
 // such keys, so where a node holds the directory the keystore is read beside it:
 // whoever signs must be able to unseal it.
 func (k *Keys) signers(ref bundle.Ref) ([]bundle.Signer, error) {
-	if k.store == nil {
-		store, err := k.dir.OpenKeystore(k.dir.RootSetting(), kms.Options{Log: k.log}, true)
-		if err != nil {
-			return nil, err
-		}
-		k.store = store
+	if err := k.unseal(); err != nil {
+		return nil, err
 	}
 	return Signers(k.store, ref)
+}
+
+// unseal opens the keystore for reading where a node holds the directory.
+func (k *Keys) unseal() error {
+	if k.store != nil {
+		return nil
+	}
+	store, err := k.dir.OpenKeystore(k.dir.RootSetting(), kms.Options{Log: k.log}, true)
+	if err == nil {
+		k.store = store
+	}
+	return err
 }
 
 // Signers are the signers of a key of purpose bundle, one for each of its halves.

@@ -96,7 +96,7 @@ func Check(ctx context.Context, bundle, dir string) (*CheckReport, error) {
 	if r.directory(d) {
 		loaded, err := d.LoadBundle(text, bundle, config.Overrides{})
 		if r.add("config signature and version", err, "accepted by "+d.At(datadir.TrustName), severityError, "sign it again: macronode bundle sign "+bundle+" --data "+d.Path+" --bump") {
-			r.keys(ctx, d, &loaded.Config)
+			r.keys(ctx, d, loaded)
 		}
 		r.space(d, &judged.Config)
 	}
@@ -160,7 +160,8 @@ func (r *CheckReport) space(d datadir.Dir, c *config.Config) {
 }
 
 // keys checks that the keystore opens and that the pinned policy is good.
-func (r *CheckReport) keys(ctx context.Context, d datadir.Dir, c *config.Config) {
+func (r *CheckReport) keys(ctx context.Context, d datadir.Dir, l *config.Loaded) {
+	c := &l.Config
 	lock, err := d.FS.LockDir(d.Path)
 	if err != nil {
 		return // told by directory
@@ -178,13 +179,25 @@ func (r *CheckReport) keys(ctx context.Context, d datadir.Dir, c *config.Config)
 	r.add("keystore records", damaged, "whole", severityError, "restore the data directory from a backup, or make the records again")
 	svc, err := policy.New(policy.Config{Source: keysSource{store, c.Policy.BundleKMS}, Verifier: d.PolicyVerifier(""), Pin: c.Policy.BundleHash.String(), CacheTTL: policy.DefaultCacheTTL})
 	if err == nil {
-		_, err = svc.PrepareFrom(ctx, keysSource{store, c.Policy.BundleKMS}, c.Policy.BundleHash.String())
+		var set *policy.Set
+		if set, err = svc.PrepareFrom(ctx, keysSource{store, c.Policy.BundleKMS}, c.Policy.BundleHash.String()); err == nil {
+			err = r.judge(d, store, set, l)
+		}
 	}
 	r.add("policy bundle", err, c.Policy.BundleKMS.String(), severityError, "build and install it: macronode policy build SRCDIR -o FILE --data "+d.Path+" --install NAME@vN")
 	if c.Server.TLS.Enabled {
 		_, err := store.Certificate(ctx, c.Server.TLS.KMSKey, c.Server.TLS.CertChain)
 		r.add("certificate", err, c.Server.TLS.CertChain.String(), severityError, "put a chain that fits the key: macronode kms put-object")
 	}
+}
+
+// judge asks whether the policy would be refused as an older one.
+func (r *CheckReport) judge(d datadir.Dir, store *kms.Store, set *policy.Set, l *config.Loaded) error {
+	applied, err := d.Applied()
+	if err == nil {
+		_, err = datadir.JudgePolicy(set, l, applied, "", datadir.NewPolicyMark(store))
+	}
+	return err
 }
 
 // ports checks that the listeners' addresses can be bound.

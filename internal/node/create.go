@@ -24,6 +24,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
 	"github.com/rustyonions/macronode/internal/wall/policy"
+	"github.com/rustyonions/macronode/internal/wall/policy/mark"
 )
 
 // Values of InitOptions.TLS.
@@ -247,6 +248,13 @@ func (c *creation) makePolicy(ctx context.Context) error {
 	}
 	pin, err := bundle.ParseDigest(policy.Hash(payload))
 	if err != nil {
+		return err
+	}
+	m, err := mark.Mark{}.Advance(mark.Bundle{Version: 1, Hash: pin.String()}, true)
+	if err != nil {
+		return err
+	}
+	if err := datadir.NewPolicyMark(c.keys).Set(ctx, m); err != nil {
 		return err
 	}
 	return c.makeBundle(pin)

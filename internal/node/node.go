@@ -102,6 +102,8 @@ type Node struct {
 	policyPin atomic.Pointer[[32]byte]
 	required  atomic.Pointer[map[string]bool] // services that readiness needs
 
+	policyStep datadir.PolicyStep // of the bundle being applied; under reload, or the start's
+
 	// applied is the config in force.
 	applied  atomic.Pointer[config.Loaded]
 	reload   sync.Mutex // one reload, or the stop, at a time

@@ -3,13 +3,10 @@
 package node
 
 import (
-	"log/slog"
-	"strings"
 	"testing"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/client"
-	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
@@ -25,16 +22,7 @@ func TestPolicyQuotas(t *testing.T) {
 	}
 	sources := policy.InitSources(acme.ID)
 	sources["quotas.toml"] = []byte("[default]\nobjects = 3\n\n[tenants.acme]\nobjects = 7\n")
-	payload, _, err := policy.Build(sources, policy.Meta{Version: 2, Issued: n.start})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := datadir.SignPolicy(ctx, payload, o.Dir, "KMS:key/policy", "policy-bundle@v2", slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
-	text := readBundle(t, o)
-	pinned := text[strings.LastIndex(text, "blake3:"):][:len(policy.Hash(nil))]
-	edit(t, o, "policy-bundle@v1", "policy-bundle@v2", pinned, policy.Hash(payload))
+	pinPolicy(t, o, 2, sources)
 	if _, err := n.Reload(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -87,6 +87,9 @@ func (n *Node) prepareReload(ctx context.Context, l *config.Loaded) (*prepared, 
 	if p.policy, err = n.policy.PrepareFrom(ctx, keysSource{n.keys, c.Policy.BundleKMS}, c.Policy.BundleHash.String()); err != nil {
 		return nil, err
 	}
+	if n.policyStep, err = n.judgePolicy(p.policy, l); err != nil {
+		return nil, err
+	}
 	p.sockets, err = n.prepareSockets(ctx, c)
 	return p, err
 }

@@ -288,7 +288,7 @@ func TestPolicyChangesLive(t *testing.T) {
 	sources := policy.InitSources(tenants[at].ID)
 	delete(sources, "tests.toml")
 	sources["closed.cedar"] = []byte("@id(\"closed\")\nforbid (principal, action == Action::\"object:get\", resource);\n")
-	payload, _, err := policy.Build(sources, policy.Meta{Version: 2, Issued: n.start})
+	payload, _, err := policy.Build(sources, policy.Meta{Version: 2, Issued: n.start, Previous: policyPin(t, o)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,12 +312,24 @@ func TestPolicyChangesLive(t *testing.T) {
 	if _, err := c.List(ctx, "", "", 1); err != nil {
 		t.Errorf("what it permits: %v", err)
 	}
+	// The old policy, pinned again, is an older policy; its content comes back as a
+	// new version.
+	good := save(t, o)
 	edit(t, o, "policy-bundle@v2", "policy-bundle@v1", policy.Hash(payload), pinned)
+	if _, err := n.Reload(ctx); err == nil || !strings.Contains(err.Error(), "an older policy") {
+		t.Errorf("a step back: %v", err)
+	}
+	if err := get(); !refused(err, macronode.Denied) {
+		t.Errorf("after a refused step back: %v", err)
+	}
+	good.restore(t, o)
+	delete(sources, "closed.cedar")
+	pinPolicy(t, o, 3, sources)
 	if _, err := n.Reload(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := get(); err != nil {
-		t.Errorf("the old policy is back: %v", err)
+		t.Errorf("the old content is back: %v", err)
 	}
 }
 

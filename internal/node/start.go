@@ -126,6 +126,9 @@ func (n *Node) preparePolicy(ctx context.Context, l *config.Loaded) error {
 	if err != nil {
 		return datadir.Exitf(macronode.ExitTrust, "policy bundle %s: %w", c.BundleKMS, err)
 	}
+	if n.policyStep, err = n.judgePolicy(set, l); err != nil {
+		return err
+	}
 	p.Swap(set)
 	n.policyPin.Store((*[32]byte)(&c.BundleHash))
 	return nil
@@ -276,6 +279,9 @@ func (n *Node) confirm(ctx context.Context, l *config.Loaded) error {
 	err := n.audit.Append(ctx, macronode.AuditEvent{Stream: "node", Kind: "config.apply", Actor: "node", Subject: "node/config",
 		Attrs: map[string]any{"version": int64(l.Version), "bundle_hash": l.Hash.String(), "signer": signer, "rolled_back": fmt.Sprint(l.RolledBack)}})
 	if err != nil {
+		return err
+	}
+	if err := n.markPolicy(ctx, l); err != nil {
 		return err
 	}
 	if err := n.dir.SetApplied(l.Applied()); err != nil {

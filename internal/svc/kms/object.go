@@ -25,6 +25,14 @@ const (
 	MaxObjectVersions = 1024
 )
 
+// PolicyMarkObject is the object in which the node remembers how far its policy
+// has come. It is the node's own: see [Reserved].
+const PolicyMarkObject = "policy-mark"
+
+// Reserved reports whether the object is written by the node alone. Neither the
+// API nor a command writes it for anybody.
+func Reserved(object string) bool { return object == PolicyMarkObject }
+
 // objectVersion is one version of an object; its bytes stay sealed on disk.
 type objectVersion struct {
 	number uint64

@@ -61,6 +61,23 @@ func Build(src Sources, meta Meta) ([]byte, Report, error) { return rules.Build(
 // BuildDir is Build with the sources of a directory.
 func BuildDir(fsys fs.FS, meta Meta) ([]byte, Report, error) { return rules.BuildDir(fsys, meta) }
 
+// Reissue is a payload with other words about itself, checked as Build checks:
+// how older content comes back as a new version.
+func Reissue(b []byte, meta Meta) ([]byte, Report, error) {
+	again, err := payload.Reissue(b, meta)
+	if err != nil {
+		return nil, Report{}, err
+	}
+	rep, err := rules.Test(again)
+	if err == nil {
+		err = rep.Err()
+	}
+	if err != nil {
+		return nil, rep, err
+	}
+	return again, rep, nil
+}
+
 // Test loads a payload and runs its own tests. The error is of loading alone.
 func Test(b []byte) (Report, error) { return rules.Test(b) }
 

@@ -279,6 +279,9 @@ func (s *Service) unwrap(ctx context.Context, a *macronode.Admitted) (*macronode
 
 func (s *Service) putObject(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
 	name, want := a.Arg("object"), a.Arg("version")
+	if kms.Reserved(name) {
+		return nil, macronode.Errorf(macronode.Denied, "object %s is the node's own", name)
+	}
 	var version uint64
 	if want != "" {
 		n, err := strconv.ParseUint(want, 10, 64)

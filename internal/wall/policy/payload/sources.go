@@ -182,6 +182,24 @@ func Assemble(src Sources, meta Meta) ([]byte, error) {
 	return p.Encode()
 }
 
+// Reissue is the payload b with other words about itself: how older content comes
+// back as a new version. The cedar, schema, entities, quotas and tests stay.
+func Reissue(b []byte, meta Meta) ([]byte, error) {
+	p, err := Decode(b)
+	if err != nil {
+		return nil, err
+	}
+	p.Version, p.IssuedAt, p.ExpiresAt, p.Previous = meta.Version, formatTime(meta.Issued), nil, nil
+	if !meta.Expires.IsZero() {
+		t := formatTime(meta.Expires)
+		p.ExpiresAt = &t
+	}
+	if meta.Previous != "" {
+		p.Previous = &meta.Previous
+	}
+	return p.Encode()
+}
+
 func (src Sources) schema() (json.RawMessage, error) {
 	text, isText := src[SchemaFile]
 	doc, isJSON := src[SchemaJSONFile]

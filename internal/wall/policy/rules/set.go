@@ -236,6 +236,14 @@ func (s *Set) Hash() string { return s.hash }
 // Version is the payload's.
 func (s *Set) Version() int64 { return s.doc.Version }
 
+// Previous is the hash of the bundle that this one follows; "" where it names none.
+func (s *Set) Previous() string {
+	if s.doc.Previous == nil {
+		return ""
+	}
+	return *s.doc.Previous
+}
+
 // Expires is when the set stops deciding; the zero time: never.
 func (s *Set) Expires() time.Time { return s.expires }
 
