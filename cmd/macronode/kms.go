@@ -15,7 +15,7 @@ import (
 
 func (a *app) kmsCommand() *cobra.Command {
 	return cli.Group("kms", "Keys and stored objects of a data directory", "  macronode kms list --data DIR",
-		a.kmsList(), a.kmsCreate(), a.kmsRotate(), a.kmsImport(), a.kmsExportPublic(), a.kmsPutObject(), a.kmsExportRecovery(), a.kmsRestoreRoot())
+		a.kmsList(), a.kmsCreate(), a.kmsRotate(), a.kmsDropVersion(), a.kmsCSR(), a.kmsImport(), a.kmsExportPublic(), a.kmsPutObject(), a.kmsExportRecovery(), a.kmsRestoreRoot())
 }
 
 // withKeys runs f with the keys of --data.

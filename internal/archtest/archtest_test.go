@@ -114,7 +114,7 @@ var rules = []rule{
 	{prefix: "internal/store/storetest", may: []string{".", "./b3", "./internal/store", "./internal/disk"}, why: "suites know contracts, not drivers"},
 	{prefix: "internal/store/", may: []string{".", "./b3", "./internal/store", "./internal/disk"}, not: []string{"net/http"}, why: "drivers do not know each other"},
 	{prefix: "internal/store", may: []string{".", "./b3"}, not: []string{"github.com/cockroachdb/pebble"}, why: "contracts name no driver"},
-	{prefix: "internal/svc/kms/", may: []string{".", "./b3", "./bundle", "./internal/svc/kms", "./internal/disk", "./internal/metrics"}, not: []string{"net/http"}, why: "outward clients know their service alone"},
+	{prefix: "internal/svc/kms/", may: []string{".", "./b3", "./bundle", "./internal/svc/kms", "./internal/disk", "./internal/metrics", "./internal/idem"}, not: []string{"net/http"}, why: "outward clients know their service alone"},
 	{prefix: "internal/svc/", may: nil, not: []string{"net/http", "os"}, why: "services speak neither HTTP nor files"},
 	{prefix: "internal/route", may: []string{".", "./internal/route"}, why: "the table is data"},
 	{prefix: "internal/wall/quota", may: []string{".", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},

@@ -60,7 +60,30 @@ func OpenKeys(path string, log *slog.Logger) (*Keys, error) {
 		lock.Close()
 		return nil, err
 	}
+	store.GuardChains(d.servedChains)
 	return &Keys{dir: d, lock: lock, store: store}, nil
+}
+
+// ServedChains says which object is served as the certificate chain of which
+// key, by name.
+func ServedChains(t *config.TLS) map[string]string {
+	if !t.Enabled {
+		return nil
+	}
+	return map[string]string{t.CertChain.Name: t.KMSKey.Name}
+}
+
+// servedChains is ServedChains of the directory's own bundle, where it is readable.
+func (d Dir) servedChains() map[string]string {
+	text, err := d.Read(BundleName)
+	if err != nil {
+		return nil
+	}
+	l, err := config.Check(text, BundleName, Features())
+	if err != nil {
+		return nil
+	}
+	return ServedChains(&l.Config.Server.TLS)
 }
 
 // Reachable tells whether the keys can be asked for: a process that holds the
@@ -129,13 +152,23 @@ func (k *Keys) Close() error {
 // List describes every key.
 func (k *Keys) List(ctx context.Context) ([]kms.KeyInfo, error) {
 	if k.node == nil {
-		return k.store.List()
+		return k.store.List(ctx)
 	}
-	var out struct {
-		Keys []kms.KeyInfo `json:"keys"`
+	var keys []kms.KeyInfo
+	for path := "/v1/kms/keys?limit=1000"; ; {
+		var page struct {
+			Keys   []kms.KeyInfo `json:"keys"`
+			Cursor string        `json:"cursor"`
+		}
+		if err := k.node.JSON(ctx, "GET", path, "", nil, &page); err != nil {
+			return nil, err
+		}
+		keys = append(keys, page.Keys...)
+		if page.Cursor == "" {
+			return keys, nil
+		}
+		path = "/v1/kms/keys?limit=1000&cursor=" + page.Cursor
 	}
-	err := k.node.JSON(ctx, "GET", "/v1/kms/keys", "", nil, &out)
-	return out.Keys, err
 }
 
 // Objects describes every object.
@@ -143,11 +176,21 @@ func (k *Keys) Objects(ctx context.Context) ([]kms.ObjectInfo, error) {
 	if k.node == nil {
 		return k.store.Objects()
 	}
-	var out struct {
-		Objects []kms.ObjectInfo `json:"objects"`
+	var objects []kms.ObjectInfo
+	for path := "/v1/kms/objects?limit=1000"; ; {
+		var page struct {
+			Objects []kms.ObjectInfo `json:"objects"`
+			Cursor  string           `json:"cursor"`
+		}
+		if err := k.node.JSON(ctx, "GET", path, "", nil, &page); err != nil {
+			return nil, err
+		}
+		objects = append(objects, page.Objects...)
+		if page.Cursor == "" {
+			return objects, nil
+		}
+		path = "/v1/kms/objects?limit=1000&cursor=" + page.Cursor
 	}
-	err := k.node.JSON(ctx, "GET", "/v1/kms/objects", "", nil, &out)
-	return out.Objects, err
 }
 
 // Create makes a key, or finds the one of that algorithm and purpose.
@@ -187,6 +230,36 @@ func (k *Keys) Rotate(ctx context.Context, name string) (kms.KeyInfo, error) {
 		return kms.KeyInfo{}, err
 	}
 	return k.find(ctx, name)
+}
+
+// DropVersion ends an old version of a key for good.
+func (k *Keys) DropVersion(ctx context.Context, name string, version uint64) (kms.KeyInfo, error) {
+	if k.node == nil {
+		return k.store.DropVersion(ctx, name, version)
+	}
+	var out kms.KeyInfo
+	err := k.node.JSON(ctx, "DELETE", fmt.Sprintf("/v1/kms/keys/%s/versions/%d", name, version), "", nil, &out)
+	return out, err
+}
+
+// CertRequest makes a certificate request (PEM) of a key of purpose tls, the
+// newest version where version is 0, and returns the version as NAME#vN.
+func (k *Keys) CertRequest(ctx context.Context, name string, version uint64, dns, ips []string, commonName string) (request, key string, err error) {
+	if k.node == nil {
+		spec, err := kms.ParseCertNames(dns, ips, commonName)
+		if err != nil {
+			return "", "", err
+		}
+		text, n, err := k.store.CertRequest(ctx, kms.Ref{Kind: kms.RefKey, Name: name, Version: version}, spec)
+		return string(text), fmt.Sprintf("%s#v%d", name, n), err
+	}
+	in := map[string]any{"dns": dns, "ips": ips, "common_name": commonName, "version": version}
+	var out struct {
+		Key string `json:"key"`
+		CSR string `json:"csr"`
+	}
+	err = k.node.JSON(ctx, "POST", "/v1/kms/keys/"+name+"/csr", "", in, &out)
+	return out.CSR, out.Key, err
 }
 
 // errHeld says that a command needs the directory to itself.

@@ -235,6 +235,7 @@ func (n *Node) openKeystore(_ context.Context, l *config.Loaded) error {
 		return err
 	}
 	n.keys = keys
+	keys.GuardChains(func() map[string]string { return datadir.ServedChains(&n.config().Server.TLS) })
 	n.onStop("keys", func(context.Context) error { return keys.Close() })
 	n.nodeID, err = keys.NodeID()
 	return err

@@ -20,7 +20,7 @@ func (n *Node) behindWall() []macronode.Service {
 	return []macronode.Service{
 		n.ops,
 		n.audit,
-		kmsapi.New(n.keys, nil),
+		kmsapi.New(n.keys, n.idem, nil),
 		n.access,
 		n.policy,
 		n.storage,

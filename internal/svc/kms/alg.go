@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/svc/kms/primitive"
 )
 
 // Algorithm is what a key computes. A hybrid is two keys in one: its signature
@@ -46,19 +47,19 @@ func (p Purpose) Internal() bool {
 // algInfo is everything that differs between algorithms.
 type algInfo struct {
 	id         uint8 // on disk; never reused
-	components []component
+	components []primitive.Kind
 	purposes   []Purpose
 }
 
 var algorithms = map[Algorithm]algInfo{
-	Ed25519:        {1, []component{compEd25519}, []Purpose{PurposeBundle, PurposeAudit, PurposeTLS, PurposeApp}},
-	P256:           {2, []component{compP256}, []Purpose{PurposeNode, PurposeTLS, PurposeApp}},
-	MLDSA44:        {3, []component{compMLDSA44}, []Purpose{PurposeApp}},
-	MLDSA65:        {4, []component{compMLDSA65}, []Purpose{PurposeBundle, PurposeApp}},
-	Ed25519MLDSA44: {5, []component{compEd25519, compMLDSA44}, []Purpose{PurposeAudit, PurposeApp}},
-	Ed25519MLDSA65: {6, []component{compEd25519, compMLDSA65}, []Purpose{PurposeBundle, PurposeApp}},
-	MAC256:         {7, []component{compMAC}, []Purpose{PurposeMint, PurposeApp}},
-	AES256GCM:      {8, []component{compAES}, []Purpose{PurposeApp}},
+	Ed25519:        {1, []primitive.Kind{primitive.Ed25519}, []Purpose{PurposeBundle, PurposeAudit, PurposeTLS, PurposeApp}},
+	P256:           {2, []primitive.Kind{primitive.P256}, []Purpose{PurposeNode, PurposeTLS, PurposeApp}},
+	MLDSA44:        {3, []primitive.Kind{primitive.MLDSA44}, []Purpose{PurposeApp}},
+	MLDSA65:        {4, []primitive.Kind{primitive.MLDSA65}, []Purpose{PurposeBundle, PurposeApp}},
+	Ed25519MLDSA44: {5, []primitive.Kind{primitive.Ed25519, primitive.MLDSA44}, []Purpose{PurposeAudit, PurposeApp}},
+	Ed25519MLDSA65: {6, []primitive.Kind{primitive.Ed25519, primitive.MLDSA65}, []Purpose{PurposeBundle, PurposeApp}},
+	MAC256:         {7, []primitive.Kind{primitive.MAC}, []Purpose{PurposeMint, PurposeApp}},
+	AES256GCM:      {8, []primitive.Kind{primitive.AES}, []Purpose{PurposeApp}},
 }
 
 // purposeIDs are the purposes on disk; never reused.
@@ -82,7 +83,7 @@ func (a Algorithm) Suits(p Purpose) bool { return slices.Contains(algorithms[a].
 // Signs reports whether a has public keys and signatures.
 func (a Algorithm) Signs() bool {
 	info, ok := algorithms[a]
-	return ok && info.components[0].public()
+	return ok && info.components[0].Public()
 }
 
 // MACs reports whether keys of a make MACs, which only the KMS can verify.

@@ -81,7 +81,7 @@ func TestAuditAndMetrics(t *testing.T) {
 	_, _, err = s.PutObject(ctx, "o", 0, []byte("y"))
 	wantKind(t, err, macronode.Unavailable)
 	wantKind(t, s.Delete(ctx, "k"), macronode.Unavailable)
-	if list, _ := s.List(); len(list) != 1 || len(list[0].Versions) != 1 {
+	if list, _ := s.List(ctx); len(list) != 1 || len(list[0].Versions) != 1 {
 		t.Errorf("it happened all the same: %+v", list)
 	}
 	_, text, err := reg.Expose("")
@@ -278,7 +278,7 @@ func TestSecretsStayInside(t *testing.T) {
 		}
 		fmt.Fprintf(&all, "%v %+v %#v", err, err, err)
 	}
-	list, _ := s.List()
+	list, _ := s.List(ctx)
 	fmt.Fprintf(&all, "%+v", list)
 	for i, secret := range secrets {
 		for _, form := range []string{string(secret), fmt.Sprintf("%x", secret), fmt.Sprintf("%v", secret)} {

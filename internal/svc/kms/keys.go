@@ -17,6 +17,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/svc/kms/locked"
+	"github.com/rustyonions/macronode/internal/svc/kms/primitive"
 )
 
 // Spec says which key is wanted.
@@ -226,24 +227,43 @@ func (s *Store) add(p Spec, old *key, secret *locked.Secret) (*key, error) {
 		return nil, macronode.Errorf(macronode.Invalid, "not a private key of algorithm %s", p.Alg)
 	}
 	k.versions = append(k.versions, v)
-	raws := make([]rawVersion, len(k.versions))
-	for i, v := range k.versions {
-		raws[i] = v.raw()
-	}
-	record := encodeKey(s.vault.Arena(), k.alg, k.purpose, raws)
-	err = s.vault.Save(keyPrefix+k.name, record.Bytes())
-	record.Wipe()
-	if err != nil {
+	if err := s.save(k); err != nil {
 		// The disk may have the new version all the same. Nobody was told of
 		// it, and the next change writes over it.
 		v.wipe()
-		return nil, wrapVault(err)
+		return nil, err
 	}
 	s.use.Lock()
 	s.keys[k.name] = k
 	s.use.Unlock()
 	s.published(k.alg)
 	return k, nil
+}
+
+// save writes the record of k. It needs s.change.
+func (s *Store) save(k *key) error {
+	raws := make([]rawVersion, len(k.versions))
+	for i, v := range k.versions {
+		raws[i] = v.raw()
+	}
+	record := encodeKey(s.vault.Arena(), k.alg, k.purpose, raws)
+	defer record.Wipe()
+	if err := s.vault.Save(keyPrefix+k.name, record.Bytes()); err != nil {
+		return wrapVault(err)
+	}
+	return nil
+}
+
+// Made returns the key as the request that created it saw it, with version 1
+// alone, and true, where replay names that request.
+func (s *Store) Made(name string, replay [replayBytes]byte) (KeyInfo, bool) {
+	k, err := s.get(name)
+	if err != nil || replay == ([replayBytes]byte{}) || k.versions[0].number != 1 || k.versions[0].replay != replay {
+		return KeyInfo{}, false
+	}
+	first := *k
+	first.versions = k.versions[:1]
+	return first.info(), true
 }
 
 // wrapVault turns a vault's error into what callers may see.
@@ -262,7 +282,7 @@ func attrs(alg Algorithm, version uint64) map[string]any {
 // generate makes the secret of a new version.
 func (s *Store) generate(alg Algorithm) (*locked.Secret, error) {
 	comps := algorithms[alg].components
-	secret := s.vault.Arena().Make(seedBytes * len(comps))
+	secret := s.vault.Arena().Make(primitive.SeedBytes * len(comps))
 	if _, err := rand.Read(secret.Bytes()); err != nil {
 		secret.Wipe()
 		return nil, err
@@ -287,7 +307,7 @@ func (s *Store) generate(alg Algorithm) (*locked.Secret, error) {
 func scalar(dst []byte, k *ecdsa.PrivateKey) error {
 	b, err := k.Bytes()
 	if err != nil || len(b) != len(dst) {
-		return errSecret
+		return primitive.ErrSecret
 	}
 	copy(dst, b)
 	clear(b)
@@ -301,19 +321,19 @@ const maxMaterialBytes = 64 << 10
 
 // material reads an imported secret.
 func (s *Store) material(alg Algorithm, b []byte) (*locked.Secret, error) {
-	want := seedBytes * len(algorithms[alg].components)
+	want := primitive.SeedBytes * len(algorithms[alg].components)
 	if len(b) == want {
 		return s.vault.Arena().Copy(b), nil
 	}
 	if len(b) > maxMaterialBytes || (alg != Ed25519 && alg != P256) {
-		return nil, errSecret
+		return nil, primitive.ErrSecret
 	}
 	block, rest := pem.Decode(b)
 	for block != nil && block.Type == "EC PARAMETERS" {
 		block, rest = pem.Decode(rest)
 	}
 	if block == nil {
-		return nil, errSecret
+		return nil, primitive.ErrSecret
 	}
 	defer clear(block.Bytes)
 	var parsed any
@@ -324,10 +344,10 @@ func (s *Store) material(alg Algorithm, b []byte) (*locked.Secret, error) {
 	case "EC PRIVATE KEY":
 		parsed, err = x509.ParseECPrivateKey(block.Bytes)
 	default:
-		return nil, errSecret
+		return nil, primitive.ErrSecret
 	}
 	if err != nil {
-		return nil, errSecret // the cause may quote the key
+		return nil, primitive.ErrSecret // the cause may quote the key
 	}
 	switch k := parsed.(type) {
 	case ed25519.PrivateKey:
@@ -337,7 +357,7 @@ func (s *Store) material(alg Algorithm, b []byte) (*locked.Secret, error) {
 		}
 	case *ecdsa.PrivateKey:
 		if alg == P256 && k.Curve == elliptic.P256() {
-			secret := s.vault.Arena().Make(seedBytes)
+			secret := s.vault.Arena().Make(primitive.SeedBytes)
 			if err := scalar(secret.Bytes(), k); err != nil {
 				secret.Wipe()
 				return nil, err
@@ -345,11 +365,20 @@ func (s *Store) material(alg Algorithm, b []byte) (*locked.Secret, error) {
 			return secret, nil
 		}
 	}
-	return nil, errSecret
+	return nil, primitive.ErrSecret
 }
 
 // List describes every key, by name; never a secret.
-func (s *Store) List() ([]KeyInfo, error) {
+func (s *Store) List(ctx context.Context) (out []KeyInfo, err error) {
+	out, err = s.list()
+	s.metrics.count(opList, noAlg, err)
+	if err == nil {
+		s.after(ctx, opList, "", noAlg, 0)
+	}
+	return out, err
+}
+
+func (s *Store) list() ([]KeyInfo, error) {
 	s.use.RLock()
 	defer s.use.RUnlock()
 	if err := s.ready(); err != nil {

@@ -24,11 +24,13 @@ const (
 	opSecret
 	opPutObject
 	opObject
+	opList
+	opCSR
 	numOps
 )
 
 var opNames = [numOps]string{
-	"create", "rotate", "import", "delete", "sign", "verify", "wrap", "unwrap", "secret", "put_object", "get_object",
+	"create", "rotate", "import", "delete", "sign", "verify", "wrap", "unwrap", "secret", "put_object", "get_object", "list", "csr",
 }
 
 func (o op) String() string { return opNames[o] }

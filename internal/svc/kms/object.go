@@ -65,6 +65,9 @@ func (s *Store) PutObject(ctx context.Context, name string, version uint64, data
 	case version > MaxVersion:
 		return ObjectInfo{}, false, macronode.Errorf(macronode.Invalid, "a version is at most %d", uint64(MaxVersion))
 	}
+	if err := s.checkChain(name, data); err != nil {
+		return ObjectInfo{}, false, err
+	}
 	s.change.Lock()
 	defer s.change.Unlock()
 	list, err := s.versions(name)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/svc/kms/primitive"
 	"lukechampine.com/blake3"
 )
 
@@ -59,7 +60,7 @@ func (k *KeyInfo) Find(n uint64) *VersionInfo {
 }
 
 // keyID is the text that names one half of one version.
-func keyID(name string, version uint64, c component) string {
+func keyID(name string, version uint64, c primitive.Kind) string {
 	return fmt.Sprintf("%s#v%d/%s", name, version, c)
 }
 
@@ -69,12 +70,12 @@ func (k *key) info() KeyInfo {
 	for _, v := range k.versions {
 		i := VersionInfo{Version: v.number, CreatedMS: v.created.UnixMilli()}
 		for _, h := range v.halves {
-			if !h.comp.public() {
+			if !h.Kind.Public() {
 				continue
 			}
 			i.Public = append(i.Public, PublicKey{
-				KeyID: keyID(k.name, v.number, h.comp), Alg: h.comp.String(), Raw: bytes.Clone(h.pub),
-				SPKIPEM: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: h.der})),
+				KeyID: keyID(k.name, v.number, h.Kind), Alg: h.Kind.String(), Raw: bytes.Clone(h.Pub),
+				SPKIPEM: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: h.DER})),
 			})
 		}
 		out.Versions = append(out.Versions, i)
@@ -180,7 +181,7 @@ func (s *Store) nodeID() (string, error) {
 	if !ok || k.purpose != PurposeNode {
 		return "", macronode.Errorf(macronode.NotFound, "there is no key %s of purpose %s", NodeKey, PurposeNode)
 	}
-	return NodeIDOf(k.newest().halves[0].der), nil
+	return NodeIDOf(k.newest().halves[0].DER), nil
 }
 
 // NodeIDOf is the node_id of a DER SubjectPublicKeyInfo.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/internal/svc/kms/locked"
+	"github.com/rustyonions/macronode/internal/svc/kms/primitive"
 )
 
 const (
@@ -18,7 +19,7 @@ const (
 	recordHead   = 1 + 1 + 1 + 2
 	versionHead  = 8 + 8 + replayBytes + 2
 	objectHead   = 1 + 8
-	maxSeedBytes = 2 * seedBytes
+	maxSeedBytes = 2 * primitive.SeedBytes
 	replayBytes  = 32
 )
 
@@ -73,7 +74,7 @@ func decodeKey(b []byte) (Algorithm, Purpose, []rawVersion, error) {
 	if !okA || !okP || !alg.Suits(purpose) || n == 0 || n > MaxKeyVersions {
 		return fail()
 	}
-	want := seedBytes * len(algorithms[alg].components)
+	want := primitive.SeedBytes * len(algorithms[alg].components)
 	b = b[recordHead:]
 	if len(b) != n*(versionHead+want) {
 		return fail()

@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/kms/primitive"
 )
 
 // Signature is what Sign returns, taken apart. Its bytes are, integers big-endian:
@@ -31,7 +32,7 @@ type HalfSignature struct {
 
 // KeyID is "NAME#vN/ALG" of the half that made h with version v of a key.
 func (h *HalfSignature) KeyID(name string, v uint64) string {
-	return keyID(name, v, component(h.Component))
+	return keyID(name, v, primitive.Kind(h.Component))
 }
 
 const (
@@ -73,7 +74,7 @@ func ParseSignature(b []byte) (Signature, error) {
 			return Signature{}, ErrSignature
 		}
 		l := int(binary.BigEndian.Uint16(b[1:]))
-		if l == 0 || l > maxSignatureBytes || len(b) < 3+l {
+		if l == 0 || l > primitive.MaxSignatureBytes || len(b) < 3+l {
 			return Signature{}, ErrSignature
 		}
 		s.Halves = append(s.Halves, HalfSignature{Component: b[0], Sig: b[3 : 3+l]})
@@ -109,11 +110,11 @@ func (s *Store) sign(name string, p Purpose, message []byte) (Signature, Algorit
 	v := k.newest()
 	out := Signature{Version: v.number, Halves: make([]HalfSignature, 0, len(v.halves))}
 	for _, h := range v.halves {
-		sig, err := h.sign(message)
+		sig, err := h.Sign(message)
 		if err != nil {
 			return Signature{}, k.alg, macronode.Wrap(macronode.Internal, "", err)
 		}
-		out.Halves = append(out.Halves, HalfSignature{uint8(h.comp), sig})
+		out.Halves = append(out.Halves, HalfSignature{uint8(h.Kind), sig})
 	}
 	return out, k.alg, nil
 }
@@ -159,7 +160,7 @@ func (s *Store) verify(name string, p Purpose, message []byte, sig *Signature) (
 		return false, k.alg, nil
 	}
 	for i, h := range v.halves {
-		if uint8(h.comp) != sig.Halves[i].Component || !h.verify(message, sig.Halves[i].Sig) {
+		if uint8(h.Kind) != sig.Halves[i].Component || !h.Verify(message, sig.Halves[i].Sig) {
 			return false, k.alg, nil
 		}
 	}
@@ -171,7 +172,7 @@ type Signer struct {
 	store *Store
 	key   *key
 	v     *version
-	half  *half
+	half  *primitive.Key
 }
 
 // Signers returns a signer for each half of the referenced key, the newest
@@ -203,13 +204,13 @@ func (s *Store) Signers(ref Ref, p Purpose) ([]*Signer, error) {
 }
 
 // KeyID is "NAME#vN/ALG".
-func (g *Signer) KeyID() string { return keyID(g.key.name, g.v.number, g.half.comp) }
+func (g *Signer) KeyID() string { return keyID(g.key.name, g.v.number, g.half.Kind) }
 
 // Alg is the algorithm of this half.
-func (g *Signer) Alg() string { return g.half.comp.String() }
+func (g *Signer) Alg() string { return g.half.Kind.String() }
 
 // Public is the raw public key of this half.
-func (g *Signer) Public() []byte { return append([]byte(nil), g.half.pub...) }
+func (g *Signer) Public() []byte { return append([]byte(nil), g.half.Pub...) }
 
 // Sign signs message itself, without hashing it first.
 func (g *Signer) Sign(message []byte) ([]byte, error) {
@@ -230,7 +231,7 @@ func (g *Signer) sign(message []byte) ([]byte, error) {
 	if g.v.wiped {
 		return nil, macronode.Errorf(macronode.NotFound, "key %s was deleted", g.key.name)
 	}
-	sig, err := g.half.sign(message)
+	sig, err := g.half.Sign(message)
 	if err != nil {
 		return nil, macronode.Wrap(macronode.Internal, "", err)
 	}

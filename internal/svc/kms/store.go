@@ -16,6 +16,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/svc/kms/locked"
+	"github.com/rustyonions/macronode/internal/svc/kms/primitive"
 )
 
 // Options of Open; the zero value serves.
@@ -47,6 +48,7 @@ type Store struct {
 	use         sync.RWMutex
 	closed      bool
 	auditor     macronode.Auditor
+	chains      func() map[string]string // see GuardChains
 	keys        map[string]*key
 	objects     map[string][]*objectVersion // by name, ascending
 	damaged     map[string]string           // record name to what is wrong
@@ -91,7 +93,7 @@ type version struct {
 	created time.Time
 	replay  [replayBytes]byte
 	secret  *locked.Secret
-	halves  []*half
+	halves  []*primitive.Key
 	wiped   bool // under Store.use
 }
 
@@ -99,12 +101,12 @@ type version struct {
 func newVersion(a *locked.Arena, alg Algorithm, number uint64, created time.Time, replay [replayBytes]byte, secret *locked.Secret) (*version, error) {
 	v := &version{number: number, created: created, replay: replay, secret: secret}
 	comps := algorithms[alg].components
-	if secret.Len() != seedBytes*len(comps) {
+	if secret.Len() != primitive.SeedBytes*len(comps) {
 		secret.Wipe()
-		return nil, errSecret
+		return nil, primitive.ErrSecret
 	}
 	for i, c := range comps {
-		h, err := newHalf(c, a, secret.Bytes()[i*seedBytes:(i+1)*seedBytes])
+		h, err := primitive.New(c, a, secret.Bytes()[i*primitive.SeedBytes:(i+1)*primitive.SeedBytes])
 		if err != nil {
 			v.wipe()
 			return nil, err
@@ -116,7 +118,7 @@ func newVersion(a *locked.Arena, alg Algorithm, number uint64, created time.Time
 
 func (v *version) wipe() {
 	for _, h := range v.halves {
-		h.wipe()
+		h.Wipe()
 	}
 	v.secret.Wipe()
 	v.wiped = true
@@ -189,7 +191,7 @@ func (s *Store) read(record string) error {
 	switch {
 	case errors.As(err, &d):
 		s.damage(record, d.Why)
-	case errors.Is(err, errRecord), errors.Is(err, errSecret):
+	case errors.Is(err, errRecord), errors.Is(err, primitive.ErrSecret):
 		s.damage(record, errRecord.Error())
 	case err != nil:
 		return fmt.Errorf("kms: record %s: %w", record, err)

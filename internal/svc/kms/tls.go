@@ -5,7 +5,6 @@ package kms
 import (
 	"context"
 	"crypto"
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,7 +17,6 @@ import (
 	"net/url"
 	"time"
 
-	circled "github.com/cloudflare/circl/sign/ed25519"
 	"github.com/rustyonions/macronode"
 )
 
@@ -55,13 +53,7 @@ func (c *cryptoSigner) signDigest(r io.Reader, digest []byte, opts crypto.Signer
 	if c.v.wiped {
 		return nil, macronode.Errorf(macronode.NotFound, "key %s was deleted", c.key.name)
 	}
-	if c.half.comp == compP256 {
-		return c.half.priv256.Sign(r, digest, opts)
-	}
-	if opts.HashFunc() != crypto.Hash(0) {
-		return nil, errors.New("kms: Ed25519 signs messages, not digests")
-	}
-	return circled.Sign(circled.PrivateKey(c.half.priv.Bytes()), digest), nil
+	return c.half.SignDigest(r, digest, opts)
 }
 
 // CryptoSigner returns the referenced key, of purpose tls or node, for TLS
@@ -79,11 +71,8 @@ func (s *Store) CryptoSigner(ref Ref, p Purpose) (crypto.Signer, error) {
 }
 
 func newCryptoSigner(g *Signer) (crypto.Signer, error) {
-	switch g.half.comp {
-	case compP256:
-		return &cryptoSigner{*g, g.half.pub256}, nil
-	case compEd25519:
-		return &cryptoSigner{*g, ed25519.PublicKey(g.Public())}, nil
+	if public := g.half.Public(); public != nil {
+		return &cryptoSigner{*g, public}, nil
 	}
 	return nil, macronode.Errorf(macronode.Denied, "key %s of algorithm %s is not for TLS", g.key.name, g.key.alg)
 }
@@ -104,6 +93,20 @@ func (s *Store) Certificate(ctx context.Context, keyRef, chainRef Ref) (*tls.Cer
 	if err != nil {
 		return nil, macronode.Errorf(macronode.Invalid, "%s: %w", chainRef, err)
 	}
+	signer, err := s.certified(keyRef, c.Leaf)
+	if err != nil {
+		return nil, err
+	}
+	if signer == nil {
+		return nil, macronode.Errorf(macronode.Invalid, "the certificate in %s is not for %s", chainRef, keyRef)
+	}
+	c.PrivateKey = signer
+	return c, nil
+}
+
+// certified returns the version of a key of purpose tls that a certificate is
+// for, the newest first; nil where it is for none that the reference allows.
+func (s *Store) certified(keyRef Ref, leaf *x509.Certificate) (crypto.Signer, error) {
 	info, err := s.Key(keyRef.Name)
 	if err != nil {
 		return nil, err
@@ -117,12 +120,11 @@ func (s *Store) Certificate(ctx context.Context, keyRef, chainRef Ref) (*tls.Cer
 		if err != nil {
 			return nil, err
 		}
-		if pub, ok := c.Leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); ok && pub.Equal(signer.Public()) {
-			c.PrivateKey = signer
-			return c, nil
+		if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); ok && pub.Equal(signer.Public()) {
+			return signer, nil
 		}
 	}
-	return nil, macronode.Errorf(macronode.Invalid, "the certificate in %s is not for %s", chainRef, keyRef)
+	return nil, nil
 }
 
 func parseChain(text []byte) (*tls.Certificate, error) {

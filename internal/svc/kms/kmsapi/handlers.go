@@ -9,9 +9,8 @@ import (
 	"slices"
 	"strconv"
 
-	"lukechampine.com/blake3"
-
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 )
 
@@ -64,8 +63,8 @@ type keyList struct {
 	Cursor string        `json:"cursor"`
 }
 
-func (s *Service) listKeys(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	keys, err := s.store.List()
+func (s *Service) listKeys(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+	keys, err := s.store.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +81,7 @@ type createRequest struct {
 	Purpose kms.Purpose   `json:"purpose"`
 }
 
-func (s *Service) createKey(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	body, err := readBody(a)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) createKey(ctx context.Context, a *macronode.Admitted, body []byte, _ *idem.Claim) (*macronode.Reply, error) {
 	var q createRequest
 	if err := decode(body, &q); err != nil {
 		return nil, err
@@ -98,16 +93,23 @@ func (s *Service) createKey(ctx context.Context, a *macronode.Admitted) (*macron
 	if q.Purpose != kms.PurposeApp && q.Purpose != kms.PurposeTLS {
 		return nil, macronode.Errorf(macronode.Denied, "callers create keys of purpose %s or %s; others are made on the machine", kms.PurposeApp, kms.PurposeTLS)
 	}
-	return s.replays.do(p.Replay, blake3.Sum256(body), func() (*macronode.Reply, error) {
-		info, made, err := s.store.Create(ctx, p)
+	info, made, err := s.store.Create(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		return reply(201, info)
+	}
+	// A crash between the key and the record of its answer: the key itself
+	// knows the request that made it.
+	if first, ok := s.store.Made(q.Name, p.Replay); ok {
+		out, err := reply(201, first)
 		if err != nil {
 			return nil, err
 		}
-		if made {
-			return reply(201, info)
-		}
-		return reply(200, info)
-	})
+		return replayed(*out), nil
+	}
+	return reply(200, info)
 }
 
 type rotateReply struct {
@@ -119,7 +121,7 @@ type rotateReply struct {
 	Public    []kms.PublicKey `json:"public,omitempty"`
 }
 
-func (s *Service) rotateKey(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+func (s *Service) rotateKey(ctx context.Context, a *macronode.Admitted, _ []byte, _ *idem.Claim) (*macronode.Reply, error) {
 	name := a.Arg("key")
 	k, err := s.store.Key(name)
 	if err != nil {
@@ -128,19 +130,57 @@ func (s *Service) rotateKey(ctx context.Context, a *macronode.Admitted) (*macron
 	if k.Purpose == kms.PurposeNode {
 		return nil, macronode.Errorf(macronode.Denied, "key %s is the node's identity; rotate it with the node stopped", name)
 	}
-	id := replayID(a)
-	return s.replays.do(id, blake3.Sum256([]byte(name)), func() (*macronode.Reply, error) {
-		info, number, made, err := s.store.Rotate(ctx, kms.Spec{Name: name, Replay: id})
-		if err != nil {
-			return nil, err
-		}
-		v := info.Find(number)
-		out, err := reply(200, rotateReply{info.Name, info.Alg, info.Purpose, number, v.CreatedMS, v.Public})
-		if err == nil && !made {
-			out = replayed(*out)
-		}
-		return out, err
-	})
+	info, number, made, err := s.store.Rotate(ctx, kms.Spec{Name: name, Replay: replayID(a)})
+	if err != nil {
+		return nil, err
+	}
+	v := info.Find(number)
+	out, err := reply(200, rotateReply{info.Name, info.Alg, info.Purpose, number, v.CreatedMS, v.Public})
+	if err == nil && !made {
+		out = replayed(*out)
+	}
+	return out, err
+}
+
+func (s *Service) dropVersion(ctx context.Context, a *macronode.Admitted, _ []byte, _ *idem.Claim) (*macronode.Reply, error) {
+	number, err := strconv.ParseUint(a.Arg("version"), 10, 64)
+	if err != nil || number == 0 || number > kms.MaxVersion {
+		return nil, macronode.Errorf(macronode.Malformed, "version is a number from 1")
+	}
+	info, err := s.store.DropVersion(ctx, a.Arg("key"), number)
+	if err != nil {
+		return nil, err
+	}
+	return reply(200, info)
+}
+
+type csrRequest struct {
+	DNS        []string `json:"dns,omitempty"`
+	IPs        []string `json:"ips,omitempty"`
+	CommonName string   `json:"common_name,omitempty"`
+	Version    uint64   `json:"version,omitempty"` // 0: the newest
+}
+
+type csrReply struct {
+	Key string `json:"key"` // NAME#vN
+	CSR string `json:"csr"` // PEM, PKCS #10
+}
+
+func (s *Service) csr(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+	var q csrRequest
+	name, err := request(a, &q)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := kms.ParseCertNames(q.DNS, q.IPs, q.CommonName)
+	if err != nil {
+		return nil, err
+	}
+	text, version, err := s.store.CertRequest(ctx, kms.Ref{Kind: kms.RefKey, Name: name, Version: q.Version}, spec)
+	if err != nil {
+		return nil, err
+	}
+	return reply(200, csrReply{versionName(name, version), string(text)})
 }
 
 func (s *Service) publicKey(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
@@ -180,29 +220,42 @@ func request(a *macronode.Admitted, v any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer clear(body) // it may hold what is to be wrapped
+	defer clear(body) // it may hold what was wrapped
 	return a.Arg("key"), decode(body, v)
+}
+
+// once reads the body into v and runs f for the key's name, or answers as it did
+// for the same Idempotency-Key.
+func (s *Service) once(a *macronode.Admitted, v any, f func(name string) (*macronode.Reply, error)) (*macronode.Reply, error) {
+	body, err := readBody(a)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(body) // it may hold what is to be wrapped
+	name := a.Arg("key")
+	if err := decode(body, v); err != nil {
+		return nil, err
+	}
+	return s.replays.do(replayID(a), s.replays.request(name, body), func() (*macronode.Reply, error) { return f(name) })
 }
 
 func (s *Service) sign(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
 	var q signRequest
-	name, err := request(a, &q)
-	if err != nil {
-		return nil, err
-	}
-	sig, err := s.store.Sign(ctx, name, kms.PurposeApp, q.Message)
-	if err != nil {
-		return nil, err
-	}
-	k, err := s.store.Key(name)
-	if err != nil {
-		return nil, err
-	}
-	out := signReply{Key: versionName(name, sig.Version), Alg: k.Alg, Signature: sig.Bytes()}
-	for _, h := range sig.Halves {
-		out.Signatures = append(out.Signatures, halfReply{h.KeyID(name, sig.Version), h.Sig})
-	}
-	return reply(200, out)
+	return s.once(a, &q, func(name string) (*macronode.Reply, error) {
+		sig, err := s.store.Sign(ctx, name, kms.PurposeApp, q.Message)
+		if err != nil {
+			return nil, err
+		}
+		k, err := s.store.Key(name)
+		if err != nil {
+			return nil, err
+		}
+		out := signReply{Key: versionName(name, sig.Version), Alg: k.Alg, Signature: sig.Bytes()}
+		for _, h := range sig.Halves {
+			out.Signatures = append(out.Signatures, halfReply{h.KeyID(name, sig.Version), h.Sig})
+		}
+		return reply(200, out)
+	})
 }
 
 type verifyRequest struct {
@@ -242,16 +295,14 @@ type wrapReply struct {
 
 func (s *Service) wrap(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
 	var q wrapRequest
-	name, err := request(a, &q)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(q.Plaintext)
-	wrapped, err := s.store.Wrap(ctx, name, kms.PurposeApp, q.Plaintext, q.AAD)
-	if err != nil {
-		return nil, err
-	}
-	return reply(200, wrapReply{wrapped})
+	defer func() { clear(q.Plaintext) }()
+	return s.once(a, &q, func(name string) (*macronode.Reply, error) {
+		wrapped, err := s.store.Wrap(ctx, name, kms.PurposeApp, q.Plaintext, q.AAD)
+		if err != nil {
+			return nil, err
+		}
+		return reply(200, wrapReply{wrapped})
+	})
 }
 
 type unwrapRequest struct {
@@ -297,8 +348,7 @@ func (s *Service) putObject(ctx context.Context, a *macronode.Admitted) (*macron
 	if err != nil {
 		return nil, err
 	}
-	request := blake3.Sum256(append([]byte(name+"\x00"+want+"\x00"), body...))
-	return s.replays.do(replayID(a), request, func() (*macronode.Reply, error) {
+	return s.replays.do(replayID(a), s.replays.request(name+"\x00"+want, body), func() (*macronode.Reply, error) {
 		if version != 0 {
 			if err := s.next(name, version); err != nil {
 				return nil, err

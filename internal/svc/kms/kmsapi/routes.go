@@ -20,6 +20,8 @@ const (
 	actWrap   macronode.Action = "kms:wrap"
 	actUnwrap macronode.Action = "kms:unwrap"
 	actRotate macronode.Action = "kms:rotate"
+	actDelete macronode.Action = "kms:delete"
+	actCSR    macronode.Action = "kms:csr"
 )
 
 var pageParams = []macronode.Param{
@@ -34,16 +36,28 @@ func (s *Service) Routes() []macronode.Route {
 			Op: "kms.list", Method: "GET", Pattern: "/v1/kms/keys", Action: actList, Class: macronode.CoreRead,
 			Doc: macronode.Doc{Summary: "Lists keys and their public halves", Query: pageParams, Response: keyList{}},
 		}},
-		{Handler: s.createKey, Binding: macronode.Binding{
+		{Handler: s.idem.Wrap(s.createKey), Binding: macronode.Binding{
 			Op: "kms.create", Method: "POST", Pattern: "/v1/kms/keys", Action: actCreate, Class: macronode.CoreWrite,
 			Write: true, MaxBody: macronode.BodyDefault, Cost: 2,
 			Doc: macronode.Doc{Summary: "Creates a key of purpose app or tls", Request: createRequest{}, Response: kms.KeyInfo{}, Status: []int{201, 200},
 				Kinds: []macronode.Kind{macronode.Conflict, macronode.Invalid}},
 		}},
-		{Handler: s.rotateKey, Binding: macronode.Binding{
+		{Handler: s.idem.Wrap(s.rotateKey), Binding: macronode.Binding{
 			Op: "kms.rotate", Method: "POST", Pattern: "/v1/kms/keys/{key}/rotate", Action: actRotate, Class: macronode.CoreWrite,
 			Write: true, ResourceArg: "key", Cost: 2,
 			Doc: macronode.Doc{Summary: "Adds a version to a key", Response: rotateReply{}, Kinds: []macronode.Kind{macronode.NotFound, macronode.Denied}},
+		}},
+		{Handler: s.idem.Wrap(s.dropVersion), Binding: macronode.Binding{
+			Op: "kms.version.delete", Method: "DELETE", Pattern: "/v1/kms/keys/{key}/versions/{version}", Action: actDelete, Class: macronode.CoreWrite,
+			Write: true, ResourceArg: "key", Cost: 2,
+			Doc: macronode.Doc{Summary: "Ends an old version of a key of purpose app or tls, for good", Response: kms.KeyInfo{},
+				Kinds: []macronode.Kind{macronode.NotFound, macronode.Denied, macronode.Conflict}},
+		}},
+		{Handler: s.csr, Binding: macronode.Binding{
+			Op: "kms.csr", Method: "POST", Pattern: "/v1/kms/keys/{key}/csr", Action: actCSR, Class: macronode.CoreRead, ResourceArg: "key",
+			MaxBody: macronode.BodyDefault, Cost: 2,
+			Doc: macronode.Doc{Summary: "Makes a certificate request (PKCS #10) of a key of purpose tls", Request: csrRequest{}, Response: csrReply{},
+				Kinds: []macronode.Kind{macronode.NotFound, macronode.Denied, macronode.Invalid}},
 		}},
 		{Handler: s.publicKey, Binding: macronode.Binding{
 			Op: "kms.public", Method: "GET", Pattern: "/v1/kms/keys/{key}/public", Action: actList, Class: macronode.CoreRead, ResourceArg: "key",

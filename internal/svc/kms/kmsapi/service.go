@@ -9,6 +9,14 @@
 // that a lax policy for one tenant does not open the operator's keys to it.
 //
 // Objects are read back by the node alone: no route returns their bytes.
+//
+// # Idempotency-Key
+//
+// Create, rotate and drop keep their answers in the metadata store, as every
+// change of the node does, for 24 hours and over restarts. Sign, wrap and put
+// keep theirs in memory alone: what they are asked with may be secret, and not
+// even a hash of it leaves the keystore. Verify, unwrap and the lists answer the
+// same by nature, and keep nothing: an unwrapped secret is not remembered.
 package kmsapi
 
 import (
@@ -20,6 +28,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 )
 
@@ -29,6 +38,7 @@ const Name = "ron-kms"
 // Service offers the store to callers.
 type Service struct {
 	store   *kms.Store
+	idem    *idem.Keeper
 	replays *replays
 }
 
@@ -36,11 +46,11 @@ var _ macronode.Service = (*Service)(nil)
 
 // New makes the service over a store, which stays its owner's to close. Now may
 // be nil: time.Now.
-func New(store *kms.Store, now func() time.Time) *Service {
+func New(store *kms.Store, keeper *idem.Keeper, now func() time.Time) *Service {
 	if now == nil {
 		now = time.Now
 	}
-	return &Service{store: store, replays: newReplays(now)}
+	return &Service{store: store, idem: keeper, replays: newReplays(now)}
 }
 
 // Name is "ron-kms".

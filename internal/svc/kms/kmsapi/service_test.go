@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/svc/kms"
@@ -86,7 +85,7 @@ func (c *caller) get(op macronode.Op, in args, key string, body, out any) *macro
 }
 
 func TestServiceRoutes(t *testing.T) {
-	s := kmsapi.New(newStore(t), nil)
+	s := kmsapi.New(newStore(t), newKeeper(t, nil), nil)
 	seen := map[string]bool{}
 	for _, r := range s.Routes() {
 		if r.Service != kmsapi.Name || r.Action == "" || r.OAP != 8 || r.Resource != macronode.KeyResource || r.Handler == nil || r.Public || r.PlainOK {
@@ -107,7 +106,7 @@ func TestServiceRoutes(t *testing.T) {
 func TestServiceIsTheOperators(t *testing.T) {
 	store := newStore(t)
 	create(t, store, "k", kms.Ed25519, kms.PurposeApp)
-	c := newCaller(t, kmsapi.New(store, nil))
+	c := newCaller(t, kmsapi.New(store, newKeeper(t, nil), nil))
 	for _, tenant := range []macronode.TenantID{{1, 2, 3}, macronode.AnonymousTenant, {}} {
 		c.tenant = tenant
 		for op := range c.routes {
@@ -125,7 +124,7 @@ func TestServiceRefusesInternalKeys(t *testing.T) {
 		"mint-x": {Alg: kms.MAC256, Purpose: kms.PurposeMint}, "node": {Alg: kms.P256, Purpose: kms.PurposeNode},
 		"tls": {Alg: kms.P256, Purpose: kms.PurposeTLS},
 	}
-	c := newCaller(t, kmsapi.New(store, nil))
+	c := newCaller(t, kmsapi.New(store, newKeeper(t, nil), nil))
 	sig := (&kms.Signature{Version: 1, Halves: []kms.HalfSignature{{Component: 1, Sig: make([]byte, 64)}}}).Bytes()
 	for name, spec := range internal {
 		create(t, store, name, spec.Alg, spec.Purpose)
@@ -150,7 +149,7 @@ func TestServiceRefusesInternalKeys(t *testing.T) {
 }
 
 func TestServiceSignVerifyWrapUnwrap(t *testing.T) {
-	c := newCaller(t, kmsapi.New(newStore(t), nil))
+	c := newCaller(t, kmsapi.New(newStore(t), newKeeper(t, nil), nil))
 	rep := c.get("kms.create", nil, "", map[string]any{"name": "k", "alg": "ed25519+ml-dsa-65", "purpose": "app"}, nil)
 	again := c.get("kms.create", nil, "", map[string]any{"name": "k", "alg": "ed25519+ml-dsa-65", "purpose": "app"}, nil)
 	if rep.Status != 201 || again.Status != 200 || !bytes.Equal(rep.Body, again.Body) {
@@ -201,51 +200,9 @@ func TestServiceSignVerifyWrapUnwrap(t *testing.T) {
 	}
 }
 
-func TestServiceIdempotencyKeys(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	clock := func() time.Time { return now }
-	f := memDisk(t)
-	store, _ := openOn(t, f, kms.Options{Now: clock})
-	c := newCaller(t, kmsapi.New(store, clock))
-	body := map[string]any{"name": "k", "alg": "ed25519", "purpose": "app"}
-	first := c.get("kms.create", nil, "key-1", body, nil)
-	again := c.get("kms.create", nil, "key-1", body, nil)
-	if again.Status != 201 || !bytes.Equal(first.Body, again.Body) || again.Header.Get("Idempotency-Replayed") != "true" || first.Header.Get("Idempotency-Replayed") != "" {
-		t.Fatalf("%+v", again)
-	}
-	_, err := c.call("kms.create", nil, "key-1", map[string]any{"name": "k2", "alg": "ed25519", "purpose": "app"})
-	wantKind(t, err, macronode.IdempotencyMismatch)
-	one := c.get("kms.rotate", args{"key": "k"}, "key-1", nil, nil) // another operation: another key
-	two := c.get("kms.rotate", args{"key": "k"}, "key-1", nil, nil)
-	if !bytes.Equal(one.Body, two.Body) {
-		t.Fatal("rotated twice")
-	}
-	_, err = c.call("kms.rotate", args{"key": "none"}, "key-2", nil)
-	wantKind(t, err, macronode.NotFound)
-	_, err = c.call("kms.create", nil, "key-3", map[string]any{"name": "k", "alg": "ecdsa-p256", "purpose": "app"})
-	wantKind(t, err, macronode.Conflict)
-	c.get("kms.create", nil, "key-3", map[string]any{"name": "k3", "alg": "ecdsa-p256", "purpose": "app"}, nil) // a refusal was not kept
-	put := c.get("kms.object.put", args{"object": "o"}, "key-1", "bytes", nil)
-	if put.Status != 201 {
-		t.Fatal(put.Status)
-	}
-	_, err = c.call("kms.object.put", args{"object": "o"}, "key-1", "others")
-	wantKind(t, err, macronode.IdempotencyMismatch)
-	// After a restart a repeated rotation still finds its version.
-	_ = store.Close()
-	store, _ = openOn(t, f, kms.Options{Now: clock})
-	c = newCaller(t, kmsapi.New(store, clock))
-	three := c.get("kms.rotate", args{"key": "k"}, "key-1", nil, nil)
-	if !bytes.Equal(one.Body, three.Body) || three.Header.Get("Idempotency-Replayed") != "true" {
-		t.Fatalf("%s\n%s", one.Body, three.Body)
-	}
-	now = now.Add(25 * time.Hour)
-	c.get("kms.object.put", args{"object": "o"}, "key-1", "others", nil)
-}
-
 func TestServiceObjectsAndPages(t *testing.T) {
 	store := newStore(t)
-	c := newCaller(t, kmsapi.New(store, nil))
+	c := newCaller(t, kmsapi.New(store, newKeeper(t, nil), nil))
 	for v := 1; v <= 12; v++ {
 		var info kms.ObjectInfo
 		rep := c.get("kms.object.put", args{"object": "o", "version": fmt.Sprint(v)}, "", fmt.Sprint("bytes ", v), &info)
@@ -299,7 +256,7 @@ func TestServiceObjectsAndPages(t *testing.T) {
 // No answer, whatever the route, holds a secret.
 func TestServiceAnswersHoldNoSecret(t *testing.T) {
 	store, vault := openOn(t, memDisk(t), kms.Options{})
-	c := newCaller(t, kmsapi.New(store, nil))
+	c := newCaller(t, kmsapi.New(store, newKeeper(t, nil), nil))
 	var out bytes.Buffer
 	for _, alg := range kms.Algorithms() {
 		name := "k." + strings.ReplaceAll(string(alg), "+", "-")
@@ -325,7 +282,7 @@ func TestServiceAnswersHoldNoSecret(t *testing.T) {
 
 func TestServiceLife(t *testing.T) {
 	store := newStore(t)
-	s := kmsapi.New(store, nil)
+	s := kmsapi.New(store, newKeeper(t, nil), nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
@@ -338,7 +295,7 @@ func TestServiceLife(t *testing.T) {
 	}
 	_ = store.Close()
 	wantKind(t, s.Ready(context.Background()), macronode.Unavailable)
-	_, err := store.List()
+	_, err := store.List(context.Background())
 	wantKind(t, err, macronode.Unavailable)
 	wantKind(t, store.WithSecret("k", 0, kms.PurposeMint, nil), macronode.Unavailable)
 }

@@ -1,6 +1,9 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package kms
+// Package primitive holds keys of one algorithm each, with their secrets in
+// locked memory: what signs, verifies and wraps. Which key may do what, and for
+// whom, is package kms's.
+package primitive
 
 import (
 	"crypto"
@@ -14,6 +17,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"io"
 	"sync"
 	"unsafe"
 
@@ -25,53 +29,55 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/kms/locked"
 )
 
-// component is one half of a hybrid, or the whole of any other key. Its number
-// stands in signature envelopes and is never reused.
-type component uint8
+// Kind is an algorithm: one half of a hybrid, or the whole of any other key. Its
+// number stands in signature envelopes and is never reused.
+type Kind uint8
 
+// The kinds.
 const (
-	compEd25519 component = 1
-	compP256    component = 2
-	compMLDSA44 component = 3
-	compMLDSA65 component = 4
-	compMAC     component = 5
-	compAES     component = 6
+	Ed25519 Kind = 1
+	P256    Kind = 2
+	MLDSA44 Kind = 3
+	MLDSA65 Kind = 4
+	MAC     Kind = 5
+	AES     Kind = 6
 )
 
-// seedBytes is the length of every component's secret: an Ed25519 seed, a P-256
+// SeedBytes is the length of every Kind's secret: an Ed25519 seed, a P-256
 // scalar, an ML-DSA seed or a symmetric key.
-const seedBytes = 32
+const SeedBytes = 32
 
-// maxSignatureBytes bounds any component's signature.
-const maxSignatureBytes = mldsa65.SignatureSize
+// MaxSignatureBytes bounds any Kind's signature.
+const MaxSignatureBytes = mldsa65.SignatureSize
 
-func (c component) String() string {
+func (c Kind) String() string {
 	switch c {
-	case compEd25519:
-		return string(Ed25519)
-	case compP256:
-		return string(P256)
-	case compMLDSA44:
-		return string(MLDSA44)
-	case compMLDSA65:
-		return string(MLDSA65)
-	case compMAC:
-		return string(MAC256)
+	case Ed25519:
+		return "ed25519"
+	case P256:
+		return "ecdsa-p256"
+	case MLDSA44:
+		return "ml-dsa-44"
+	case MLDSA65:
+		return "ml-dsa-65"
+	case MAC:
+		return "mac-256"
 	}
-	return string(AES256GCM)
+	return "aes-256-gcm"
 }
 
-// public reports whether the component has a public half.
-func (c component) public() bool { return c >= compEd25519 && c <= compMLDSA65 }
+// Public reports whether c has a public half.
+func (c Kind) Public() bool { return c >= Ed25519 && c <= MLDSA65 }
 
-// half is one component of one version of a key: its secret in locked memory,
-// and what was derived from it, kept because deriving is what costs.
-type half struct {
-	comp  component
+// Key is one key: its secret in locked memory, and what was derived from it,
+// kept because deriving is what costs. Its owner sees to it that nobody uses it
+// during Wipe and after.
+type Key struct {
+	Kind  Kind
+	Pub   []byte // raw public key; nil where there is none
+	DER   []byte // its SubjectPublicKeyInfo
 	arena *locked.Arena
-	seed  []byte // part of the version's secret
-	pub   []byte // raw public key; nil where there is none
-	der   []byte // its SubjectPublicKeyInfo
+	seed  []byte // its owner's
 
 	// Expanded public keys, one of them.
 	pub44  *mldsa44.PublicKey
@@ -84,73 +90,74 @@ type half struct {
 	priv256 *ecdsa.PrivateKey
 }
 
-var errSecret = errors.New("kms: not a private key of this algorithm")
+// ErrSecret says that bytes are no secret of the algorithm.
+var ErrSecret = errors.New("kms: not a private key of this algorithm")
 
-// newHalf derives the public key. The seed stays its owner's.
-func newHalf(c component, a *locked.Arena, seed []byte) (*half, error) {
-	h := &half{comp: c, arena: a, seed: seed}
-	if len(seed) != seedBytes {
-		return nil, errSecret
+// New derives the public key. The seed stays its owner's.
+func New(c Kind, a *locked.Arena, seed []byte) (*Key, error) {
+	h := &Key{Kind: c, arena: a, seed: seed}
+	if len(seed) != SeedBytes {
+		return nil, ErrSecret
 	}
 	switch c {
-	case compEd25519:
+	case Ed25519:
 		// circl's Ed25519 works on memory that is not Go's; the standard
 		// library's caches keys by address and cannot.
 		h.expand()
-		h.pub = append([]byte(nil), h.priv.Bytes()[circled.SeedSize:]...)
-	case compP256:
+		h.Pub = append([]byte(nil), h.priv.Bytes()[circled.SeedSize:]...)
+	case P256:
 		h.expand()
 		if h.priv256 == nil {
-			return nil, errSecret
+			return nil, ErrSecret
 		}
 		h.pub256 = &h.priv256.PublicKey
 		var err error
-		if h.pub, err = h.pub256.Bytes(); err != nil {
-			return nil, errSecret
+		if h.Pub, err = h.pub256.Bytes(); err != nil {
+			return nil, ErrSecret
 		}
-	case compMLDSA44:
-		pub, priv := mldsa44.NewKeyFromSeed((*[seedBytes]byte)(seed))
-		h.pub = pub.Bytes()
+	case MLDSA44:
+		pub, priv := mldsa44.NewKeyFromSeed((*[SeedBytes]byte)(seed))
+		h.Pub = pub.Bytes()
 		*priv = mldsa44.PrivateKey{} // pub points into it
 		h.pub44 = new(mldsa44.PublicKey)
-		if err := h.pub44.UnmarshalBinary(h.pub); err != nil {
-			return nil, errSecret
+		if err := h.pub44.UnmarshalBinary(h.Pub); err != nil {
+			return nil, ErrSecret
 		}
-	case compMLDSA65:
-		pub, priv := mldsa65.NewKeyFromSeed((*[seedBytes]byte)(seed))
-		h.pub = pub.Bytes()
+	case MLDSA65:
+		pub, priv := mldsa65.NewKeyFromSeed((*[SeedBytes]byte)(seed))
+		h.Pub = pub.Bytes()
 		*priv = mldsa65.PrivateKey{} // pub points into it
 		h.pub65 = new(mldsa65.PublicKey)
-		if err := h.pub65.UnmarshalBinary(h.pub); err != nil {
-			return nil, errSecret
+		if err := h.pub65.UnmarshalBinary(h.Pub); err != nil {
+			return nil, ErrSecret
 		}
 	}
 	var err error
-	h.der, err = spki(c, h.pub)
+	h.DER, err = spki(c, h.Pub)
 	return h, err
 }
 
 // expand makes the private key that signs. ML-DSA's is a struct without
 // pointers, so it can lie in locked memory like any bytes. P-256 has to stay on
 // the Go heap, where crypto/ecdsa wants it.
-func (h *half) expand() {
+func (h *Key) expand() {
 	h.once.Do(func() {
-		switch h.comp {
-		case compEd25519:
+		switch h.Kind {
+		case Ed25519:
 			heap := circled.NewKeyFromSeed(h.seed)
 			h.priv = h.arena.Take(heap)
-		case compP256:
+		case P256:
 			// The scalar is checked here: zero and beyond the order fail.
 			if k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), h.seed); err == nil {
 				h.priv256 = k
 			}
-		case compMLDSA44:
-			_, heap := mldsa44.NewKeyFromSeed((*[seedBytes]byte)(h.seed))
+		case MLDSA44:
+			_, heap := mldsa44.NewKeyFromSeed((*[SeedBytes]byte)(h.seed))
 			h.priv = h.arena.Make(int(unsafe.Sizeof(*heap)))
 			*(*mldsa44.PrivateKey)(h.at()) = *heap
 			*heap = mldsa44.PrivateKey{}
-		case compMLDSA65:
-			_, heap := mldsa65.NewKeyFromSeed((*[seedBytes]byte)(h.seed))
+		case MLDSA65:
+			_, heap := mldsa65.NewKeyFromSeed((*[SeedBytes]byte)(h.seed))
 			h.priv = h.arena.Make(int(unsafe.Sizeof(*heap)))
 			*(*mldsa65.PrivateKey)(h.at()) = *heap
 			*heap = mldsa65.PrivateKey{}
@@ -159,10 +166,10 @@ func (h *half) expand() {
 }
 
 // at is where the expanded ML-DSA key lies: a mapping of its own, so aligned.
-func (h *half) at() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(h.priv.Bytes())) }
+func (h *Key) at() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(h.priv.Bytes())) }
 
-// wipe ends the half but for its seed; nobody may be using it.
-func (h *half) wipe() {
+// Wipe ends the half but for its seed; nobody may be using it.
+func (h *Key) Wipe() {
 	h.priv.Wipe()
 	if h.priv256 != nil {
 		//lint:ignore SA1019 the only way to reach the words
@@ -170,40 +177,67 @@ func (h *half) wipe() {
 	}
 }
 
-// sign signs message itself.
-func (h *half) sign(message []byte) ([]byte, error) {
+// Sign signs message itself.
+func (h *Key) Sign(message []byte) ([]byte, error) {
 	h.expand()
-	switch h.comp {
-	case compEd25519:
+	switch h.Kind {
+	case Ed25519:
 		return circled.Sign(circled.PrivateKey(h.priv.Bytes()), message), nil
-	case compP256:
+	case P256:
 		sum := sha256.Sum256(message)
 		return h.priv256.Sign(rand.Reader, sum[:], crypto.SHA256)
-	case compMLDSA44:
+	case MLDSA44:
 		sig := make([]byte, mldsa44.SignatureSize)
 		return sig, mldsa44.SignTo((*mldsa44.PrivateKey)(h.at()), message, nil, true, sig)
-	case compMLDSA65:
+	case MLDSA65:
 		sig := make([]byte, mldsa65.SignatureSize)
 		return sig, mldsa65.SignTo((*mldsa65.PrivateKey)(h.at()), message, nil, true, sig)
-	case compMAC:
+	case MAC:
 		return h.mac(message), nil
 	}
 	return nil, errors.New("kms: this key does not sign")
 }
 
-// verify reports whether sig is h's signature of message.
-func (h *half) verify(message, sig []byte) bool {
-	switch h.comp {
-	case compEd25519:
-		return len(sig) == ed25519.SignatureSize && ed25519.Verify(h.pub, message, sig)
-	case compP256:
+// SignDigest signs as crypto.Signer says: a digest with P-256, the message itself
+// with Ed25519. No other kind does.
+func (h *Key) SignDigest(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	h.expand()
+	switch {
+	case h.Kind == P256:
+		return h.priv256.Sign(r, digest, opts)
+	case h.Kind != Ed25519:
+		return nil, errors.New("kms: this key does not sign digests")
+	case opts.HashFunc() != crypto.Hash(0):
+		return nil, errors.New("kms: Ed25519 signs messages, not digests")
+	}
+	return circled.Sign(circled.PrivateKey(h.priv.Bytes()), digest), nil
+}
+
+// Public is the public key as crypto/tls and crypto/x509 know it; nil where they
+// do not.
+func (h *Key) Public() crypto.PublicKey {
+	switch h.Kind {
+	case P256:
+		return h.pub256
+	case Ed25519:
+		return ed25519.PublicKey(append([]byte(nil), h.Pub...))
+	}
+	return nil
+}
+
+// Verify reports whether sig is h's signature of message.
+func (h *Key) Verify(message, sig []byte) bool {
+	switch h.Kind {
+	case Ed25519:
+		return len(sig) == ed25519.SignatureSize && ed25519.Verify(h.Pub, message, sig)
+	case P256:
 		sum := sha256.Sum256(message)
 		return ecdsa.VerifyASN1(h.pub256, sum[:], sig)
-	case compMLDSA44:
+	case MLDSA44:
 		return mldsa44.Verify(h.pub44, message, nil, sig)
-	case compMLDSA65:
+	case MLDSA65:
 		return mldsa65.Verify(h.pub65, message, nil, sig)
-	case compMAC:
+	case MAC:
 		want := h.mac(message)
 		return subtle.ConstantTimeCompare(want, sig) == 1
 	}
@@ -214,8 +248,8 @@ func (h *half) verify(message, sig []byte) bool {
 const macContext = "macronode kms mac v1"
 
 // mac is keyed BLAKE3 of message, 32 bytes.
-func (h *half) mac(message []byte) []byte {
-	k := h.arena.Make(seedBytes)
+func (h *Key) mac(message []byte) []byte {
+	k := h.arena.Make(SeedBytes)
 	defer k.Wipe()
 	blake3.DeriveKey(k.Bytes(), macContext, h.seed)
 	m := blake3.New(32, k.Bytes())
@@ -231,19 +265,19 @@ var (
 
 // spki is the DER SubjectPublicKeyInfo of a raw public key; nil where the
 // component has none.
-func spki(c component, pub []byte) ([]byte, error) {
+func spki(c Kind, pub []byte) ([]byte, error) {
 	switch c {
-	case compEd25519:
+	case Ed25519:
 		return x509.MarshalPKIXPublicKey(ed25519.PublicKey(pub))
-	case compP256:
+	case P256:
 		k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), pub)
 		if err != nil {
 			return nil, err
 		}
 		return x509.MarshalPKIXPublicKey(k)
-	case compMLDSA44, compMLDSA65:
+	case MLDSA44, MLDSA65:
 		oid := oidMLDSA44
-		if c == compMLDSA65 {
+		if c == MLDSA65 {
 			oid = oidMLDSA65
 		}
 		return asn1.Marshal(struct {
