@@ -16,33 +16,9 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
-
-// The two examples of the S3 documentation ("Signature Calculations for the
-// Authorization Header").
-func TestSign(t *testing.T) {
-	keys := awsKeys{"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1"}
-	const empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-	for _, c := range []struct{ url, rng, want string }{
-		{"https://examplebucket.s3.amazonaws.com/test.txt", "bytes=0-9", "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"},
-		{"https://examplebucket.s3.amazonaws.com/?lifecycle=", "", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"},
-	} {
-		req, err := http.NewRequest(http.MethodGet, c.url, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.rng != "" {
-			req.Header.Set("Range", c.rng)
-		}
-		keys.sign(req, empty, time.Date(2013, 5, 24, 0, 0, 0, 0, time.UTC))
-		if got := req.Header.Get("Authorization"); !strings.HasSuffix(got, "Signature="+c.want) {
-			t.Errorf("%s: %s\nwant the signature %s", c.url, got, c.want)
-		}
-	}
-}
 
 func TestWrkResult(t *testing.T) {
 	out := "Running 1s test\n  2 threads\nRESULT requests=1000 us=2000000 p50=1500 p99=20500 bytes=1100000 errors=0\n"
@@ -223,48 +199,6 @@ func TestBenchLines(t *testing.T) {
 	rows := benchLines("goos: linux\nBenchmarkHash/1KiB-2   \t   100\t  2000 ns/op\t 512.00 MB/s\t 0 B/op\nBenchmarkHash/1KiB-2 \t 100\t 4000 ns/op\t 256.00 MB/s\nBenchmarkOther-2 5 10 ns/op\nPASS\n")
 	if len(rows) != 1 || rows[0].name != "Hash/1KiB" || !slices.Equal(rows[0].speed, []float64{512, 256}) || !slices.Equal(rows[0].nanos, []float64{2000, 4000}) {
 		t.Errorf("%+v", rows)
-	}
-}
-
-// Killing a server ends what it started too; its figures can be read while it
-// runs.
-func TestProc(t *testing.T) {
-	var ps procs
-	dir := t.TempDir()
-	p, err := ps.start("shell", filepath.Join(dir, "log"), nil, "sh", "-c", "sleep 600 & echo $! >"+filepath.Join(dir, "child.tmp")+"; mv "+filepath.Join(dir, "child.tmp")+" "+filepath.Join(dir, "child")+"; wait")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ps.killAll()
-	var child int
-	for deadline := time.Now().Add(20 * time.Second); child == 0; {
-		text, _ := os.ReadFile(filepath.Join(dir, "child"))
-		child, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-		if time.Now().After(deadline) {
-			t.Fatal("the shell started nothing")
-		}
-	}
-	if n, err := p.peak(); err != nil || n < 100<<10 || n > 1<<30 {
-		t.Errorf("VmHWM %d, %v", n, err)
-	}
-	if d, err := p.cpu(); err != nil || d < 0 || d > time.Minute {
-		t.Errorf("cpu %s, %v", d, err)
-	}
-	ps.killAll()
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(child) + "/stat")
-		if err != nil || bytes.Contains(stat, []byte(") Z ")) || errors.Is(syscall.Kill(child, 0), syscall.ESRCH) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the child lives on")
-		}
-	}
-	if len(ps.all) != 0 {
-		t.Error("an ended server is still listed")
-	}
-	if err := p.ready(t.Context(), "http://127.0.0.1:1/"); err == nil {
-		t.Error("an ended server is ready")
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rustyonions/macronode/test/bench/children"
 )
 
 // calm is how long readers are watched before the collection.
@@ -56,7 +58,7 @@ func collectMany(ctx context.Context, sec *section, s *server, paths []string) e
 			Objects int64  `json:"objects"`
 		} `json:"items"`
 	}
-	before, err := s.memory()
+	before, err := s.Memory()
 	if err != nil {
 		return err
 	}
@@ -76,7 +78,7 @@ func collectMany(ctx context.Context, sec *section, s *server, paths []string) e
 			moved = i.Objects
 		}
 	}
-	_, size, err := countFiles(s.dir)
+	_, size, err := children.CountFiles(s.dir)
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func watch(ctx context.Context, s *server, paths []string, f func(context.Contex
 		}
 		took = append(took, float64(time.Since(begun).Microseconds())/1000)
 		if len(took)%500 == 0 {
-			m, err := s.memory()
+			m, err := s.Memory()
 			if err != nil {
 				return out, err
 			}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/rustyonions/macronode/test/bench/children"
 )
 
 // measureFootprint puts and gets one large object with curl and asks how much
@@ -33,7 +35,7 @@ func measureFootprint(ctx context.Context, b *bench) (*section, error) {
 		return nil, err
 	}
 	sec.servers(node)
-	idle, err := node.peak()
+	idle, err := node.Peak()
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +46,7 @@ func measureFootprint(ctx context.Context, b *bench) (*section, error) {
 
 	begun := time.Now()
 	var out, stderr bytes.Buffer
-	put := command(ctx, "curl", "-sS", "--fail-with-body", "-X", "POST", "-H", "@"+header, "-T", big, node.url+"/o")
+	put := children.Command(ctx, "curl", "-sS", "--fail-with-body", "-X", "POST", "-H", "@"+header, "-T", big, node.url+"/o")
 	put.Stdout, put.Stderr = &out, &stderr
 	if err := put.Run(); err != nil {
 		return nil, fmt.Errorf("curl put: %w\n%s%s", err, out.Bytes(), stderr.Bytes())
@@ -54,7 +56,7 @@ func measureFootprint(ctx context.Context, b *bench) (*section, error) {
 	if err != nil {
 		return nil, err
 	}
-	afterPut, err := node.peak()
+	afterPut, err := node.Peak()
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +66,7 @@ func measureFootprint(ctx context.Context, b *bench) (*section, error) {
 		return nil, err
 	}
 	getTook := time.Since(begun)
-	peak, err := node.peak()
+	peak, err := node.Peak()
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +78,7 @@ func measureFootprint(ctx context.Context, b *bench) (*section, error) {
 	sec.value("VmHWM when ready", fmt.Sprintf("%.0f MiB", float64(idle)/float64(mib)), "", nil)
 	sec.value("VmHWM after the put", fmt.Sprintf("%.0f MiB", float64(afterPut)/float64(mib)), "", nil)
 	sec.value("VmHWM after the get", fmt.Sprintf("%.0f MiB", float64(peak)/float64(mib)), "< 200 MiB", ptr(peak < 200*mib))
-	return sec, errors.Join(node.stop(), os.RemoveAll(node.dir), os.RemoveAll(dir))
+	return sec, errors.Join(node.Stop(), os.RemoveAll(node.dir), os.RemoveAll(dir))
 }
 
 // writeLarge writes size incompressible bytes.
@@ -106,7 +108,7 @@ func getAndCompare(ctx context.Context, url, header, file string) error {
 		return err
 	}
 	defer func() { _ = want.Close() }()
-	get := command(ctx, "curl", "-sS", "--fail", "-H", "@"+header, url)
+	get := children.Command(ctx, "curl", "-sS", "--fail", "-H", "@"+header, url)
 	var stderr bytes.Buffer
 	get.Stderr = &stderr
 	got, err := get.StdoutPipe()

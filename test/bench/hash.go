@@ -9,12 +9,14 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/rustyonions/macronode/test/bench/children"
 )
 
 // measureHash runs the benchmarks of package b3 and quotes them.
 func measureHash(ctx context.Context, b *bench) (*section, error) {
 	args := []string{"test", "-run", "^$", "-bench", ".", "-benchtime", b.set.hashTime, "-count", strconv.Itoa(b.set.rounds), "./b3"}
-	out, err := command(ctx, "go", args...).CombinedOutput()
+	out, err := children.Command(ctx, "go", args...).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}

@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/rustyonions/macronode/test/bench/children"
 )
 
 func main() {
@@ -57,7 +59,7 @@ type bench struct {
 	set   settings
 	dir   string // scratch, on a real disk; removed at the end
 	facts []string
-	procs procs
+	procs children.Group
 }
 
 // run measures the selected parts in order and writes the report after each, so
@@ -79,7 +81,7 @@ func run(ctx context.Context) (err error) {
 	}
 	b := &bench{set: set, dir: dir}
 	defer func() {
-		b.procs.killAll()
+		b.procs.KillAll()
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
 	b.facts = b.machine(ctx)
@@ -94,7 +96,7 @@ func run(ctx context.Context) (err error) {
 		begun := time.Now()
 		fmt.Printf("\n== %s\n", p.title)
 		s, err := p.measure(ctx, b)
-		b.procs.killAll()
+		b.procs.KillAll()
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("%s: interrupted", p.name)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rustyonions/macronode/test/bench/children"
 )
 
 // Workers that fill the large node; those that measure are putWorkers.
@@ -32,12 +34,12 @@ func measureMillion(ctx context.Context, b *bench) (*section, error) {
 	begun := time.Now()
 	paths, err := fill(ctx, large, b.set.many)
 	if err != nil {
-		return nil, large.failed(err)
+		return nil, large.Failed(err)
 	}
 	took := time.Since(begun)
 	sec.value("filling", fmt.Sprintf("%.0f s, %.0f puts/s", took.Seconds(), float64(b.set.many)/took.Seconds()), "", nil)
 
-	files, size, err := countFiles(large.dir)
+	files, size, err := children.CountFiles(large.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +49,7 @@ func measureMillion(ctx context.Context, b *bench) (*section, error) {
 	for _, how := range []struct {
 		name string
 		end  func() error
-	}{{"start to ready after a clean stop", func() error { return large.stop() }}, {"start to ready after kill -9", func() error { large.kill(); return nil }}} {
+	}{{"start to ready after a clean stop", func() error { return large.Stop() }}, {"start to ready after kill -9", func() error { large.Kill(); return nil }}} {
 		var starts []time.Duration
 		for range b.set.rounds {
 			if err := how.end(); err != nil {
@@ -66,14 +68,14 @@ func measureMillion(ctx context.Context, b *bench) (*section, error) {
 		return nil, err
 	}
 	if err := collectMany(ctx, sec, large, paths); err != nil {
-		return nil, large.failed(err)
+		return nil, large.Failed(err)
 	}
-	peak, err := large.peak()
+	peak, err := large.Peak()
 	if err != nil {
 		return nil, err
 	}
 	sec.value("VmHWM of the large node", fmt.Sprintf("%.0f MiB", float64(peak)/float64(mib)), "", nil)
-	return sec, errors.Join(large.stop(), os.RemoveAll(large.dir))
+	return sec, errors.Join(large.Stop(), os.RemoveAll(large.dir))
 }
 
 // fill puts n objects of 1 KiB and returns their paths.
@@ -123,7 +125,7 @@ func costs(ctx context.Context, b *bench, sec *section, large *server, paths []s
 		}
 		smallPaths, err := fill(ctx, small, b.set.few)
 		if err != nil {
-			return small.failed(err)
+			return small.Failed(err)
 		}
 		var pair [2]run
 		var cpu [2]float64
@@ -133,29 +135,29 @@ func costs(ctx context.Context, b *bench, sec *section, large *server, paths []s
 			if which == 1 {
 				s, p, all = large, paths[:b.set.few], paths
 			}
-			before, err := s.cpu()
+			before, err := s.CPU()
 			if err != nil {
 				return err
 			}
 			if pair[which].get, err = getRandom(ctx, s, p, b.set.getTime); err != nil {
-				return s.failed(err)
+				return s.Failed(err)
 			}
-			after, err := s.cpu()
+			after, err := s.CPU()
 			if err != nil {
 				return err
 			}
 			cpu[which] = (after - before).Seconds() * 1e6 / (pair[which].get.Rate * b.set.getTime.Seconds())
 			if pair[which].spread, err = getRandom(ctx, s, all, b.set.getTime); err != nil {
-				return s.failed(err)
+				return s.Failed(err)
 			}
 			if pair[which].put, err = putMany(ctx, s, b.set.getTime, uint64(round*2+which)); err != nil {
-				return s.failed(err)
+				return s.Failed(err)
 			}
 			say("round %d, %d objects: get %.0f/s, of all %.0f/s, put %.0f/s", round+1, len(all), pair[which].get.Rate, pair[which].spread.Rate, pair[which].put.Rate)
 		}
 		few, many = append(few, pair[0]), append(many, pair[1])
 		cpuFew, cpuMany = append(cpuFew, cpu[0]), append(cpuMany, cpu[1])
-		small.kill()
+		small.Kill()
 		if err := os.RemoveAll(filepath.Clean(small.dir)); err != nil {
 			return err
 		}

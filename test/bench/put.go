@@ -81,9 +81,9 @@ func (b *bench) putRun(ctx context.Context, s *server, size int64, run uint64) (
 		return err
 	})
 	client.CloseIdleConnections()
-	s.kill()
+	s.Kill()
 	if err != nil {
-		return result{}, s.name, s.failed(err)
+		return result{}, s.name, s.Failed(err)
 	}
 	err = os.RemoveAll(s.dir)
 	syscall.Sync() // what was removed is trimmed now, not in the next run

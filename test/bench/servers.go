@@ -16,11 +16,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/sigv4"
 )
 
 // server is one of those that are compared.
 type server struct {
-	*proc
+	*children.Proc
 	name    string
 	url     string
 	command string // as shown in the report
@@ -47,8 +50,8 @@ func (b *bench) startNode(ctx context.Context, cache int64) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	httpPort, err1 := freePort()
-	oapPort, err2 := freePort()
+	httpPort, err1 := children.FreePort()
+	oapPort, err2 := children.FreePort()
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
@@ -109,12 +112,12 @@ func (b *bench) startNode(ctx context.Context, cache int64) (*server, error) {
 	}
 	s.again = func(ctx context.Context) (*server, error) {
 		next := *s
-		p, err := b.procs.start("macronode", filepath.Join(dir, "log"), nil, bin, "run", "--config", conf, "--data", data)
+		p, err := b.procs.Start("macronode", filepath.Join(dir, "log"), nil, bin, "run", "--config", conf, "--data", data)
 		if err != nil {
 			return nil, err
 		}
-		next.proc = p
-		return &next, p.ready(ctx, s.url+"/readyz")
+		next.Proc = p
+		return &next, p.Ready(ctx, s.url+"/readyz")
 	}
 	return s.again(ctx)
 }
@@ -129,23 +132,23 @@ func (b *bench) startMinIO(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := children.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	console, err := freePort()
+	console, err := children.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	keys := awsKeys{id: "benchbench", secret: fmt.Sprintf("bench-%d-%d", os.Getpid(), time.Now().UnixNano()), region: "us-east-1"}
+	keys := sigv4.Keys{ID: "benchbench", Secret: fmt.Sprintf("bench-%d-%d", os.Getpid(), time.Now().UnixNano()), Region: "us-east-1"}
 	addr := "127.0.0.1:" + strconv.Itoa(port)
-	env := []string{"MINIO_ROOT_USER=" + keys.id, "MINIO_ROOT_PASSWORD=" + keys.secret, "MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off"}
-	p, err := b.procs.start("minio", filepath.Join(dir, "log"), env,
+	env := []string{"MINIO_ROOT_USER=" + keys.ID, "MINIO_ROOT_PASSWORD=" + keys.Secret, "MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off"}
+	p, err := b.procs.Start("minio", filepath.Join(dir, "log"), env,
 		b.set.minio, "server", filepath.Join(dir, "data"), "--address", addr, "--console-address", "127.0.0.1:"+strconv.Itoa(console))
 	if err != nil {
 		return nil, fmt.Errorf("minio (go install it, or set BENCH_MINIO): %w", err)
 	}
-	s := &server{proc: p, name: "MinIO", url: "http://" + addr, dir: dir, version: moduleVersion(ctx, b.set.minio),
+	s := &server{Proc: p, name: "MinIO", url: "http://" + addr, dir: dir, version: moduleVersion(ctx, b.set.minio),
 		command: "`MINIO_BROWSER=off MINIO_UPDATE=off minio server DIR --address " + "127.0.0.1:PORT`, one drive; reads anonymous from a public-read bucket, writes signed (SigV4, `UNSIGNED-PAYLOAD`)"}
 	s.put = func(name string, body []byte) (*http.Request, error) {
 		req, err := post(s.url+"/"+bucket+"/"+name, body)
@@ -153,17 +156,17 @@ func (b *bench) startMinIO(ctx context.Context) (*server, error) {
 			return nil, err
 		}
 		req.Method = http.MethodPut
-		keys.sign(req, unsignedPayload, time.Now())
+		keys.Sign(req, sigv4.Unsigned, time.Now())
 		return req, nil
 	}
 	s.path = func(name string, _ []byte) (string, error) { return "/" + bucket + "/" + name, nil }
-	if err := p.ready(ctx, s.url+"/minio/health/ready"); err != nil {
+	if err := p.Ready(ctx, s.url+"/minio/health/ready"); err != nil {
 		return nil, err
 	}
 	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["*"]},"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::` + bucket + `/*"]}]}`
 	for _, step := range []struct{ query, body string }{{"", ""}, {"?policy=", policy}} {
-		if err := keys.setUp(ctx, s.url+"/"+bucket+step.query, step.body); err != nil {
-			return nil, p.failed(err)
+		if err := setUp(ctx, keys, s.url+"/"+bucket+step.query, step.body); err != nil {
+			return nil, p.Failed(err)
 		}
 	}
 	return s, nil
@@ -171,7 +174,7 @@ func (b *bench) startMinIO(ctx context.Context) (*server, error) {
 
 // setUp makes one signed PUT. MinIO says that it is ready a little before it is,
 // so a refusal is tried again for a while.
-func (k awsKeys) setUp(ctx context.Context, url, body string) error {
+func setUp(ctx context.Context, k sigv4.Keys, url, body string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
@@ -180,7 +183,7 @@ func (k awsKeys) setUp(ctx context.Context, url, body string) error {
 			return err
 		}
 		req.Method = http.MethodPut
-		k.sign(req, unsignedPayload, time.Now())
+		k.Sign(req, sigv4.Unsigned, time.Now())
 		if _, err = send(http.DefaultClient, req.WithContext(ctx)); err == nil {
 			return nil
 		}
@@ -202,7 +205,7 @@ func (b *bench) startBare(ctx context.Context, sizes []int64) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := children.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -211,13 +214,13 @@ func (b *bench) startBare(ctx context.Context, sizes []int64) (*server, error) {
 	for _, n := range sizes {
 		command = append(command, strconv.FormatInt(n, 10))
 	}
-	p, err := b.procs.start("bare", filepath.Join(dir, "log"), nil, command...)
+	p, err := b.procs.Start("bare", filepath.Join(dir, "log"), nil, command...)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{proc: p, name: "bare net/http", url: "http://" + addr, dir: dir, version: "of the Go above",
+	s := &server{Proc: p, name: "bare net/http", url: "http://" + addr, dir: dir, version: "of the Go above",
 		command: "`bench bare 127.0.0.1:PORT SIZE…`: `w.Write` of bytes in memory, without any check"}
-	return s, p.ready(ctx, s.url+"/ready")
+	return s, p.Ready(ctx, s.url+"/ready")
 }
 
 // serveBare answers /SIZE with the first object of that size.

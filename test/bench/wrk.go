@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rustyonions/macronode/test/bench/children"
 )
 
 const wrkConnections = 32
@@ -50,7 +52,7 @@ func (b *bench) runWrk(ctx context.Context, s *server, paths []string, size int6
 	if err != nil {
 		return result{}, err
 	}
-	cmd := command(ctx, b.set.wrk, "-t1", "-c"+strconv.Itoa(wrkConnections), "-d"+strconv.Itoa(int(span.Seconds()))+"s",
+	cmd := children.Command(ctx, b.set.wrk, "-t1", "-c"+strconv.Itoa(wrkConnections), "-d"+strconv.Itoa(int(span.Seconds()))+"s",
 		"--timeout", "30s", "-s", script, s.url)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -1,6 +1,8 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package children runs the servers that are measured, looks at what they use,
+// and leaves none of them behind.
+package children
 
 import (
 	"bytes"
@@ -13,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,41 +23,46 @@ import (
 	"time"
 )
 
-// procs are the running servers.
-type procs struct {
+// Group are the running servers.
+type Group struct {
+	// Before is put before each command, Env into each environment: taskset and
+	// its like, which become the server.
+	Before, Env []string
+
 	mu  sync.Mutex
-	all map[*proc]bool
+	all map[*Proc]bool
 }
 
-// proc is a server in a process group of its own.
-type proc struct {
+// Proc is a server in a process group of its own.
+type Proc struct {
 	name string
 	cmd  *exec.Cmd
 	log  string // file of its output
 	done chan struct{}
 	err  error // after done
-	home *procs
+	home *Group
 }
 
-// start runs a server, its output in a file. The kernel ends it with this
+// Start runs a server, its output in a file. The kernel ends it with this
 // process, whatever becomes of that.
-func (ps *procs) start(name, log string, env []string, command ...string) (*proc, error) {
+func (ps *Group) Start(name, log string, env []string, command ...string) (*Proc, error) {
 	out, err := os.Create(log)
 	if err != nil {
 		return nil, err
 	}
+	command = slices.Concat(ps.Before, command)
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Env = slices.Concat(os.Environ(), ps.Env, env)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		_ = out.Close()
 		return nil, err
 	}
-	p := &proc{name: name, cmd: cmd, log: log, done: make(chan struct{}), home: ps}
+	p := &Proc{name: name, cmd: cmd, log: log, done: make(chan struct{}), home: ps}
 	ps.mu.Lock()
 	if ps.all == nil {
-		ps.all = map[*proc]bool{}
+		ps.all = map[*Proc]bool{}
 	}
 	ps.all[p] = true
 	ps.mu.Unlock()
@@ -69,21 +77,21 @@ func (ps *procs) start(name, log string, env []string, command ...string) (*proc
 	return p, nil
 }
 
-// killAll ends every server at once and waits for them.
-func (ps *procs) killAll() {
+// KillAll ends every server at once and waits for them.
+func (ps *Group) KillAll() {
 	ps.mu.Lock()
-	var all []*proc
+	var all []*Proc
 	for p := range ps.all {
 		all = append(all, p)
 	}
 	ps.mu.Unlock()
 	for _, p := range all {
-		p.kill()
+		p.Kill()
 	}
 }
 
-// kill is kill -9 for the whole group.
-func (p *proc) kill() {
+// Kill is kill -9 for the whole group.
+func (p *Proc) Kill() {
 	select {
 	case <-p.done:
 		return
@@ -93,29 +101,29 @@ func (p *proc) kill() {
 	<-p.done
 }
 
-// stop asks it to end, and kills it after a minute.
-func (p *proc) stop() error {
+// Stop asks it to end, and kills it after a minute.
+func (p *Proc) Stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 		return nil
 	case <-time.After(time.Minute):
-		p.kill()
+		p.Kill()
 		return fmt.Errorf("%s did not stop within a minute", p.name)
 	}
 }
 
-// ready waits until url answers 200.
-func (p *proc) ready(ctx context.Context, url string) error {
+// Ready waits until url answers 200.
+func (p *Proc) Ready(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	for {
 		select {
 		case <-p.done:
-			return p.failed(fmt.Errorf("ended: %w", p.err))
+			return p.Failed(fmt.Errorf("ended: %w", p.err))
 		case <-ctx.Done():
-			return p.failed(fmt.Errorf("not ready: %w", ctx.Err()))
+			return p.Failed(fmt.Errorf("not ready: %w", ctx.Err()))
 		case <-time.After(2 * time.Millisecond):
 		}
 		res, err := client.Get(url)
@@ -129,19 +137,19 @@ func (p *proc) ready(ctx context.Context, url string) error {
 	}
 }
 
-// failed adds the end of the server's output to an error.
-func (p *proc) failed(err error) error {
+// Failed adds the end of the server's output to an error.
+func (p *Proc) Failed(err error) error {
 	text, _ := os.ReadFile(p.log)
 	return fmt.Errorf("%s: %w\n%s", p.name, err, text[max(0, len(text)-2000):])
 }
 
-// peak is the most memory the process has held, in bytes (VmHWM).
-func (p *proc) peak() (int64, error) { return p.status("VmHWM:") }
+// Peak is the most memory the process has held, in bytes (VmHWM).
+func (p *Proc) Peak() (int64, error) { return p.status("VmHWM:") }
 
-// memory is what the process holds now, in bytes (VmRSS).
-func (p *proc) memory() (int64, error) { return p.status("VmRSS:") }
+// Memory is what the process holds now, in bytes (VmRSS).
+func (p *Proc) Memory() (int64, error) { return p.status("VmRSS:") }
 
-func (p *proc) status(field string) (int64, error) {
+func (p *Proc) status(field string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
@@ -149,14 +157,14 @@ func (p *proc) status(field string) (int64, error) {
 	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(line, field); ok {
 			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return n * kib, err
+			return n << 10, err
 		}
 	}
 	return 0, fmt.Errorf("no %s in /proc", field)
 }
 
-// cpu is the processor time the process has used.
-func (p *proc) cpu() (time.Duration, error) {
+// CPU is the processor time the process has used.
+func (p *Proc) CPU() (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
@@ -172,16 +180,16 @@ func (p *proc) cpu() (time.Duration, error) {
 	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
 }
 
-// command is a client that runs to its end; with ctx its whole group ends.
-func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+// Command is a client that runs to its end; with ctx its whole group ends.
+func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	return cmd
 }
 
-// freePort is a port that nobody listens on now.
-func freePort() (int, error) {
+// FreePort is a port that nobody listens on now.
+func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
@@ -190,8 +198,8 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// countFiles counts the files and their bytes below dir.
-func countFiles(dir string) (files int, size int64, err error) {
+// CountFiles counts the files and their bytes below dir.
+func CountFiles(dir string) (files int, size int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
