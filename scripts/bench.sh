@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The node beside its peers: objects read and written, memory at one large object,
-# a million small ones, hashing. Writes docs/performance.md between its markers
-# and bin/bench/report.json. A full run takes more than half an hour, on a machine
-# that does nothing else.
+# a million small ones, hashing, overload. Writes docs/performance.md between its
+# markers and bin/bench/report.json. A full run takes an hour, on a machine that
+# does nothing else.
 #
-#   BENCH            parts: "get put footprint million hash"
+#   BENCH            parts: "get put footprint million hash overload"
 #   BENCH_ROUNDS     5     rounds, servers in turn
 #   BENCH_GET_TIME   4s    a wrk run; also a run of "million"
 #   BENCH_PUT_TIME   6s    a put run
@@ -13,28 +13,36 @@
 #   BENCH_LARGE      5GiB  the object of "footprint"
 #   BENCH_FEW, BENCH_MANY   1000, 1000000  objects of "million"
 #   BENCH_HASH_TIME  1s    a benchmark of b3
+#   OVERLOAD_SECONDS 20    a phase of "overload"
+#   OVERLOAD_SERVERS "macronode MinIO nginx"
+#   OVERLOAD_REQUESTS "get put"
 #   BENCH_DIR        bin/bench  scratch; needs a real disk with 20 GB free
 #   BENCH_OUT, BENCH_JSON   docs/performance.md, bin/bench/report.json
 #   BENCH_MINIO      a MinIO binary; without it one is built with go install
+#   BENCH_NGINX, BENCH_WRK   nginx, wrk
 #
 # A short run that leaves the document alone:
 #   BENCH="get put" BENCH_ROUNDS=1 BENCH_GET_TIME=1s BENCH_PUT_TIME=1s BENCH_CACHE=16MiB BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
+#   BENCH=overload OVERLOAD_SECONDS=5 OVERLOAD_SERVERS=macronode BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 set -euo pipefail
 export MACRONODE_BIN=${MACRONODE_BIN:-$PWD/bin} BENCH_DIR=${BENCH_DIR:-$PWD/bin/bench}
-parts=${BENCH:-get put footprint million hash}
+parts=${BENCH:-get put footprint million hash overload}
+storm=${OVERLOAD_SERVERS:-macronode MinIO nginx}
+[[ " $parts " == *" overload "* ]] || storm=
 mkdir -p "$BENCH_DIR" bin/bench
 minio_version=v0.0.0-20250907161309-07c3a429bfed
 
 need=()
 case " $parts " in *" get "*) command -v wrk >/dev/null || need+=(wrk) ;; esac
 case " $parts " in *" footprint "*) command -v curl >/dev/null || need+=(curl) ;; esac
-command -v findmnt >/dev/null || need+=(util-linux)
+case " $storm " in *" nginx "*) command -v "${BENCH_NGINX:-nginx}" >/dev/null || need+=(nginx-light) ;; esac
+command -v findmnt >/dev/null && command -v taskset >/dev/null || need+=(util-linux)
 if [ ${#need[@]} -gt 0 ]; then
 	sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
 	$sudo apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
 fi
-if [[ " $parts " =~ \ (get|put)\  ]] && [ -z "${BENCH_MINIO:-}" ]; then
+if [[ " $parts " =~ \ (get|put)\  || " $storm " == *" MinIO "* ]] && [ -z "${BENCH_MINIO:-}" ]; then
 	BENCH_MINIO=$PWD/bin/bench/minio-$minio_version
 	if [ ! -x "$BENCH_MINIO" ]; then
 		echo "building MinIO $minio_version; this takes minutes"

@@ -63,7 +63,7 @@ func collectMany(ctx context.Context, sec *section, s *server, paths []string) e
 		return err
 	}
 	busy, err := watch(ctx, s, kept, func(ctx context.Context) error {
-		reply, err := operate(ctx, s, "/v1/admin/collect")
+		reply, err := asOperator(ctx, s, "/v1/admin/collect")
 		if err != nil {
 			return err
 		}
@@ -113,8 +113,8 @@ func drop(ctx context.Context, s *server, paths []string) error {
 	return errors.Join(errs...)
 }
 
-// operate posts an empty request as the operator.
-func operate(ctx context.Context, s *server, path string) ([]byte, error) {
+// asOperator posts an empty request as the operator.
+func asOperator(ctx context.Context, s *server, path string) ([]byte, error) {
 	token, err := os.ReadFile(filepath.Join(s.dir, "data", "operator.cap"))
 	if err != nil {
 		return nil, err

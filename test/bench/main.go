@@ -2,7 +2,8 @@
 
 // Command bench measures the built node beside its peers, on one machine, on
 // the same bytes and over loopback: objects read and written over HTTP/1.1,
-// memory at one large object, a million small ones, and hashing.
+// memory at one large object, a million small ones, hashing, and what is left of
+// it all when more is asked than there is.
 //
 // It installs nothing and is run by scripts/bench.sh, which says what the
 // settings in the environment are. Every process it starts ends with it, and
@@ -24,9 +25,11 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "bare" {
-		if err := serveBare(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, "bench bare:", err)
+	// What it starts again as a process of its own.
+	own := map[string]func([]string) error{"bare": serveBare, "generate": generate}
+	if len(os.Args) > 1 && own[os.Args[1]] != nil {
+		if err := own[os.Args[1]](os.Args[2:]); err != nil {
+			fmt.Fprintf(os.Stderr, "bench %s: %v\n", os.Args[1], err)
 			os.Exit(1)
 		}
 		return
@@ -52,6 +55,7 @@ var parts = []part{
 	{"footprint", "One object of many bytes", measureFootprint},
 	{"million", "Many objects", measureMillion},
 	{"hash", "BLAKE3 with tree", measureHash},
+	{"overload", "Overload", measureOverload},
 }
 
 // bench is what all parts share.

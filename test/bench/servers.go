@@ -128,28 +128,31 @@ const bucket = "bench"
 // startMinIO runs MinIO on one local drive with its defaults, which sync every
 // object before the reply, and makes a bucket that anyone may read.
 func (b *bench) startMinIO(ctx context.Context) (*server, error) {
+	s, _, err := b.startMinIOWith(ctx)
+	return s, err
+}
+
+// startMinIOWith adds settings to the environment and returns the keys as well.
+func (b *bench) startMinIOWith(ctx context.Context, settings ...string) (s *server, keys sigv4.Keys, err error) {
 	dir, err := b.scratch("minio")
 	if err != nil {
-		return nil, err
+		return nil, keys, err
 	}
-	port, err := children.FreePort()
-	if err != nil {
-		return nil, err
+	port, err1 := children.FreePort()
+	console, err2 := children.FreePort()
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, keys, err
 	}
-	console, err := children.FreePort()
-	if err != nil {
-		return nil, err
-	}
-	keys := sigv4.Keys{ID: "benchbench", Secret: fmt.Sprintf("bench-%d-%d", os.Getpid(), time.Now().UnixNano()), Region: "us-east-1"}
+	keys = sigv4.Keys{ID: "benchbench", Secret: fmt.Sprintf("bench-%d-%d", os.Getpid(), time.Now().UnixNano()), Region: "us-east-1"}
 	addr := "127.0.0.1:" + strconv.Itoa(port)
-	env := []string{"MINIO_ROOT_USER=" + keys.ID, "MINIO_ROOT_PASSWORD=" + keys.Secret, "MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off"}
+	env := append(settings, "MINIO_ROOT_USER="+keys.ID, "MINIO_ROOT_PASSWORD="+keys.Secret, "MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off")
 	p, err := b.procs.Start("minio", filepath.Join(dir, "log"), env,
 		b.set.minio, "server", filepath.Join(dir, "data"), "--address", addr, "--console-address", "127.0.0.1:"+strconv.Itoa(console))
 	if err != nil {
-		return nil, fmt.Errorf("minio (go install it, or set BENCH_MINIO): %w", err)
+		return nil, keys, fmt.Errorf("minio (go install it, or set BENCH_MINIO): %w", err)
 	}
-	s := &server{Proc: p, name: "MinIO", url: "http://" + addr, dir: dir, version: moduleVersion(ctx, b.set.minio),
-		command: "`MINIO_BROWSER=off MINIO_UPDATE=off minio server DIR --address " + "127.0.0.1:PORT`, one drive; reads anonymous from a public-read bucket, writes signed (SigV4, `UNSIGNED-PAYLOAD`)"}
+	s = &server{Proc: p, name: "MinIO", url: "http://" + addr, dir: dir, version: moduleVersion(ctx, b.set.minio),
+		command: "`" + strings.Join(append(settings, ""), " ") + "MINIO_BROWSER=off MINIO_UPDATE=off minio server DIR --address " + "127.0.0.1:PORT`, one drive; reads anonymous from a public-read bucket, writes signed (SigV4, `UNSIGNED-PAYLOAD`)"}
 	s.put = func(name string, body []byte) (*http.Request, error) {
 		req, err := post(s.url+"/"+bucket+"/"+name, body)
 		if err != nil {
@@ -161,15 +164,15 @@ func (b *bench) startMinIO(ctx context.Context) (*server, error) {
 	}
 	s.path = func(name string, _ []byte) (string, error) { return "/" + bucket + "/" + name, nil }
 	if err := p.Ready(ctx, s.url+"/minio/health/ready"); err != nil {
-		return nil, err
+		return nil, keys, err
 	}
 	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["*"]},"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::` + bucket + `/*"]}]}`
 	for _, step := range []struct{ query, body string }{{"", ""}, {"?policy=", policy}} {
 		if err := setUp(ctx, keys, s.url+"/"+bucket+step.query, step.body); err != nil {
-			return nil, p.Failed(err)
+			return nil, keys, p.Failed(err)
 		}
 	}
-	return s, nil
+	return s, keys, nil
 }
 
 // setUp makes one signed PUT. MinIO says that it is ready a little before it is,

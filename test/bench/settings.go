@@ -34,6 +34,8 @@ type settings struct {
 	few      int   // objects in the small node of "million"
 	many     int   // objects in the large one
 	hashTime string
+	nginx    string
+	storm    stormSettings
 }
 
 const (
@@ -70,7 +72,11 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		return n
 	}
 	span := func(name, otherwise string) time.Duration {
-		d, err := time.ParseDuration(get(name, otherwise))
+		text := get(name, otherwise)
+		if _, err := strconv.Atoi(text); err == nil {
+			text += "s"
+		}
+		d, err := time.ParseDuration(text)
 		if err == nil && d < time.Second {
 			err = errors.New("want at least 1s")
 		}
@@ -82,6 +88,8 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		dir: get("BENCH_DIR", "bin/bench"), report: get("BENCH_OUT", "docs/performance.md"), json: get("BENCH_JSON", "bin/bench/report.json"),
 		rounds: count("BENCH_ROUNDS", "5"), getTime: span("BENCH_GET_TIME", "4s"), putTime: span("BENCH_PUT_TIME", "6s"),
 		cache: size("BENCH_CACHE", "256MiB"), large: size("BENCH_LARGE", "5GiB"),
+		nginx: get("BENCH_NGINX", "nginx"), storm: stormSettings{
+			span: span("OVERLOAD_SECONDS", "20s"), servers: strings.Fields(get("OVERLOAD_SERVERS", "macronode MinIO nginx")), requests: strings.Fields(get("OVERLOAD_REQUESTS", "get put"))},
 		few: count("BENCH_FEW", "1000"), many: count("BENCH_MANY", "1000000"), hashTime: get("BENCH_HASH_TIME", "1s"),
 	}
 	for _, f := range strings.Fields(get("BENCH_SIZES", "1KiB 64KiB 1MiB 16MiB")) {
@@ -89,7 +97,7 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		fail("BENCH_SIZES", err)
 		s.sizes = append(s.sizes, n)
 	}
-	for _, name := range strings.Fields(get("BENCH", "get put footprint million hash")) {
+	for _, name := range strings.Fields(get("BENCH", "get put footprint million hash overload")) {
 		known := false
 		for _, p := range parts {
 			known = known || p.name == name
@@ -99,6 +107,7 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		}
 		s.parts[name] = true
 	}
+	fail("OVERLOAD", s.storm.validate())
 	return s, errors.Join(errs...)
 }
 

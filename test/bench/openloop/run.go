@@ -113,6 +113,7 @@ func newFlow(f *Flow, seed uint64, span time.Duration) *flow {
 	out := &flow{Flow: f, rnd: rand.New(rand.NewPCG(seed, 7)), idle: make([]*conn, f.Conns), queue: make([]int64, 0, expect),
 		res: FlowResult{Name: f.Name, Codes: map[string]int{}, AdmittedUS: make([]uint32, 0, expect), RefusedUS: make([]uint32, 0, expect)}}
 	out.local.Addr = netip.MustParseAddr(f.From).As4()
+	out.turn = out.rnd.IntN(len(f.Heads)) // not always the same ones in a short run
 	for _, h := range f.Heads {
 		out.heads = append(out.heads, []byte(h))
 	}
