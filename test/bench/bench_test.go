@@ -5,25 +5,24 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 func TestWrkResult(t *testing.T) {
 	out := "Running 1s test\n  2 threads\nRESULT requests=1000 us=2000000 p50=1500 p99=20500 bytes=1100000 errors=0\n"
 	r, err := wrkResult(out, 1024)
-	if err != nil || r != (result{Rate: 500, P50: 1.5, P99: 20.5}) {
+	if err != nil || r != (report.Result{Rate: 500, P50: 1.5, P99: 20.5}) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	for name, bad := range map[string]string{
@@ -104,76 +103,6 @@ func TestSend(t *testing.T) {
 		if ok != (err == nil) || ok && string(body) != "said" {
 			t.Errorf("%s: %q, %v", code, body, err)
 		}
-	}
-}
-
-func TestCompare(t *testing.T) {
-	rates := func(p99 float64, list ...float64) (rs []result) {
-		for _, r := range list {
-			rs = append(rs, result{Rate: r, P50: 1, P99: p99})
-		}
-		return rs
-	}
-	var s section
-	s.compare("1 KiB", 1024, rates(2, 300, 100, 290), []peer{{"MinIO", rates(4, 100, 99, 1000), 3, true}, {"bare", rates(1, 580), 0.7, false}, {"none", nil, 1, true}})
-	if len(s.Rows) != 3 || len(s.Runs) != 3 || len(s.Goals) != 3 {
-		t.Fatalf("%d rows, %d runs, %d goals", len(s.Rows), len(s.Runs), len(s.Goals))
-	}
-	if got := s.Rows[0][2] + " " + s.Rows[0][3]; got != "290 100-300" {
-		t.Errorf("median and range: %q", got)
-	}
-	if got := strings.Join(s.Rows[1][7:], "|"); got != "2.90×, p99 0.50×|≥ 3×, p99 ≤ 1×|**missed**, p99 met" {
-		t.Errorf("MinIO: %s", got)
-	}
-	if got := strings.Join(s.Rows[2][7:], "|"); got != "0.50×|≥ 0.7×|**missed**" {
-		t.Errorf("bare: %s", got)
-	}
-	if s.missed() != 2 {
-		t.Errorf("%d goals missed, want 2", s.missed())
-	}
-	if m := statOf([]float64{4, 1, 3, 2}, func(f float64) float64 { return f }); m != (stat{2.5, 1, 4}) {
-		t.Errorf("of an even number: %+v", m)
-	}
-}
-
-func TestReport(t *testing.T) {
-	dir := t.TempDir()
-	set := settings{report: filepath.Join(dir, "docs", "p.md"), json: filepath.Join(dir, "r.json")}
-	get := &section{Name: "get", Title: "GET", Head: []string{"a"}, Rows: [][]string{{"first"}}}
-	put := &section{Name: "put", Title: "PUT", Head: []string{"a"}, Rows: [][]string{{"other"}}}
-	if err := writeReport(set, []*section{get, put}); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(set.report)
-	if err != nil {
-		t.Fatal(err)
-	}
-	by := "Words by hand.\n" + string(text) + "More words.\n"
-	if err := os.WriteFile(set.report, []byte(by), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	get.Rows[0][0] = "second"
-	if err := writeReport(set, []*section{get}); err != nil {
-		t.Fatal(err)
-	}
-	again, err := os.ReadFile(set.report)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(again) != strings.Replace(by, "first", "second", 1) {
-		t.Errorf("more than the section changed:\n%s", again)
-	}
-	data, err := os.ReadFile(set.json)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var back []section
-	if err := json.Unmarshal(data, &back); err != nil || len(back) != 1 || back[0].Rows[0][0] != "second" {
-		t.Errorf("JSON: %v: %s", err, data)
-	}
-	begin, _ := markers("get")
-	if _, err := replaceSection("x\n"+begin+"y", "get", "z"); err == nil {
-		t.Error("a marker without its end is taken")
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 // calm is how long readers are watched before the collection.
@@ -25,7 +26,7 @@ const calm = 5 * time.Second
 
 // collectMany drops two of three objects, has the node collect at full speed, and
 // watches what one reader sees of it, and the node's memory.
-func collectMany(ctx context.Context, sec *section, s *server, paths []string) error {
+func collectMany(ctx context.Context, sec *report.Section, s *server, paths []string) error {
 	var kept, gone []string
 	for i, p := range paths {
 		if i%3 == 0 {
@@ -39,7 +40,7 @@ func collectMany(ctx context.Context, sec *section, s *server, paths []string) e
 		return err
 	}
 	took := time.Since(begun)
-	sec.value("deleting two thirds", fmt.Sprintf("%.0f s, %.0f deletes/s", took.Seconds(), float64(len(gone))/took.Seconds()), "", nil)
+	sec.Value("deleting two thirds", fmt.Sprintf("%.0f s, %.0f deletes/s", took.Seconds(), float64(len(gone))/took.Seconds()), "", nil)
 	quiet, err := watch(ctx, s, kept, func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
@@ -82,11 +83,11 @@ func collectMany(ctx context.Context, sec *section, s *server, paths []string) e
 	if err != nil {
 		return err
 	}
-	sec.value("collecting", fmt.Sprintf("%.0f s, %d objects moved at full speed; %.0f MiB are left under the data directory", float64(report.TookMS)/1000, moved, float64(size)/float64(mib)), "", nil)
-	sec.value("one reader meanwhile", fmt.Sprintf("longest %.1f ms, p99.9 %.1f ms, p50 %.2f ms; before it %.1f, %.1f, %.2f ms",
+	sec.Value("collecting", fmt.Sprintf("%.0f s, %d objects moved at full speed; %.0f MiB are left under the data directory", float64(report.TookMS)/1000, moved, float64(size)/float64(mib)), "", nil)
+	sec.Value("one reader meanwhile", fmt.Sprintf("longest %.1f ms, p99.9 %.1f ms, p50 %.2f ms; before it %.1f, %.1f, %.2f ms",
 		busy.longest, busy.p999, busy.p50, quiet.longest, quiet.p999, quiet.p50), "≤ 50 ms", ptr(busy.longest <= 50))
 	grown := float64(busy.memory-before) / float64(mib)
-	sec.value("memory more while collecting", fmt.Sprintf("%.0f MiB", max(grown, 0)), "≤ 64 MiB", ptr(grown <= 64))
+	sec.Value("memory more while collecting", fmt.Sprintf("%.0f MiB", max(grown, 0)), "≤ 64 MiB", ptr(grown <= 64))
 	return nil
 }
 

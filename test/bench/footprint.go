@@ -14,19 +14,20 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 // measureFootprint puts and gets one large object with curl and asks how much
 // memory the node has held for it.
-func measureFootprint(ctx context.Context, b *bench) (*section, error) {
-	sec := &section{Head: []string{"what", "value", "goal", ""}}
-	sec.note("One object of %s, sent and read with curl, compared byte by byte; VmHWM of the node's process after both.", sizeName(b.set.large))
+func measureFootprint(ctx context.Context, b *bench) (*report.Section, error) {
+	sec := &report.Section{Head: []string{"what", "value", "goal", ""}}
+	sec.Note("One object of %s, sent and read with curl, compared byte by byte; VmHWM of the node's process after both.", sizeName(b.set.large))
 	dir, err := b.scratch("large")
 	if err != nil {
 		return nil, err
 	}
 	big := filepath.Join(dir, "object")
-	say("writing %s to send", sizeName(b.set.large))
+	report.Say("writing %s to send", sizeName(b.set.large))
 	if err := writeLarge(ctx, big, b.set.large); err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func measureFootprint(ctx context.Context, b *bench) (*section, error) {
 	if err != nil {
 		return nil, err
 	}
-	sec.servers(node)
+	servers(sec, node)
 	idle, err := node.Peak()
 	if err != nil {
 		return nil, err
@@ -73,11 +74,11 @@ func measureFootprint(ctx context.Context, b *bench) (*section, error) {
 	rate := func(d time.Duration) string {
 		return fmt.Sprintf("%.1f s, %.0f MB/s", d.Seconds(), float64(b.set.large)/d.Seconds()/1e6)
 	}
-	sec.value("put", rate(putTook), "", nil)
-	sec.value("get, with the comparison", rate(getTook), "", nil)
-	sec.value("VmHWM when ready", fmt.Sprintf("%.0f MiB", float64(idle)/float64(mib)), "", nil)
-	sec.value("VmHWM after the put", fmt.Sprintf("%.0f MiB", float64(afterPut)/float64(mib)), "", nil)
-	sec.value("VmHWM after the get", fmt.Sprintf("%.0f MiB", float64(peak)/float64(mib)), "< 200 MiB", ptr(peak < 200*mib))
+	sec.Value("put", rate(putTook), "", nil)
+	sec.Value("get, with the comparison", rate(getTook), "", nil)
+	sec.Value("VmHWM when ready", fmt.Sprintf("%.0f MiB", float64(idle)/float64(mib)), "", nil)
+	sec.Value("VmHWM after the put", fmt.Sprintf("%.0f MiB", float64(afterPut)/float64(mib)), "", nil)
+	sec.Value("VmHWM after the get", fmt.Sprintf("%.0f MiB", float64(peak)/float64(mib)), "< 200 MiB", ptr(peak < 200*mib))
 	return sec, errors.Join(node.Stop(), os.RemoveAll(node.dir), os.RemoveAll(dir))
 }
 

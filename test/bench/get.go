@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 // getCell is one row group of the GET table.
@@ -56,11 +58,11 @@ func (b *bench) startNodeWithCache(ctx context.Context) (*server, error) {
 	if err == nil || ctx.Err() != nil {
 		return s, err
 	}
-	say("cache_bytes is refused; the node keeps its default: %v", err)
+	report.Say("cache_bytes is refused; the node keeps its default: %v", err)
 	return b.startNode(ctx, 0)
 }
 
-func measureGet(ctx context.Context, b *bench) (*section, error) {
+func measureGet(ctx context.Context, b *bench) (*report.Section, error) {
 	cells := getCells(b.set)
 	node, err := b.startNodeWithCache(ctx)
 	if err != nil {
@@ -74,15 +76,15 @@ func measureGet(ctx context.Context, b *bench) (*section, error) {
 	if err != nil {
 		return nil, err
 	}
-	sec := &section{Head: []string{"size and set", "server", "req/s", "range", "MB/s", "p50 ms", "p99 ms", "node is", "goal", ""}}
-	sec.note("`wrk -t1 -c%d -d%ds`, HTTP/1.1 keep-alive on loopback, each server once a round, %d rounds; median (range) over the rounds. A shorter run of each before the first round is not counted. What was stored is in the page cache.",
+	sec := &report.Section{Head: []string{"size and set", "server", "req/s", "range", "MB/s", "p50 ms", "p99 ms", "node is", "goal", ""}}
+	sec.Note("`wrk -t1 -c%d -d%ds`, HTTP/1.1 keep-alive on loopback, each server once a round, %d rounds; median (range) over the rounds. A shorter run of each before the first round is not counted. What was stored is in the page cache.",
 		wrkConnections, int(b.set.getTime.Seconds()), b.set.rounds)
-	sec.servers(node, minio, bare)
+	servers(sec, node, minio, bare)
 
 	for _, c := range cells {
 		paths := map[*server][]string{bare: {"/" + strconv.FormatInt(c.size, 10)}}
 		for _, s := range []*server{node, minio} {
-			say("storing %d objects of %s in %s", c.objects, sizeName(c.size), s.name)
+			report.Say("storing %d objects of %s in %s", c.objects, sizeName(c.size), s.name)
 			if paths[s], err = store(ctx, s, c.size, c.objects); err != nil {
 				return nil, err
 			}
@@ -91,7 +93,7 @@ func measureGet(ctx context.Context, b *bench) (*section, error) {
 		if c.walk {
 			order = order[:2]
 		}
-		runs := map[*server][]result{}
+		runs := map[*server][]report.Result{}
 		for round := range b.set.rounds + 1 {
 			for i := range order {
 				s := order[(i+round)%len(order)]
@@ -104,12 +106,12 @@ func measureGet(ctx context.Context, b *bench) (*section, error) {
 					return nil, err
 				}
 				if round > 0 {
-					say("get %s round %d %s: %.0f req/s, p99 %.2f ms", c.name(), round, s.name, r.Rate, r.P99)
+					report.Say("get %s round %d %s: %.0f req/s, p99 %.2f ms", c.name(), round, s.name, r.Rate, r.P99)
 					runs[s] = append(runs[s], r)
 				}
 			}
 		}
-		sec.compare(c.name(), c.size, runs[node], []peer{{minio.name, runs[minio], c.minio, true}, {bare.name, runs[bare], c.bare, false}})
+		sec.Compare(c.name(), c.size, runs[node], []report.Peer{{Name: minio.name, Runs: runs[minio], Goal: c.minio, P99: true}, {Name: bare.name, Runs: runs[bare], Goal: c.bare, P99: false}})
 	}
 	return sec, nil
 }

@@ -11,25 +11,26 @@ import (
 	"strings"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 // measureHash runs the benchmarks of package b3 and quotes them.
-func measureHash(ctx context.Context, b *bench) (*section, error) {
+func measureHash(ctx context.Context, b *bench) (*report.Section, error) {
 	args := []string{"test", "-run", "^$", "-bench", ".", "-benchtime", b.set.hashTime, "-count", strconv.Itoa(b.set.rounds), "./b3"}
 	out, err := children.Command(ctx, "go", args...).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
-	sec := &section{Head: []string{"benchmark", "MB/s", "range", "ns/op"}}
-	sec.note("`go %s`, medians. `Hash` makes the address and the tree of groups; `Verify` checks groups against a tree, `all` from the first to the last, `random` one at a time.", strings.Join(args, " "))
+	sec := &report.Section{Head: []string{"benchmark", "MB/s", "range", "ns/op"}}
+	sec.Note("`go %s`, medians. `Hash` makes the address and the tree of groups; `Verify` checks groups against a tree, `all` from the first to the last, `random` one at a time.", strings.Join(args, " "))
 	rows := benchLines(string(out))
 	if len(rows) == 0 {
 		return nil, errors.New("package b3 printed no benchmark")
 	}
 	for _, r := range rows {
-		speed := statOf(r.speed, func(f float64) float64 { return f })
-		nanos := statOf(r.nanos, func(f float64) float64 { return f })
-		sec.row(r.name, number(speed.Median), number(speed.Low)+"-"+number(speed.High), number(nanos.Median))
+		speed := report.StatOf(r.speed, func(f float64) float64 { return f })
+		nanos := report.StatOf(r.nanos, func(f float64) float64 { return f })
+		sec.Row(r.name, report.Number(speed.Median), report.Number(speed.Low)+"-"+report.Number(speed.High), report.Number(nanos.Median))
 	}
 	return sec, nil
 }

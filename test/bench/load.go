@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 // content makes the i-th object of a size: incompressible, and the same in every
@@ -56,17 +58,10 @@ func send(c *http.Client, req *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// result is what one run of one cell came to. Latencies are in milliseconds.
-type result struct {
-	Rate float64 `json:"ops_per_s"`
-	P50  float64 `json:"p50_ms"`
-	P99  float64 `json:"p99_ms"`
-}
-
 // drive lets workers call op until the time is up; the first tenth (at most a
 // second) is not counted. op is told its worker and how many calls that worker
 // has made.
-func drive(ctx context.Context, workers int, span time.Duration, op func(ctx context.Context, worker, call int) error) (result, error) {
+func drive(ctx context.Context, workers int, span time.Duration, op func(ctx context.Context, worker, call int) error) (report.Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	begun := time.Now()
@@ -95,14 +90,14 @@ func drive(ctx context.Context, workers int, span time.Duration, op func(ctx con
 	}
 	group.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return result{}, err
+		return report.Result{}, err
 	}
 	all := slices.Concat(took...)
 	if len(all) == 0 {
-		return result{}, fmt.Errorf("no call ended within %s", span)
+		return report.Result{}, fmt.Errorf("no call ended within %s", span)
 	}
 	slices.Sort(all)
-	return result{Rate: float64(len(all)) / span.Seconds(), P50: millis(percentile(all, 50)), P99: millis(percentile(all, 99))}, nil
+	return report.Result{Rate: float64(len(all)) / span.Seconds(), P50: millis(percentile(all, 50)), P99: millis(percentile(all, 99))}, nil
 }
 
 // percentile of a sorted, non-empty list: the smallest value that p percent do

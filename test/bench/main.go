@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 func main() {
@@ -46,7 +47,7 @@ func main() {
 // part is one selectable measurement.
 type part struct {
 	name, title string
-	measure     func(context.Context, *bench) (*section, error)
+	measure     func(context.Context, *bench) (*report.Section, error)
 }
 
 var parts = []part{
@@ -92,7 +93,7 @@ func run(ctx context.Context) (err error) {
 	for _, f := range b.facts {
 		fmt.Println(f)
 	}
-	var done []*section
+	var done []*report.Section
 	for _, p := range parts {
 		if !set.parts[p.name] {
 			continue
@@ -108,15 +109,15 @@ func run(ctx context.Context) (err error) {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		s.Name, s.Title, s.Facts, s.Took = p.name, p.title, b.facts, time.Since(begun).Round(time.Second).String()
-		fmt.Printf("\n%s", s.markdown())
+		fmt.Printf("\n%s", s.Markdown())
 		done = append(done, s)
-		if err := writeReport(set, done); err != nil {
+		if err := report.Write(set.report, set.json, done); err != nil {
 			return err
 		}
 	}
 	missed := 0
 	for _, s := range done {
-		missed += s.missed()
+		missed += s.Missed()
 	}
 	fmt.Printf("\n%s and %s written; goals missed: %d\n", set.report, set.json, missed)
 	return nil
@@ -130,9 +131,4 @@ func (b *bench) scratch(name string) (string, error) {
 		return "", err
 	}
 	return filepath.Abs(dir)
-}
-
-// say prints progress.
-func say(format string, args ...any) {
-	fmt.Printf("%s %s\n", time.Now().Format("15:04:05"), fmt.Sprintf(format, args...))
 }

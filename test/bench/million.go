@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 // Workers that fill the large node; those that measure are putWorkers.
@@ -22,29 +23,29 @@ const fillWorkers = 64
 
 // measureMillion compares a node that holds few objects with one that holds
 // many, side by side, and asks what the many cost in files and in start-up.
-func measureMillion(ctx context.Context, b *bench) (*section, error) {
-	sec := &section{Head: []string{"what", "value", "goal", ""}}
-	sec.note("Objects of 1 KiB, put through the API by %d connections. Costs: %d workers, %s a run, a node with %d and one with %d objects in turn, %d rounds, medians; reads of %d objects, and of objects picked at random over all, which are too many for the cache.",
+func measureMillion(ctx context.Context, b *bench) (*report.Section, error) {
+	sec := &report.Section{Head: []string{"what", "value", "goal", ""}}
+	sec.Note("Objects of 1 KiB, put through the API by %d connections. Costs: %d workers, %s a run, a node with %d and one with %d objects in turn, %d rounds, medians; reads of %d objects, and of objects picked at random over all, which are too many for the cache.",
 		fillWorkers, putWorkers, b.set.getTime, b.set.few, b.set.many, b.set.rounds, b.set.few)
 	large, err := b.startNode(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	sec.servers(large)
+	servers(sec, large)
 	begun := time.Now()
 	paths, err := fill(ctx, large, b.set.many)
 	if err != nil {
 		return nil, large.Failed(err)
 	}
 	took := time.Since(begun)
-	sec.value("filling", fmt.Sprintf("%.0f s, %.0f puts/s", took.Seconds(), float64(b.set.many)/took.Seconds()), "", nil)
+	sec.Value("filling", fmt.Sprintf("%.0f s, %.0f puts/s", took.Seconds(), float64(b.set.many)/took.Seconds()), "", nil)
 
 	files, size, err := children.CountFiles(large.dir)
 	if err != nil {
 		return nil, err
 	}
-	sec.value("files under the data directory", fmt.Sprint(files), "< 20 000", ptr(files < 20_000))
-	sec.value("bytes under the data directory", fmt.Sprintf("%.0f MiB, %.2f of the objects' own", float64(size)/float64(mib), float64(size)/float64(kib)/float64(b.set.many)), "", nil)
+	sec.Value("files under the data directory", fmt.Sprint(files), "< 20 000", ptr(files < 20_000))
+	sec.Value("bytes under the data directory", fmt.Sprintf("%.0f MiB, %.2f of the objects' own", float64(size)/float64(mib), float64(size)/float64(kib)/float64(b.set.many)), "", nil)
 
 	for _, how := range []struct {
 		name string
@@ -61,8 +62,8 @@ func measureMillion(ctx context.Context, b *bench) (*section, error) {
 			}
 			starts = append(starts, time.Since(begun))
 		}
-		s := statOf(starts, func(d time.Duration) float64 { return d.Seconds() })
-		sec.value(how.name, fmt.Sprintf("%.2f s (%.2f-%.2f)", s.Median, s.Low, s.High), "< 2 s", ptr(s.High < 2))
+		s := report.StatOf(starts, func(d time.Duration) float64 { return d.Seconds() })
+		sec.Value(how.name, fmt.Sprintf("%.2f s (%.2f-%.2f)", s.Median, s.Low, s.High), "< 2 s", ptr(s.High < 2))
 	}
 	if err := costs(ctx, b, sec, large, paths); err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func measureMillion(ctx context.Context, b *bench) (*section, error) {
 	if err != nil {
 		return nil, err
 	}
-	sec.value("VmHWM of the large node", fmt.Sprintf("%.0f MiB", float64(peak)/float64(mib)), "", nil)
+	sec.Value("VmHWM of the large node", fmt.Sprintf("%.0f MiB", float64(peak)/float64(mib)), "", nil)
 	return sec, errors.Join(large.Stop(), os.RemoveAll(large.dir))
 }
 
@@ -102,7 +103,7 @@ func fill(ctx context.Context, s *server, n int) ([]string, error) {
 					return
 				}
 				if tenth := int64(i+1) * 10 / int64(n); n >= 100_000 && tenth > said.Load() && said.CompareAndSwap(tenth-1, tenth) {
-					say("%d of %d objects stored", i+1, n)
+					report.Say("%d of %d objects stored", i+1, n)
 				}
 			}
 		})
@@ -113,9 +114,9 @@ func fill(ctx context.Context, s *server, n int) ([]string, error) {
 
 // costs measures both nodes in turn. The small one is new each round, because
 // the puts that measure it make it larger.
-func costs(ctx context.Context, b *bench, sec *section, large *server, paths []string) error {
+func costs(ctx context.Context, b *bench, sec *report.Section, large *server, paths []string) error {
 	// spread is reads of all objects of the node, of which a cache helps with few.
-	type run struct{ get, spread, put result }
+	type run struct{ get, spread, put report.Result }
 	var few, many []run
 	var cpuFew, cpuMany []float64
 	for round := range b.set.rounds {
@@ -153,7 +154,7 @@ func costs(ctx context.Context, b *bench, sec *section, large *server, paths []s
 			if pair[which].put, err = putMany(ctx, s, b.set.getTime, uint64(round*2+which)); err != nil {
 				return s.Failed(err)
 			}
-			say("round %d, %d objects: get %.0f/s, of all %.0f/s, put %.0f/s", round+1, len(all), pair[which].get.Rate, pair[which].spread.Rate, pair[which].put.Rate)
+			report.Say("round %d, %d objects: get %.0f/s, of all %.0f/s, put %.0f/s", round+1, len(all), pair[which].get.Rate, pair[which].spread.Rate, pair[which].put.Rate)
 		}
 		few, many = append(few, pair[0]), append(many, pair[1])
 		cpuFew, cpuMany = append(cpuFew, cpu[0]), append(cpuMany, cpu[1])
@@ -163,21 +164,21 @@ func costs(ctx context.Context, b *bench, sec *section, large *server, paths []s
 		}
 	}
 	row := func(what string, f func(run) float64) {
-		a, z := statOf(few, f), statOf(many, f)
+		a, z := report.StatOf(few, f), report.StatOf(many, f)
 		ratio := a.Median / z.Median // time per call, so the other way round than rates
-		sec.value(what, fmt.Sprintf("%.0f/s at %d, %.0f/s at %d: %.2f times the cost", a.Median, b.set.few, z.Median, b.set.many, ratio), "≤ 1.3", ptr(ratio <= 1.3))
+		sec.Value(what, fmt.Sprintf("%.0f/s at %d, %.0f/s at %d: %.2f times the cost", a.Median, b.set.few, z.Median, b.set.many, ratio), "≤ 1.3", ptr(ratio <= 1.3))
 	}
 	row(fmt.Sprintf("GET, the same %d objects again and again", b.set.few), func(r run) float64 { return r.get.Rate })
 	row("GET, at random over all objects", func(r run) float64 { return r.spread.Rate })
 	row("PUT", func(r run) float64 { return r.put.Rate })
 	same := func(f float64) float64 { return f }
-	a, z := statOf(cpuFew, same), statOf(cpuMany, same)
-	sec.value("processor time of the node a GET", fmt.Sprintf("%.0f us at %d, %.0f us at %d: %.2f times", a.Median, b.set.few, z.Median, b.set.many, z.Median/a.Median), "", nil)
+	a, z := report.StatOf(cpuFew, same), report.StatOf(cpuMany, same)
+	sec.Value("processor time of the node a GET", fmt.Sprintf("%.0f us at %d, %.0f us at %d: %.2f times", a.Median, b.set.few, z.Median, b.set.many, z.Median/a.Median), "", nil)
 	return nil
 }
 
 // getRandom reads paths picked at random.
-func getRandom(ctx context.Context, s *server, paths []string, span time.Duration) (result, error) {
+func getRandom(ctx context.Context, s *server, paths []string, span time.Duration) (report.Result, error) {
 	client := newClient(putWorkers)
 	defer client.CloseIdleConnections()
 	return drive(ctx, putWorkers, span, func(ctx context.Context, _, _ int) error {
@@ -192,7 +193,7 @@ func getRandom(ctx context.Context, s *server, paths []string, span time.Duratio
 }
 
 // putMany stores new objects of 1 KiB.
-func putMany(ctx context.Context, s *server, span time.Duration, run uint64) (result, error) {
+func putMany(ctx context.Context, s *server, span time.Duration, run uint64) (report.Result, error) {
 	client := newClient(putWorkers)
 	defer client.CloseIdleConnections()
 	writers := newWriters(putWorkers, kib, run)

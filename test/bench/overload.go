@@ -18,6 +18,7 @@ import (
 
 	"github.com/rustyonions/macronode/test/bench/children"
 	"github.com/rustyonions/macronode/test/bench/openloop"
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 // stormSettings are those of the part "overload".
@@ -70,22 +71,22 @@ var stormPhases = []stormPhase{
 	{"storm: the nine 2½, the one 2½", 2.5, 2.5, 2},
 }
 
-func measureOverload(ctx context.Context, b *bench) (*section, error) {
+func measureOverload(ctx context.Context, b *bench) (*report.Section, error) {
 	if runtime.NumCPU() < 2 {
 		return nil, errors.New("it takes two cores: one for the server, one for the generator")
 	}
 	b.procs.Before, b.procs.Env = []string{"taskset", "-c", "0"}, []string{"GOMAXPROCS=1"}
 	defer func() { b.procs.Before, b.procs.Env = nil, nil }()
-	sec := &section{Head: []string{"request", "server", "phase", "asked/s", "good/s", "of peak", "the nine: good/s", "p50 ms", "p99 ms", "the one: good/s", "admitted p99 ms", "refused p99 ms", "answers", "RSS MiB", "server's core", "generator's core, lateness p99 / max ms", "goals"}}
-	sec.note("Each server alone on the first core (`taskset -c 0`, `GOMAXPROCS=1`), the generator ([test/bench/openloop](../test/bench/openloop)) alone on the second. "+
+	sec := &report.Section{Head: []string{"request", "server", "phase", "asked/s", "good/s", "of peak", "the nine: good/s", "p50 ms", "p99 ms", "the one: good/s", "admitted p99 ms", "refused p99 ms", "answers", "RSS MiB", "server's core", "generator's core, lateness p99 / max ms", "goals"}}
+	sec.Note("Each server alone on the first core (`taskset -c 0`, `GOMAXPROCS=1`), the generator ([test/bench/openloop](../test/bench/openloop)) alone on the second. "+
 		"GET: %s, each of ten tenants (clients, where a server knows no tenants) reads its own %d objects in turn; the node has a cache of %s, so that it reads and checks nearly all of them. PUT: %s of new incompressible bytes, durable when answered; the body is sent at once and not after a `100 Continue`. "+
 		"Every tenant has weight 1 and no other quota, and an address of its own (127.0.0.2 to 127.0.0.%d).", sizeName(readSize), objectsEach, sizeName(crowdCache), sizeName(writeSize), crowd+1)
-	sec.note("*Peak* is the most good answers a second of a closed loop with %d, %d, %d or %d connections; the best of these again after the storms, and the mean of both counts. "+
+	sec.Note("*Peak* is the most good answers a second of a closed loop with %d, %d, %d or %d connections; the best of these again after the storms, and the mean of both counts. "+
 		"The other phases are open loops of %s: Poisson arrivals at a rate that does not depend on answers, each tenant's its own; a request that finds none of its tenant's connections idle (there are enough for %s of its rate, 32 to 900) waits for one. "+
 		"**Latency is from the time a request was due**, so that a server pays for all whom it keeps waiting. Refused requests are not repeated; a refusal's connection is used again. "+
 		"*Answers* are those of requests that were due in the phase; *no answer* are those given up after ten seconds or left when the phase was over. *Lateness* is the generator's own delay, which is in the latencies too.",
 		crowd*levels[0], crowd*levels[1], crowd*levels[2], crowd*levels[3], b.set.storm.span, inHand)
-	sec.note("Two storms, both five times the peak. In the first the nine ask for half of the peak, which is less than their nine tenths, and lose nothing where shares are fair; one tenant adds four and a half times the peak. " +
+	sec.Note("Two storms, both five times the peak. In the first the nine ask for half of the peak, which is less than their nine tenths, and lose nothing where shares are fair; one tenant adds four and a half times the peak. " +
 		"In the second half of the load is the one's and half the nine's, who then ask for more than there is themselves. Each is compared with the same nine alone. Goals: good answers at least 85 %% of the peak; the nine's p99 at most twice theirs alone; p99 of admitted requests at most 120 ms and of refusals 50 ms; " +
 		"memory in the second half of a storm no more than in its first (a tenth and 8 MiB are noise); every request answered on a connection that stays, every refusal with `Retry-After`.")
 	starts := map[string]func(context.Context) (*crowdServer, error){"macronode": b.crowdNode, "MinIO": b.crowdMinIO, "nginx": b.crowdNginx}
@@ -102,7 +103,7 @@ func measureOverload(ctx context.Context, b *bench) (*section, error) {
 			if !listed[name] {
 				listed[name] = true
 				s.command = "`taskset -c 0 env GOMAXPROCS=1 …` before " + s.command
-				sec.servers(s.server)
+				servers(sec, s.server)
 			}
 			if err := (&storm{b: b, s: s, sec: sec, put: request == "put"}).run(ctx); err != nil {
 				return nil, s.Failed(err)
@@ -120,7 +121,7 @@ func measureOverload(ctx context.Context, b *bench) (*section, error) {
 type storm struct {
 	b    *bench
 	s    *crowdServer
-	sec  *section
+	sec  *report.Section
 	put  bool
 	seed uint64
 	done []*outcome
@@ -172,7 +173,7 @@ func (m *storm) run(ctx context.Context) error {
 	}
 	after := o.good(all)
 	peak := (best + after) / 2
-	name := fmt.Sprintf("peak, %d connections: %s before, %s after", crowd*at, number(best), number(after))
+	name := fmt.Sprintf("peak, %d connections: %s before, %s after", crowd*at, report.Number(best), report.Number(after))
 	m.report(stormPhase{name: name, calm: -1}, o, peak)
 	for i, p := range stormPhases {
 		m.report(p, m.done[i], peak)
@@ -367,16 +368,17 @@ func (m *storm) report(p stormPhase, o *outcome, peak float64) {
 	if p.nine == 0 {
 		used += fmt.Sprintf(", %.2f ms a request", o.core*1000/o.good(all))
 	}
-	row := []string{request, m.s.name, p.name, ms(asked), number(o.good(all)), fmt.Sprintf("%.0f %%", o.good(all)/peak*100),
-		number(o.good(theNine)), ms(o.at(theNine, 50, admitted)), ms(o.at(theNine, 99, admitted)), number(o.good(theOne)),
+	row := []string{request, m.s.name, p.name, ms(asked), report.Number(o.good(all)), fmt.Sprintf("%.0f %%", o.good(all)/peak*100),
+		report.Number(o.good(theNine)), ms(o.at(theNine, 50, admitted)), ms(o.at(theNine, 99, admitted)), report.Number(o.good(theOne)),
 		ms(o.at(all, 99, admitted)), ms(o.at(all, 99, refused)), o.answers(), fmt.Sprintf("%d, then %d and %d", o.before/mib, o.rss[0]/mib, o.rss[1]/mib), used, late}
 	verdict := ""
 	if p.calm >= 0 && m.s.name == "macronode" {
 		verdict = m.judge(request+", "+p.name, m.done[p.calm], o, peak)
 	}
-	m.sec.row(append(row, verdict)...)
-	m.sec.Runs = append(m.sec.Runs, rawResult{request + ", " + p.name, m.s.name, []result{{o.good(all), o.at(theNine, 50, admitted), o.at(theNine, 99, admitted)}}})
-	say("%s: %s", row[1], row[0]+", "+p.name)
+	m.sec.Row(append(row, verdict)...)
+	m.sec.Runs = append(m.sec.Runs, report.Run{Cell: request + ", " + p.name, Server: m.s.name,
+		Rounds: []report.Result{{Rate: o.good(all), P50: o.at(theNine, 50, admitted), P99: o.at(theNine, 99, admitted)}}})
+	report.Say("%s: %s", row[1], row[0]+", "+p.name)
 	fmt.Printf("    asked %s/s, good %s/s = %s of peak; admitted p99 %s ms, refused p99 %s ms; the nine %s/s, p50 %s, p99 %s ms; the one %s/s\n", row[3], row[4], row[5], row[10], row[11], row[6], row[7], row[8], row[9])
 	fmt.Printf("    %s; RSS MiB %s; core %s; generator %s\n", row[12], row[13], row[14], row[15])
 	if verdict != "" {
@@ -390,12 +392,12 @@ func (m *storm) judge(what string, calm, o *outcome, peak float64) string {
 	ratio := o.at(theNine, 99, admitted) / calm.at(theNine, 99, admitted)
 	in, out := o.at(all, 99, admitted), o.at(all, 99, refused)
 	goals := []string{
-		"goodput " + m.sec.judge(what+": goodput of peak", "≥ 85 %", fmt.Sprintf("%.0f %%", share*100), share >= goodputGoal),
-		fmt.Sprintf("the nine's p99 %.2f× %s", ratio, m.sec.judge(what+": p99 of the nine", "≤ 2×", fmt.Sprintf("%.2f×", ratio), ratio <= othersGoal)),
-		"admitted " + m.sec.judge(what+": p99 of admitted", "≤ 120 ms", ms(in), in <= admittedGoal),
-		"refused " + m.sec.judge(what+": p99 of refusals", "≤ 50 ms", ms(out), out <= refusedGoal),
-		"memory " + m.sec.judge(what+": memory", "flat", fmt.Sprint(o.rss), o.flat()),
-		"form " + m.sec.judge(what+": answers", "all, in form", o.answers(), o.tidy()),
+		"goodput " + m.sec.Judge(what+": goodput of peak", "≥ 85 %", fmt.Sprintf("%.0f %%", share*100), share >= goodputGoal),
+		fmt.Sprintf("the nine's p99 %.2f× %s", ratio, m.sec.Judge(what+": p99 of the nine", "≤ 2×", fmt.Sprintf("%.2f×", ratio), ratio <= othersGoal)),
+		"admitted " + m.sec.Judge(what+": p99 of admitted", "≤ 120 ms", ms(in), in <= admittedGoal),
+		"refused " + m.sec.Judge(what+": p99 of refusals", "≤ 50 ms", ms(out), out <= refusedGoal),
+		"memory " + m.sec.Judge(what+": memory", "flat", fmt.Sprint(o.rss), o.flat()),
+		"form " + m.sec.Judge(what+": answers", "all, in form", o.answers(), o.tidy()),
 	}
 	return strings.Join(goals, "; ")
 }
@@ -405,5 +407,5 @@ func ms(f float64) string {
 	if math.IsNaN(f) {
 		return ""
 	}
-	return number(f)
+	return report.Number(f)
 }

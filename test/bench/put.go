@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 const putWorkers = 16
@@ -23,15 +25,15 @@ func putGoal(size int64) float64 {
 	return 1.5
 }
 
-func measurePut(ctx context.Context, b *bench) (*section, error) {
+func measurePut(ctx context.Context, b *bench) (*report.Section, error) {
 	const nodeName, minioName, rawName = "macronode", "MinIO", "raw: write, fdatasync"
-	sec := &section{Head: []string{"size", "server", "puts/s", "range", "MB/s", "p50 ms", "p99 ms", "node is", "goal", ""}}
-	sec.note("%d workers, each with one keep-alive connection; new incompressible bytes every time; %s a run, each server once a round on an empty directory, %d rounds; median (range) over the rounds. "+
+	sec := &report.Section{Head: []string{"size", "server", "puts/s", "range", "MB/s", "p50 ms", "p99 ms", "node is", "goal", ""}}
+	sec.Note("%d workers, each with one keep-alive connection; new incompressible bytes every time; %s a run, each server once a round on an empty directory, %d rounds; median (range) over the rounds. "+
 		"The raw control appends the same bytes to a file a worker on the same disk, with an fdatasync after each.", putWorkers, b.set.putTime, b.set.rounds)
 	runs := uint64(0)
 	listed := false
 	for _, size := range b.set.sizes {
-		got := map[string][]result{}
+		got := map[string][]report.Result{}
 		starts := []func(context.Context) (*server, error){
 			func(ctx context.Context) (*server, error) { return b.startNode(ctx, 0) },
 			b.startMinIO,
@@ -54,22 +56,22 @@ func measurePut(ctx context.Context, b *bench) (*section, error) {
 				} else {
 					seen = append(seen, s)
 				}
-				say("put %s round %d %s: %.0f/s, p99 %.2f ms", sizeName(size), round+1, name, r.Rate, r.P99)
+				report.Say("put %s round %d %s: %.0f/s, p99 %.2f ms", sizeName(size), round+1, name, r.Rate, r.P99)
 				got[name] = append(got[name], r)
 			}
 		}
 		if !listed {
-			sec.servers(seen[:2]...)
+			servers(sec, seen[:2]...)
 			listed = true
 		}
-		sec.compare(sizeName(size), size, got[nodeName], []peer{{minioName, got[minioName], putGoal(size), true}, {rawName, got[rawName], 0, false}})
+		sec.Compare(sizeName(size), size, got[nodeName], []report.Peer{{Name: minioName, Runs: got[minioName], Goal: putGoal(size), P99: true}, {Name: rawName, Runs: got[rawName], Goal: 0, P99: false}})
 	}
 	return sec, nil
 }
 
 // putRun is one run on one server, or on bare files where s is nil. The server
 // is stopped and its directory removed.
-func (b *bench) putRun(ctx context.Context, s *server, size int64, run uint64) (result, string, error) {
+func (b *bench) putRun(ctx context.Context, s *server, size int64, run uint64) (report.Result, string, error) {
 	writers := newWriters(putWorkers, size, run)
 	if s == nil {
 		r, err := b.rawRun(ctx, writers)
@@ -83,7 +85,7 @@ func (b *bench) putRun(ctx context.Context, s *server, size int64, run uint64) (
 	client.CloseIdleConnections()
 	s.Kill()
 	if err != nil {
-		return result{}, s.name, s.Failed(err)
+		return report.Result{}, s.name, s.Failed(err)
 	}
 	err = os.RemoveAll(s.dir)
 	syscall.Sync() // what was removed is trimmed now, not in the next run
@@ -91,15 +93,15 @@ func (b *bench) putRun(ctx context.Context, s *server, size int64, run uint64) (
 }
 
 // rawRun is what the disk gives to as many writers.
-func (b *bench) rawRun(ctx context.Context, writers []*writer) (result, error) {
+func (b *bench) rawRun(ctx context.Context, writers []*writer) (report.Result, error) {
 	dir, err := b.scratch("raw")
 	if err != nil {
-		return result{}, err
+		return report.Result{}, err
 	}
 	files := make([]*os.File, len(writers))
 	for i := range files {
 		if files[i], err = os.Create(filepath.Join(dir, fmt.Sprint(i))); err != nil {
-			return result{}, err
+			return report.Result{}, err
 		}
 		defer func() { _ = files[i].Close() }()
 	}
@@ -113,7 +115,7 @@ func (b *bench) rawRun(ctx context.Context, writers []*writer) (result, error) {
 		return syscall.Fdatasync(int(files[w].Fd()))
 	})
 	if err != nil {
-		return result{}, err
+		return report.Result{}, err
 	}
 	err = os.RemoveAll(dir)
 	syscall.Sync()

@@ -13,11 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/report"
 	"github.com/rustyonions/macronode/test/bench/sigv4"
 )
 
@@ -266,4 +268,12 @@ func moduleVersion(ctx context.Context, bin string) string {
 func firstLine(text []byte) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
 	return line
+}
+
+// servers says what was run, and which version.
+func servers(s *report.Section, list ...*server) {
+	slices.SortFunc(list, func(a, b *server) int { return strings.Compare(b.name, a.name) })
+	for _, v := range list {
+		s.Servers = append(s.Servers, fmt.Sprintf("%s (%s): %s", v.name, v.version, v.command))
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 const wrkConnections = 32
@@ -40,7 +41,7 @@ end
 `
 
 // runWrk reads paths from a server for a while.
-func (b *bench) runWrk(ctx context.Context, s *server, paths []string, size int64, span time.Duration) (result, error) {
+func (b *bench) runWrk(ctx context.Context, s *server, paths []string, size int64, span time.Duration) (report.Result, error) {
 	list, script := filepath.Join(s.dir, "paths"), filepath.Join(s.dir, "walk.lua")
 	header := ""
 	if s.getHeader[0] != "" {
@@ -50,17 +51,17 @@ func (b *bench) runWrk(ctx context.Context, s *server, paths []string, size int6
 		os.WriteFile(list, []byte(strings.Join(paths, "\n")+"\n"), 0o600),
 		os.WriteFile(script, fmt.Appendf(nil, wrkScript, list, header), 0o600))
 	if err != nil {
-		return result{}, err
+		return report.Result{}, err
 	}
 	cmd := children.Command(ctx, b.set.wrk, "-t1", "-c"+strconv.Itoa(wrkConnections), "-d"+strconv.Itoa(int(span.Seconds()))+"s",
 		"--timeout", "30s", "-s", script, s.url)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return result{}, fmt.Errorf("wrk on %s: %w\n%s", s.name, err, out)
+		return report.Result{}, fmt.Errorf("wrk on %s: %w\n%s", s.name, err, out)
 	}
 	r, err := wrkResult(string(out), size)
 	if err != nil {
-		return result{}, fmt.Errorf("wrk on %s: %w", s.name, err)
+		return report.Result{}, fmt.Errorf("wrk on %s: %w", s.name, err)
 	}
 	return r, nil
 }
@@ -69,10 +70,10 @@ var wrkLine = regexp.MustCompile(`(?m)^RESULT requests=(\d+) us=(\d+) p50=(\d+) 
 
 // wrkResult reads the line that wrkScript prints. Errors, or fewer bytes than
 // that many objects have, make the run worthless.
-func wrkResult(out string, size int64) (result, error) {
+func wrkResult(out string, size int64) (report.Result, error) {
 	m := wrkLine.FindStringSubmatch(out)
 	if m == nil {
-		return result{}, fmt.Errorf("printed no result: %s", out)
+		return report.Result{}, fmt.Errorf("printed no result: %s", out)
 	}
 	var n [6]float64
 	for i := range n {
@@ -80,11 +81,11 @@ func wrkResult(out string, size int64) (result, error) {
 	}
 	switch {
 	case n[5] > 0:
-		return result{}, fmt.Errorf("%.0f errors in %.0f requests", n[5], n[0])
+		return report.Result{}, fmt.Errorf("%.0f errors in %.0f requests", n[5], n[0])
 	case n[0] == 0 || n[1] == 0:
-		return result{}, errors.New("no request ended; make the runs longer")
+		return report.Result{}, errors.New("no request ended; make the runs longer")
 	case n[4] < n[0]*float64(size):
-		return result{}, fmt.Errorf("%.0f bytes are too few for %.0f objects of %s", n[4], n[0], sizeName(size))
+		return report.Result{}, fmt.Errorf("%.0f bytes are too few for %.0f objects of %s", n[4], n[0], sizeName(size))
 	}
-	return result{Rate: n[0] / n[1] * 1e6, P50: n[2] / 1000, P99: n[3] / 1000}, nil
+	return report.Result{Rate: n[0] / n[1] * 1e6, P50: n[2] / 1000, P99: n[3] / 1000}, nil
 }
