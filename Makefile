@@ -19,7 +19,7 @@ run: build ## a development node on 127.0.0.1:8080, data in ./macronode-data
 
 test: setup lint race e2e matrix reproducible quickstart ## everything that must pass; installs what it lacks
 
-setup: ## promtool, b3sum, jq and curl, from Debian's packages
+setup: ## promtool, b3sum, jq, curl and others from Debian's packages, and h2spec into bin/
 	./scripts/setup.sh
 
 lint:

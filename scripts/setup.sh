@@ -25,3 +25,6 @@ if [ ${#need[@]} -gt 0 ]; then
 	DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
 fi
 go mod download
+# The tests of HTTP/2, in a version that test/h2spec pins.
+mkdir -p bin
+go -C test/h2spec build -o "$PWD/bin/h2spec" github.com/summerwind/h2spec/cmd/h2spec

@@ -5,6 +5,8 @@ package test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,6 +44,7 @@ type node struct {
 	cmd  *exec.Cmd
 	log  *tail
 	done chan error
+	tls  *http.Client // of a node that speaks TLS, once asked for
 
 	HTTP        string `json:"http"`
 	OAP         string `json:"oap"`
@@ -171,7 +174,7 @@ func (n *node) start() {
 		if err != nil || json.Unmarshal(text, n) != nil {
 			return false
 		}
-		resp, err := http.Get(n.HTTP + "/readyz")
+		resp, err := n.client().Get(n.HTTP + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -266,6 +269,24 @@ func (n *node) operate(args ...string) result {
 	return command(n.t, []string{"RON_NODE=" + n.HTTP, "RON_CAP=@" + n.OperatorCap}, nil, "ronctl", args...)
 }
 
+// client is how to talk to the node: with TLS where its directory has a
+// certificate to trust.
+func (n *node) client() *http.Client {
+	if n.tls != nil {
+		return n.tls
+	}
+	pem, err := os.ReadFile(filepath.Join(n.dir, "tls.crt"))
+	if err != nil {
+		return http.DefaultClient
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		n.t.Fatal("tls.crt holds no certificate")
+	}
+	n.tls = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}}
+	return n.tls
+}
+
 // must fails the test unless the command ended with code want.
 func (r result) must(t testing.TB, want int) result {
 	t.Helper()
@@ -292,7 +313,7 @@ func (n *node) request(method, path string, header http.Header, body io.Reader) 
 		}
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := n.client().Do(req)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -307,7 +328,7 @@ func (n *node) request(method, path string, header http.Header, body io.Reader) 
 // metric sums the samples of a metric whose labels contain every given text.
 func (n *node) metric(name string, labels ...string) float64 {
 	n.t.Helper()
-	resp, err := http.Get(n.HTTP + "/metrics")
+	resp, err := n.client().Get(n.HTTP + "/metrics")
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -3,7 +3,6 @@
 package listen
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -53,17 +52,18 @@ type Conn struct {
 	armed   time.Time // the socket's write deadline
 }
 
-// ConnOf returns the Conn that c is or, for TLS, rests on; nil where c came
-// from no Set.
+// ConnOf returns the Conn that c is or rests on, through TLS and whatever else
+// shows what it wraps (NetConn); nil where c came from no Set.
 func ConnOf(c net.Conn) *Conn {
-	switch c := c.(type) {
-	case *Conn:
-		return c
-	case *tls.Conn:
-		lc, _ := c.NetConn().(*Conn)
-		return lc
-	default:
-		return nil
+	for {
+		switch on := c.(type) {
+		case *Conn:
+			return on
+		case interface{ NetConn() net.Conn }:
+			c = on.NetConn()
+		default:
+			return nil
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ func (n *Node) makeListeners(_ context.Context, l *config.Loaded) error {
 		return err
 	}
 	n.onStop("OAP sockets", n.oapSet.Close)
-	if n.gateway, err = gateway.New(gateway.Config{Set: n.httpSet, Caps: n.caps, Server: n.wall, Limits: gatewayLimits(c), Reject: n.wall.Reject, Log: n.log}); err != nil {
+	if n.gateway, err = gateway.New(gateway.Config{Set: n.httpSet, Caps: n.caps, Server: n.wall, Limits: gatewayLimits(c), Metrics: gateway.NewMetrics(n.metrics), Reject: n.wall.Reject, Log: n.log}); err != nil {
 		return err
 	}
 	n.oapd, err = oapd.New(oapd.Config{Set: n.oapSet, Limits: oapLimits(c), Metrics: oapd.NewMetrics(n.metrics), Log: n.log})

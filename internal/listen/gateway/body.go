@@ -85,6 +85,7 @@ func (b *body) explain(err error) *macronode.Error {
 	var netErr *net.OpError
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		b.x.slow(guardSlowBody, err)
 		return macronode.Wrap(macronode.Timeout, "the body did not arrive in time", err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &netErr), errors.Is(err, syscall.ECONNRESET), b.x.h2:
 		return macronode.Wrap(macronode.ClientGone, "the body broke off", err)

@@ -60,7 +60,7 @@ func (s *Service) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.flight.leave()
 	x := &exchange{s: s, limits: s.limits.Load(), w: w, r: r, h2: r.ProtoMajor == 2}
 	x.ctl, _ = w.(deadliner)
-	x.conn, _ = r.Context().Value(connKey{}).(*listen.Conn)
+	x.conn = speaker(r.Context())
 	defer x.contain()
 	if x.ctl == nil {
 		panic("gateway: net/http's response writer has changed")
@@ -311,5 +311,6 @@ func (x *exchange) unwatch() {
 
 // gone is what a failed write means to the call.
 func (x *exchange) gone(err error) error {
+	x.slow(guardSlowReader, err)
 	return macronode.Wrap(macronode.ClientGone, "", err)
 }

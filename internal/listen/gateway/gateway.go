@@ -32,9 +32,13 @@ import (
 // Name is the service's name in metrics, logs and events.
 const Name = "svc-gateway"
 
-// maxHeaderBytes bounds a request's header. net/http lets a header of HTTP/1
-// have 4 KiB more than it is told.
-const maxHeaderBytes = 32<<10 - 4<<10
+// maxHeaderBytes bounds a request's header. net/http reads up to readHeaderBytes,
+// so that what is a little too large is still refused here, in our own words; it lets
+// a header of HTTP/1 have 4 KiB more than it is told.
+const (
+	maxHeaderBytes  = 32 << 10
+	readHeaderBytes = 44 << 10
+)
 
 // Server is what calls are given to: the wall.
 type Server interface {
@@ -90,6 +94,8 @@ type Config struct {
 	Caps   *listen.Caps // finds clients behind trusted proxies
 	Server Server
 	Limits Limits
+	// Metrics count what connections were ended for.
+	Metrics *Metrics
 	// Reject is told of each refusal made before Server saw a call; nil: nobody.
 	Reject func(macronode.Kind)
 	Log    *slog.Logger // nil: discard
@@ -125,8 +131,8 @@ type server struct {
 
 // New checks c and returns a gateway that serves once Serve runs.
 func New(c Config) (*Service, error) {
-	if c.Set == nil || c.Caps == nil || c.Server == nil {
-		return nil, errors.New("gateway: a set, caps and a server are needed")
+	if c.Set == nil || c.Caps == nil || c.Server == nil || c.Metrics == nil {
+		return nil, errors.New("gateway: a set, caps, a server and metrics are needed")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -221,7 +227,7 @@ func (s *Service) accept(r *run) (again bool, err error) {
 	r.servers = append(slices.DeleteFunc(r.servers, func(o *server) bool { return o.conns.Load() == 0 }), srv)
 	s.mu.Unlock()
 	ended := make(chan error, 1)
-	go func() { ended <- srv.http.Serve(srv.view) }()
+	go func() { ended <- srv.http.Serve(entrance{srv.view, s}) }()
 	select {
 	case <-r.renew:
 		// Open connections keep the server they came to, and its limits.
@@ -294,18 +300,21 @@ func (s *Service) newServer(ctx context.Context) *server {
 	srv := &server{view: s.conf.Set.View()}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true) // see entrance
 	srv.http = &http.Server{
 		Handler:                      http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout:            l.ReadHeaderTimeout,
 		IdleTimeout:                  l.IdleTimeout,
-		MaxHeaderBytes:               maxHeaderBytes,
+		MaxHeaderBytes:               readHeaderBytes,
 		Protocols:                    protocols,
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 256, WriteByteTimeout: l.StallTimeout},
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 256, WriteByteTimeout: l.StallTimeout, CountError: s.h2error},
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     newErrorLog(s.conf.Log),
 		BaseContext:                  func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if l, ok := c.(*line); ok {
+				return context.WithValue(ctx, connKey{}, l)
+			}
 			return context.WithValue(ctx, connKey{}, listen.ConnOf(c))
 		},
 		ConnState: func(c net.Conn, st http.ConnState) {
@@ -315,14 +324,21 @@ func (s *Service) newServer(ctx context.Context) *server {
 				s.flight.add(c)
 			case http.StateActive:
 				s.flight.used(c)
+				if l, ok := c.(*line); ok {
+					l.between.Store(true)
+				}
 			case http.StateClosed, http.StateHijacked:
 				srv.conns.Add(-1)
 				s.flight.remove(c)
+				if l, ok := c.(*line); ok {
+					l.over()
+				}
 			}
 		},
 	}
 	return srv
 }
 
-// connKey is the context key of a connection's *listen.Conn.
+// connKey is the context key of a connection: its *line, or of HTTP/2 its
+// *listen.Conn.
 type connKey struct{}

@@ -65,11 +65,5 @@ var (
 
 // PlainAnswer is what a client is told that speaks plain HTTP to a TLS port.
 func PlainAnswer() []byte {
-	doc, err := json.Marshal(macronode.Errorf(macronode.Malformed, "this port speaks TLS: use https").Problem("none"))
-	if err != nil {
-		return nil
-	}
-	head := "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: " + ProblemType +
-		"\r\nContent-Length: " + strconv.Itoa(len(doc)) + "\r\n\r\n"
-	return append([]byte(head), doc...)
+	return plainProblem(macronode.Errorf(macronode.Malformed, "this port speaks TLS: use https"), 400, "none")
 }

@@ -47,6 +47,9 @@ func (x *exchange) fill(s *Service, r *http.Request) *macronode.Error {
 		return macronode.Wrap(macronode.Internal, "", errNoConn)
 	}
 	c.Peer = x.conn.Peer()
+	if err := x.checkHeader(r); err != nil {
+		return err
+	}
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		x.body = body{x: x, src: r.Body}
 		c.Body = &x.body
