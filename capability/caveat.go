@@ -415,6 +415,9 @@ func (c Caveat) String() string {
 	case PolicyDigest, ClientCert:
 		h := c.Hash()
 		return fmt.Sprintf("%v = %x", c.typ, h[:])
+	case ThirdParty:
+		p := c.party()
+		return fmt.Sprintf("%v at %q, key %q", c.typ, p.location, p.keyID)
 	default:
 		return fmt.Sprintf("%v (%d bytes)", c.typ, len(c.enc))
 	}

@@ -114,3 +114,6 @@ func TestHashAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// decodeCBOR reads a data item with the general library.
+func decodeCBOR(b []byte, v any) error { return cbor.Unmarshal(b, v) }

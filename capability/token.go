@@ -18,6 +18,10 @@ import (
 const (
 	MaxTokenBytes = 4096 // of CBOR
 	MaxCaveats    = 64
+	// MaxDischarges is how many discharges may come with a token, and
+	// MaxDischargeCaveats how many caveats they may have together.
+	MaxDischarges       = 16
+	MaxDischargeCaveats = 128
 	// MaxTextBytes is the length of the longest text.
 	MaxTextBytes = len(TextPrefix) + (MaxTokenBytes*8+5)/6
 

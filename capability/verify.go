@@ -25,8 +25,12 @@ type Verified struct {
 	// Expires is the earliest Exp caveat, unix seconds; 0 where there is none.
 	// The capability is accepted ClockSkew seconds longer.
 	Expires int64
+	// Discharged are the ids of all links of the discharges. Each revokes the
+	// discharge, and so the token with it.
+	Discharged []macronode.CapID
 
-	caveats []Caveat
+	caveats    []Caveat   // of the token
+	discharges [][]Caveat // of each discharge, without the binding
 }
 
 // RootID is the id of the token as minted.
@@ -35,33 +39,65 @@ func (v *Verified) RootID() macronode.CapID { return v.IDs[0] }
 // LeafID is the id of the token as presented.
 func (v *Verified) LeafID() macronode.CapID { return v.IDs[len(v.IDs)-1] }
 
-// Caveats returns the caveats in their order.
+// Caveats returns the token's own caveats in their order.
 func (v *Verified) Caveats() []Caveat { return append([]Caveat(nil), v.caveats...) }
 
+// chain is the tags of a token, tags[0] the root's.
+type chain [MaxCaveats + 1]words
+
 // Verify checks the chain against the minting key of the token's tenant and
-// kid. TokenForged means that another key made it or that something was changed
-// or removed; the comparison takes the same time wherever tags differ.
-// TokenDischarge means that it verifies, but carries a third-party caveat, and
-// discharges are not accepted.
-func (t *Token) Verify(key *Key) (*Verified, error) {
+// kid. Each third-party caveat needs one of discharges, bound to this very token,
+// and each discharge must be needed; what discharges say counts like the token's
+// own caveats. The values may be kept and shared.
+//
+// TokenForged means that another key made the token or that something was
+// changed or removed; the comparison takes the same time wherever tags differ.
+// TokenDischarge means that the token verifies, and that its discharges are not
+// what it needs.
+func (t *Token) Verify(key *Key, discharges ...*Token) (*Verified, error) {
 	// Tags first: a forged token is refused before any more work is done on it.
-	var tags [MaxCaveats + 1]words
-	tags[0] = rootTag(key, t.raw[:t.rootEnd])
-	for i := range t.caveats {
-		tags[i+1] = tags[i].next(t.caveats[i].enc)
-	}
-	if !tags[len(t.caveats)].equal(&t.tag) {
+	var tags chain
+	if !t.walk(key, &tags, 0) {
 		return nil, &macronode.Error{Kind: macronode.TokenForged}
 	}
+	return t.judge(&tags, nil, discharges)
+}
+
+// walk fills in tags, of which the first known ones are there, and reports
+// whether the last is the token's.
+func (t *Token) walk(key *Key, tags *chain, known int) bool {
+	if known == 0 {
+		tags[0] = rootTag(key, t.raw[:t.rootEnd])
+		known = 1
+	}
+	for i := known - 1; i < len(t.caveats); i++ {
+		tags[i+1] = tags[i].next(t.caveats[i].enc)
+	}
+	return tags[len(t.caveats)].equal(&t.tag)
+}
+
+// judge makes a Verified of a token whose tags are good; ids are the first of
+// its ids that are known.
+func (t *Token) judge(tags *chain, ids []macronode.CapID, discharges []*Token) (*Verified, error) {
 	v := &Verified{
 		IDs:    make([]macronode.CapID, len(t.caveats)+1),
 		Tenant: t.tenant, KeyID: t.kid, MaxBytes: macronode.NoLimit, caveats: t.caveats,
 	}
-	for i := range v.IDs {
+	for i := copy(v.IDs, ids); i < len(v.IDs); i++ {
 		v.IDs[i] = tags[i].id()
 	}
-	for i := range t.caveats {
-		c := &t.caveats[i]
+	if parties := v.limit(t.caveats, tags); parties > 0 || len(discharges) > 0 {
+		if err := v.discharge(t, tags, discharges); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// limit takes over what caveats say of limits, and counts third parties.
+func (v *Verified) limit(caveats []Caveat, tags *chain) (parties int) {
+	for i := range caveats {
+		c := &caveats[i]
 		switch c.typ {
 		case MaxBytes:
 			if n := clamp(c.n); v.MaxBytes == macronode.NoLimit || n < v.MaxBytes {
@@ -75,10 +111,10 @@ func (t *Token) Verify(key *Key) (*Verified, error) {
 		case Rate:
 			v.Rates = append(v.Rates, macronode.Rate{Key: tags[i+1].rateKey(), PerSec: clamp(c.n), Burst: clamp(c.m)})
 		case ThirdParty:
-			return nil, &macronode.Error{Kind: macronode.TokenDischarge, Detail: "third-party caveats are not accepted by this node"}
+			parties++
 		}
 	}
-	return v, nil
+	return parties
 }
 
 // Access is what a call wants to do, as the node sees it.
@@ -103,8 +139,25 @@ type Access struct {
 // win, so that only the bearer of a good token learns what it does not cover.
 func (v *Verified) Check(a *Access) error {
 	var denied *macronode.Error
-	for i := range v.caveats {
-		c := &v.caveats[i]
+	if err := checkAll(v.caveats, a, &denied); err != nil {
+		return err
+	}
+	for _, caveats := range v.discharges {
+		if err := checkAll(caveats, a, &denied); err != nil {
+			return err
+		}
+	}
+	if denied != nil {
+		return denied
+	}
+	return nil
+}
+
+// checkAll returns the first refusal that goes before others, and notes the
+// first that does not in denied.
+func checkAll(caveats []Caveat, a *Access, denied **macronode.Error) error {
+	for i := range caveats {
+		c := &caveats[i]
 		kind, ok := c.holds(a)
 		if ok {
 			continue
@@ -113,12 +166,9 @@ func (v *Verified) Check(a *Access) error {
 		if kind != macronode.CaveatDenied && kind != macronode.TooLarge {
 			return err
 		}
-		if denied == nil {
-			denied = err
+		if *denied == nil {
+			*denied = err
 		}
-	}
-	if denied != nil {
-		return denied
 	}
 	return nil
 }
@@ -152,6 +202,8 @@ func (c *Caveat) holds(a *Access) (macronode.Kind, bool) {
 		return macronode.CaveatDenied, c.has(a.Method)
 	case Confine:
 		return macronode.CaveatDenied, c.has(a.Service)
+	case ThirdParty:
+		return 0, true // or there were no Verified: its discharge was seen
 	default:
 		// Unknown, and Discharge, which has no place in a token that is minted.
 		return macronode.CaveatDenied, false

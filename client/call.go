@@ -156,6 +156,9 @@ func (c *Client) once(ctx context.Context, r Request) (*http.Response, error) {
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
+		if c.proof != "" {
+			req.Header.Set("X-Ron-Discharge", c.proof)
+		}
 	}
 	req.Header.Set("User-Agent", c.agent)
 	resp, err := c.http.Do(req)

@@ -43,6 +43,9 @@ const (
 type Options struct {
 	// Token is the capability, "ron1_…". Empty: calls are anonymous.
 	Token string
+	// Discharges are those that Token's third-party caveats need, as texts. They
+	// are bound to what is sent, unless they are bound already.
+	Discharges []string
 	// CA verifies the node's certificate; nil: the system's roots.
 	CA *x509.CertPool
 	// Certificate is shown to nodes that ask for one; nil: none.
@@ -66,6 +69,7 @@ type Client struct {
 	base    *url.URL
 	http    *http.Client
 	token   string
+	proof   string // X-Ron-Discharge; "" for none
 	retries int
 	agent   string
 }
@@ -73,6 +77,10 @@ type Client struct {
 // Dial prepares a client for the node at "http://HOST:PORT", "https://HOST:PORT"
 // or "unix:///PATH". It does not connect yet.
 func Dial(node string, o Options) (*Client, error) {
+	proof, err := o.proof()
+	if err != nil {
+		return nil, err
+	}
 	// An address that is refused is not repeated where it may hold a password.
 	u, err := url.Parse(node)
 	if err != nil {
@@ -116,7 +124,7 @@ func Dial(node string, o Options) (*Client, error) {
 		}
 		return &hearing{Conn: conn, closed: make(chan struct{})}, nil
 	}
-	c := &Client{base: u, http: &http.Client{Transport: t, CheckRedirect: noRedirect}, token: o.Token, retries: o.Retries, agent: o.UserAgent}
+	c := &Client{base: u, http: &http.Client{Transport: t, CheckRedirect: noRedirect}, token: o.Token, proof: proof, retries: o.Retries, agent: o.UserAgent}
 	if c.retries == 0 {
 		c.retries = DefaultRetries
 	}

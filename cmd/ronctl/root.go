@@ -36,6 +36,7 @@ const maxCapFileBytes = 16 << 10
 type app struct {
 	cli.Terminal
 	node, cap, context, ca string
+	discharges             []string
 	insecure               bool
 	timeout                time.Duration
 	cancel                 context.CancelFunc // of the timeout
@@ -115,6 +116,7 @@ func (a *app) command() *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&a.node, "node", "", "address of the node: http://HOST:PORT, https://HOST:PORT or unix:///PATH (RON_NODE)")
 	f.StringVar(&a.cap, "cap", "", "capability: a token or @FILE (RON_CAP)")
+	f.StringArrayVar(&a.discharges, "discharge", nil, "discharge of a third-party caveat of the capability, TOKEN or @FILE; repeatable")
 	f.StringVar(&a.context, "context", "", "named context to use (RON_CONTEXT)")
 	f.StringVar(&a.ca, "ca", "", "PEM file with the certificate authority of the node (RON_CA)")
 	f.BoolVar(&a.insecure, "insecure-tls", false, "accept any certificate; for nodes on this machine alone")
@@ -146,6 +148,13 @@ func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error)
 		return nil, nil, err
 	}
 	o := client.Options{Token: t.token, InsecureTLS: a.insecure, UserAgent: "ronctl"}
+	for _, d := range a.discharges {
+		text, err := readCap(d)
+		if err != nil {
+			return nil, nil, err
+		}
+		o.Discharges = append(o.Discharges, text)
+	}
 	if t.ca != "" {
 		pem, err := os.ReadFile(t.ca)
 		if err != nil {

@@ -3,9 +3,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -32,7 +37,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("RON_NODE", node.URL)
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("TOKEN", token)
-			return nil
+			return writeKeys(env.WorkDir)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// "code N PROGRAM ARG…" wants the program to exit with N.
@@ -56,4 +61,22 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// writeKeys makes the key files that scripts name.
+func writeKeys(dir string) error {
+	key, other := bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, 32)
+	for _, f := range []struct {
+		name string
+		text []byte
+		mode os.FileMode
+	}{
+		{"sso.key", key, 0o600}, {"sso.b64", []byte(base64.StdEncoding.EncodeToString(key) + "\n"), 0o600},
+		{"other.key", []byte(hex.EncodeToString(other)), 0o400}, {"open.key", key, 0o644}, {"short.key", key[:31], 0o600},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, f.name), f.text, f.mode); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -37,6 +37,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/storage/hot"
 	"github.com/rustyonions/macronode/internal/trace"
 	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/auth"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/quota"
 )
@@ -79,6 +80,7 @@ type Node struct {
 	ops     *ops.Service
 	audit   *audit.Service
 	access  *access.Service
+	authn   *auth.Authenticator
 	storage *storage.Service
 	policy  *policy.Service
 	idem    *idem.Keeper

@@ -121,6 +121,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	rest, cancelRest := context.WithTimeout(context.WithoutCancel(ctx), supervise.BackoffMax)
 	defer cancelRest()
 	err = n.unwind(rest)
+	n.authn.Forget()
 	n.access.Wipe()
 	if err := n.machine.To(lifecycle.Stopped); err != nil {
 		n.log.Error("stopping out of order", "event", "stop", "error", err.Error())

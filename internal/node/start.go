@@ -158,10 +158,10 @@ func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
 	for _, op := range n.policy.Set().Uncovered(values(table.Bindings())) {
 		n.log.Warn("no rule can permit this operation: the policy's schema does not know its action", "event", "policy_uncovered", "op", string(op))
 	}
-	authn := auth.New(auth.Config{Keys: n.access, Tenants: n.access, Revocations: n.access, NodeID: n.nodeID, Metrics: n.metrics,
+	n.authn = auth.New(auth.Config{Keys: n.access, Tenants: n.access, Revocations: n.access, NodeID: n.nodeID, Metrics: n.metrics,
 		PolicyDigest: func() [32]byte { return *n.policyPin.Load() }})
 	n.wall, err = wall.New(table, wallLimits(&l.Config), wall.Stages{
-		Gate: n.gate, Auth: authn, Policy: n.policy, Quota: n.meter, Admission: n.limiter,
+		Gate: n.gate, Auth: n.authn, Policy: n.policy, Quota: n.meter, Admission: n.limiter,
 		Audit: n.audit, Services: lateServices{n}, Log: n.log, Tracer: n.tracing.Tracer(), Metrics: n.metrics,
 	})
 	return err

@@ -110,6 +110,15 @@ func TestMintNeverWidens(t *testing.T) {
 	}
 	// Many tokens would be many buckets.
 	r.refused(macronode.CaveatDenied, r.as(r.mintTok(acme, capability.AtRate(1, 1))), "cap.mint", `{}`)
+	// What a discharge narrows would be lost with it.
+	guarded := capability.Other(capability.ThirdParty, []byte{0x84, 0x61, 'l', 0x61, 'k', 0x41, 1, 0x41, 2})
+	tok, err := r.mintTok(acme).Attenuate(guarded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := r.as(r.mintTok(acme))
+	with.Token, with.Principal.LeafID = []byte(tok.Text()), tok.LeafID()
+	r.refused(macronode.CaveatDenied, with, "cap.mint", `{}`)
 	// A principal that is not the token's is no principal.
 	mixed := r.as(narrow)
 	mixed.Call = r.as(r.mintTok(acme)).Call

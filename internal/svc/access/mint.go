@@ -176,6 +176,11 @@ func inherited(a *macronode.Admitted) ([]capability.Caveat, error) {
 	for _, c := range cs {
 		// A bucket belongs to one token. A second token would have a second
 		// bucket, and many tokens any rate.
+		if c.Type() == capability.ThirdParty {
+			// What its discharge says would be lost, and the caveat itself opens
+			// in the chain alone in which it was made.
+			return nil, macronode.Errorf(macronode.CaveatDenied, "a capability with a third-party caveat cannot mint; narrow it instead")
+		}
 		if c.Type() == capability.Rate {
 			return nil, macronode.Errorf(macronode.CaveatDenied, "a capability with a rate caveat cannot mint; narrow it instead")
 		}

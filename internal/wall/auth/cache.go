@@ -4,6 +4,8 @@ package auth
 
 import (
 	"hash/maphash"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -21,7 +23,8 @@ const (
 // entry is a capability that verified. All but the atomics is immutable.
 type entry struct {
 	wire      macronode.Wire
-	token     string // as received
+	token     string   // as received
+	proofs    []string // discharges as received; on OAP/1 they are in token
 	hash      uint64
 	chain     *capability.Verified
 	principal macronode.Principal
@@ -34,14 +37,26 @@ type entry struct {
 
 func newEntry(c *macronode.Call, v *capability.Verified, keyGen, revGen uint64) *entry {
 	e := &entry{
-		wire: c.Wire, token: string(c.Token), chain: v, keyGen: keyGen,
+		wire: c.Wire, token: string(c.Token), proofs: slices.Clone(c.Discharges), chain: v, keyGen: keyGen,
 		principal: macronode.Principal{
 			Kind: macronode.Capability, Tenant: v.Tenant, RootID: v.RootID(), LeafID: v.LeafID(),
 			MaxBytes: v.MaxBytes, Rates: v.Rates, Expires: v.Expires,
 		},
 	}
+	for i, d := range e.proofs {
+		e.proofs[i] = strings.Clone(d) // not as a part of all the headers
+	}
 	e.revGen.Store(revGen)
 	return e
+}
+
+// size is the bytes that count against the cache's bound.
+func (e *entry) size() int {
+	n := len(e.token)
+	for _, d := range e.proofs {
+		n += len(d)
+	}
+	return n
 }
 
 // cache holds verified capabilities by their bytes as received. Only good ones
@@ -74,17 +89,32 @@ func newCache() *cache {
 
 func (c *cache) shard(hash uint64) *shard { return &c.shards[hash%cacheShards] }
 
-// get returns the entry of a token, or nil.
-func (c *cache) get(w macronode.Wire, token []byte) *entry {
-	if len(token) > capability.MaxTextBytes {
+// sum is the hash of a token and its discharges as received.
+func (c *cache) sum(token []byte, proofs []string) uint64 {
+	if len(proofs) == 0 {
+		return maphash.Bytes(c.seed, token)
+	}
+	var h maphash.Hash
+	h.SetSeed(c.seed)
+	_, _ = h.Write(token)
+	for _, d := range proofs {
+		_ = h.WriteByte(',')
+		_, _ = h.WriteString(d)
+	}
+	return h.Sum64()
+}
+
+// get returns the entry of a call's token and discharges, or nil.
+func (c *cache) get(call *macronode.Call) *entry {
+	if len(call.Token) > capability.MaxSequenceBytes || len(call.Discharges) > capability.MaxDischarges {
 		return nil
 	}
-	h := maphash.Bytes(c.seed, token)
+	h := c.sum(call.Token, call.Discharges)
 	s := c.shard(h)
 	s.mu.RLock()
 	e := s.m[h]
 	s.mu.RUnlock()
-	if e == nil || e.wire != w || e.token != string(token) {
+	if e == nil || e.wire != call.Wire || e.token != string(call.Token) || !slices.Equal(e.proofs, call.Discharges) {
 		return nil
 	}
 	if !e.used.Load() { // most often it is: then the line stays shared
@@ -95,7 +125,7 @@ func (c *cache) get(w macronode.Wire, token []byte) *entry {
 
 // put adds e, in place of one with the same hash if there is one.
 func (c *cache) put(e *entry) {
-	e.hash = maphash.String(c.seed, e.token)
+	e.hash = c.sum([]byte(e.token), e.proofs)
 	e.cached = true
 	s := c.shard(e.hash)
 	s.mu.Lock()
@@ -103,13 +133,13 @@ func (c *cache) put(e *entry) {
 	if old := s.m[e.hash]; old != nil {
 		s.remove(old)
 	}
-	for len(s.ring) > 0 && (len(s.ring) >= cacheEntries/cacheShards || s.bytes+len(e.token) > cacheBytes/cacheShards) {
+	for len(s.ring) > 0 && (len(s.ring) >= cacheEntries/cacheShards || s.bytes+e.size() > cacheBytes/cacheShards) {
 		s.evict()
 	}
 	e.slot = len(s.ring)
 	s.ring = append(s.ring, e)
 	s.m[e.hash] = e
-	s.bytes += len(e.token)
+	s.bytes += e.size()
 }
 
 // drop removes e if it is still there.
@@ -150,7 +180,7 @@ func (s *shard) evict() {
 // remove takes e out; the last of the ring moves into its slot.
 func (s *shard) remove(e *entry) {
 	delete(s.m, e.hash)
-	s.bytes -= len(e.token)
+	s.bytes -= e.size()
 	last := len(s.ring) - 1
 	s.ring[e.slot] = s.ring[last]
 	s.ring[e.slot].slot = e.slot

@@ -12,6 +12,8 @@
 //     that moment. The cache holds what cannot change (that a chain verifies with
 //     a key, and what its caveats say) and is asked under the generations of keys
 //     and revocations that it was filled under.
+//   - A third-party caveat holds with its one discharge, bound to the token; a
+//     discharge that is not needed is refused like one that is missing.
 //   - A stranger learns nothing: a token of an unknown tenant, of an unknown key
 //     and with a wrong tag get the same answer after the same work. What a tenant
 //     or a capability may do is told to the bearer of a good token alone.

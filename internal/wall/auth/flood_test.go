@@ -130,10 +130,19 @@ func TestCacheComparesTokens(t *testing.T) {
 	s.mu.Lock()
 	s.m[h] = e // as if both had it
 	s.mu.Unlock()
-	if c.get(macronode.WireHTTP, other) != nil {
+	if c.get(&macronode.Call{Token: other}) != nil {
 		t.Error("another token is taken for the one that was verified")
 	}
-	if c.get(macronode.WireHTTP, []byte(e.token)) != e {
+	proofs := []string{"ron1_a"}
+	h = c.sum([]byte(e.token), proofs)
+	s = c.shard(h)
+	s.mu.Lock()
+	s.m[h] = e
+	s.mu.Unlock()
+	if c.get(&macronode.Call{Token: []byte(e.token), Discharges: proofs}) != nil {
+		t.Error("other discharges are taken for those that were verified")
+	}
+	if c.get(&macronode.Call{Token: []byte(e.token)}) != e {
 		t.Error("the token itself is not found")
 	}
 }
@@ -148,7 +157,7 @@ func TestCacheIsBounded(t *testing.T) {
 	hot := put(-1, 300)
 	for i := range 3 * cacheEntries {
 		put(i, 300)
-		if c.get(macronode.WireHTTP, []byte(hot.token)) != hot {
+		if c.get(&macronode.Call{Token: []byte(hot.token)}) != hot {
 			t.Fatalf("an entry in use was pushed out after %d others", i)
 		}
 	}
@@ -178,7 +187,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	c.drop(hot)
 	c.drop(hot)
-	if c.get(macronode.WireHTTP, []byte(hot.token)) != nil {
+	if c.get(&macronode.Call{Token: []byte(hot.token)}) != nil {
 		t.Error("a dropped entry is still there")
 	}
 }
