@@ -15,6 +15,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
 // BenchmarkDefault is the policy of development mode: what each request pays.
@@ -113,16 +114,16 @@ func BenchmarkGrid(b *testing.B) {
 // benchPlain is cedar-go alone, given its request and entities ready-made.
 func benchPlain(b *testing.B, s *Set, r *wall.PolicyRequest) {
 	action, _ := s.admissible(r)
-	sc := s.w.scene(r, action)
-	entities := s.w.static.Clone()
-	entities[sc.pt.entity.UID], entities[sc.principal.UID], entities[sc.resource.UID] = sc.pt.entity, sc.principal, sc.resource
+	var k form.Key
+	k.Fill(r, action, form.AllReads)
+	sc := s.w.scene(&k)
+	entities := s.w.Static.Clone()
+	entities[sc.pt.Entity.UID], entities[sc.principal.UID], entities[sc.resource.UID] = sc.pt.Entity, sc.principal, sc.resource
 	all := cedar.NewPolicySet()
 	for _, rule := range s.rules {
 		all.Add(rule.id, rule.policy)
 	}
-	var v contextValues
-	v.fill(r)
-	req := types.Request{Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID, Context: newContext(&v, allContext)}
+	req := types.Request{Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID, Context: form.Context(&k, form.AllContext)}
 	b.ReportAllocs()
 	for b.Loop() {
 		cedar.Authorize(all, entities, req)

@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	cedar "github.com/cedar-policy/cedar-go"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
 // Outcome is a decision's label in metrics.
@@ -61,45 +63,117 @@ func (s *Set) Decide(r *wall.PolicyRequest, now time.Time, ttl time.Duration) An
 		return refusal(Denied)
 	}
 	want := s.idx.reads[action][r.Principal.Kind][r.Resource.Kind]
+	f := form.Frame{Want: want}
+	f.Key.Fill(r, action, want)
 	if ttl <= 0 {
-		return s.evaluate(r, action, want)
+		return s.answer(&f)
 	}
-	var k cacheKey
-	k.fill(r, action, want)
-	slot := s.cache.slot(&k)
-	if e := slot.Load(); e != nil && e.key == k {
+	slot := s.cache.slot(&f.Key)
+	if e := slot.Load(); e != nil && e.key == f.Key {
 		// Now is never before At but where the clock went back; then At says nothing.
 		if age := now.Sub(e.at); age >= 0 && age < ttl {
 			return e.answer
 		}
 	}
-	a := s.evaluate(r, action, want)
-	if k.keepable() {
-		slot.Store(&cacheEntry{key: k.clone(), answer: a, at: now})
+	a := s.answer(&f)
+	if f.Key.Keepable() {
+		slot.Store(&cacheEntry{key: f.Key.Clone(), answer: a, at: now})
 	}
 	return a
 }
 
-// evaluate asks the rules that can apply.
-func (s *Set) evaluate(r *wall.PolicyRequest, action int, want reads) (a Answer) {
+// evaluate decides r without the cache, as one whose key holds what want says.
+func (s *Set) evaluate(r *wall.PolicyRequest, action int, want form.Reads) Answer {
+	f := form.Frame{Want: want}
+	f.Key.Fill(r, action, want)
+	return s.answer(&f)
+}
+
+// manyRules is room for the rules whose scope one request meets; more allocate.
+const manyRules = 16
+
+// answer asks the rules whose scope the frame's key meets. It is a function of
+// the key alone.
+func (s *Set) answer(f *form.Frame) (a Answer) {
 	defer func() {
 		if v := recover(); v != nil {
 			a = Answer{Outcome: Failed, Failures: []types.DiagnosticError{{Message: fmt.Sprint(v)}}}
 		}
 	}()
-	sc := s.w.scene(r, action)
-	list := s.candidates(sc)
-	if len(list) == 0 {
+	var buf [manyRules]int32
+	k := &f.Key
+	pt, rt := s.w.tenants(k)
+	list := s.candidates(k, pt, rt, buf[:0])
+	f.World, f.Principals, f.Resources, f.Action = &s.w.World, &pt.Tenant, &rt.Tenant, s.m.actions[k.Action].uid
+	permits, forbids := 0, 0
+	for i, n := range list {
+		r := s.rules[n]
+		switch r.conditions.Ask(f) {
+		case form.Unclear:
+			return s.askCedar(k, f.Want)
+		case form.Silent:
+			list[i] = -1
+		case form.Speaks:
+			if r.permit {
+				permits++
+			} else {
+				forbids++
+			}
+		}
+	}
+	if permits+forbids == 0 {
 		return refusal(Denied)
 	}
-	// Rules that read no context are not charged for making one.
-	var ctx types.Record
-	if want&allContext != 0 {
-		var v contextValues
-		v.fill(r)
-		ctx = newContext(&v, want)
+	return s.verdict(list, forbids == 0, max(forbids, permits))
+}
+
+// verdict is the answer of those in list that permit, or forbid; -1 is none.
+func (s *Set) verdict(list []int32, permit bool, n int) Answer {
+	var first *rule
+	var all []*rule
+	for _, i := range list {
+		if i < 0 || s.rules[i].permit != permit {
+			continue
+		}
+		switch r := s.rules[i]; {
+		case first == nil:
+			first = r
+		case all == nil:
+			all = append(make([]*rule, 0, n), first, r)
+		default:
+			all = append(all, r)
+		}
 	}
-	return s.authorize(slice{s, list}, sc, ctx)
+	if all == nil {
+		return first.alone
+	}
+	return said(all)
+}
+
+// said is the answer of rules of one effect which apply, where none fails.
+func said(rules []*rule) Answer {
+	a := Answer{Outcome: Denied}
+	a.Decision.Reasons = make([]string, len(rules))
+	for i, r := range rules {
+		a.Decision.Reasons[i] = string(r.id)
+		if r.permit {
+			a.Outcome, a.Decision.Allow = Allowed, true
+			for _, o := range r.obligations {
+				a.Decision.Obligations = addObligation(a.Decision.Obligations, o)
+			}
+		}
+	}
+	a.Decision.Obligations = slices.Clip(a.Decision.Obligations) // it is shared
+	return a
+}
+
+// askCedar lets Cedar decide among the rules whose scope the key meets. It works
+// on a copy, so that the key of those who need no Cedar stays on the stack.
+func (s *Set) askCedar(key *form.Key, want form.Reads) Answer {
+	k := new(form.Key)
+	*k = *key
+	pt, rt := s.w.tenants(k)
+	return s.authorize(slice{s, s.candidates(k, pt, rt, nil)}, s.w.scene(k), form.Context(k, want))
 }
 
 // authorize asks Cedar about the given rules and turns its answer into ours.
@@ -107,29 +181,22 @@ func (s *Set) authorize(rules cedar.PolicyIterator, sc *scene, ctx types.Record)
 	ok, diag := cedar.Authorize(rules, sc, types.Request{
 		Principal: sc.principal.UID, Action: s.m.actions[sc.action].uid, Resource: sc.resource.UID, Context: ctx,
 	})
-	a := Answer{Outcome: Denied, Failures: diag.Errors}
-	switch {
-	case len(diag.Errors) > 0:
+	if len(diag.Errors) > 0 {
 		// A rule that fails might have been the one to forbid.
-		a.Outcome = Failed
+		a := Answer{Outcome: Failed, Failures: diag.Errors}
 		for _, e := range diag.Errors {
 			a.Decision.Reasons = append(a.Decision.Reasons, string(e.PolicyID))
 		}
 		return a
-	case bool(ok):
-		a.Outcome = Allowed
-		a.Decision.Allow = true
 	}
-	if len(diag.Reasons) > 0 {
-		a.Decision.Reasons = make([]string, len(diag.Reasons))
+	if len(diag.Reasons) == 0 {
+		return refusal(Denied)
 	}
+	all := make([]*rule, len(diag.Reasons))
 	for i, reason := range diag.Reasons {
-		a.Decision.Reasons[i] = string(reason.PolicyID)
-		if a.Decision.Allow {
-			for _, o := range s.ids[reason.PolicyID].obligations {
-				a.Decision.Obligations = addObligation(a.Decision.Obligations, o)
-			}
-		}
+		all[i] = s.ids[reason.PolicyID]
 	}
+	a := said(all)
+	a.Decision.Allow = bool(ok)
 	return a
 }

@@ -4,8 +4,7 @@ package rules
 
 import (
 	"encoding/json"
-	"fmt"
-	"net/netip"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,184 +12,69 @@ import (
 
 	cedar "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"pgregory.net/rapid"
 
-	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
+	"github.com/rustyonions/macronode/internal/wall/policy/rulegen"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
-// A small world, so that rules and requests often meet.
-var (
-	diffTenants = []macronode.TenantID{macronode.SystemTenant, devTenant, {5}, {6}}
-	diffRoots   = []macronode.CapID{{1}, {2}, {7}}
-	diffActions = []macronode.Action{"object:get", "object:get", "object:put", "name:get", "node:status", "index:read", "overlay:peer"}
-	diffIDs     = []string{"", "a", "b"}
-)
+// drawn lets rapid make the choices, so that it can make a failure small.
+type drawn struct{ t *rapid.T }
 
-// diffSchema adds groups of tenants, capabilities and objects, and attributes
-// that lead from one entity to another.
-func diffSchema() string {
-	s := strings.Replace(payload.DefaultSchema(), "entity Tenant {", "entity Group in [Group];\nentity Tenant in [Group] {\n    plan?: String,", 1)
-	s = strings.Replace(s, "entity Capability in [Tenant] {", "entity Capability in [Tenant, Group] {\n    rank?: Long,", 1)
-	return strings.Replace(s, "entity Object in [Tenant] { tenant: Tenant };", "entity Object in [Tenant, Group] { tenant: Tenant, hot?: Bool };", 1)
+func (d drawn) IntN(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "n") }
+
+// generator makes sets of random rules that pass strict validation.
+type generator struct {
+	rulegen.Gen
+	models [2]*model // plain and tangled
 }
 
-func pick[T any](t *rapid.T, name string, from ...T) T { return rapid.SampledFrom(from).Draw(t, name) }
-
-func tenantLit(t *rapid.T) string {
-	return fmt.Sprintf("Tenant::%q", pick(t, "tenant", diffTenants...).String())
-}
-
-func capLit(t *rapid.T) string {
-	return fmt.Sprintf("Capability::%q", pick(t, "cap", diffRoots...).String())
-}
-
-func objectLit(t *rapid.T) string { return fmt.Sprintf("Object::%q", pick(t, "object", diffIDs...)) }
-
-func groupLit(t *rapid.T) string { return fmt.Sprintf("Group::%q", pick(t, "group", "g", "h")) }
-
-func drawCondition(t *rapid.T) string {
-	switch rapid.IntRange(0, 22).Draw(t, "condition") {
-	case 0:
-		return "principal.tenant == resource.tenant"
-	case 1:
-		return "principal in " + tenantLit(t)
-	case 2:
-		return "principal in [" + tenantLit(t) + ", " + tenantLit(t) + "]"
-	case 3:
-		return "principal == " + capLit(t)
-	case 4:
-		return "resource == " + objectLit(t)
-	case 5:
-		return "resource in " + groupLit(t)
-	case 6:
-		return "context.bytes > " + pick(t, "bytes", "0", "10")
-	case 7:
-		return `context.ip.isInRange(ip("10.0.0.0/8"))`
-	case 8:
-		return "context.tls"
-	case 9:
-		return `context.mtls_subject == "CN=a"`
-	case 10:
-		return `context.path like "/o/*"`
-	case 11:
-		return `context.method == "GET"`
-	case 12:
-		return "context.hour < 12"
-	case 13:
-		return `context.service == "svc-storage"`
-	case 14:
-		return `principal.label == "dev"`
-	case 15:
-		return `principal.tenant has plan && principal.tenant.plan == "big"`
-	case 16:
-		return "principal is Capability && principal has rank && principal.rank > 3"
-	case 17:
-		return "resource is Object && resource has hot && resource.hot"
-	case 18:
-		return capLit(t) + " in " + tenantLit(t)
-	case 19:
-		return capLit(t) + ".tenant == " + tenantLit(t) // fails where there is no such entity
-	case 20:
-		return "context.bytes + 9223372036854775797 > 0" // fails from 11 on
-	case 21:
-		return objectLit(t) + " in " + tenantLit(t)
-	}
-	return tenantLit(t) + `.label == "dev"` // fails but for the request's own
-}
-
-func drawRules(t *rapid.T) string {
-	var b strings.Builder
-	for range rapid.IntRange(1, 14).Draw(t, "rules") {
-		effect := pick(t, "effect", "permit", "permit", "permit", "permit", "permit", "forbid")
-		principal := pick(t, "principal", "principal", "principal", "principal is Capability", "principal is Anonymous",
-			"principal in "+tenantLit(t), "principal is Capability in "+tenantLit(t), "principal == "+capLit(t), "principal in "+groupLit(t))
-		action := pick(t, "action", "action", "action", `action in Action::"data"`, `action == Action::"object:get"`,
-			`action in [Action::"operate", Action::"object:*"]`)
-		resource := pick(t, "resource", "resource", "resource", "resource is Object", "resource == "+objectLit(t),
-			"resource in "+tenantLit(t), "resource in "+groupLit(t))
-		fmt.Fprintf(&b, "%s (%s, %s, %s)", effect, principal, action, resource)
-		for range rapid.IntRange(0, 2).Draw(t, "conditions") {
-			fmt.Fprintf(&b, " %s { %s }", pick(t, "when", "when", "unless"), drawCondition(t))
+func newGenerator(t testing.TB) *generator {
+	t.Helper()
+	g := new(generator)
+	for i := range g.models {
+		schema, err := json.Marshal(rulegen.Schema(i == 1))
+		if err != nil {
+			t.Fatal(err)
 		}
-		b.WriteString(";\n")
+		if g.models[i], err = loadModel(schema); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return b.String()
+	return g
 }
 
-func drawEntities(t *rapid.T) string {
-	list := []string{`{"uid":{"type":"Group","id":"g"},"attrs":{},"parents":[{"type":"Group","id":"h"}]}`}
-	if rapid.Bool().Draw(t, "static tenant") {
-		list = append(list, strings.Replace(tenantJSON(devTenant.String(), `{"type":"Group","id":"g"}`), `"attrs":{`, `"attrs":{"plan":"big",`, 1))
+// set is a random set, and its rules.
+func (g *generator) set(t interface{ Fatal(...any) }, src rulegen.Source, faults int) (*Set, string) {
+	gen := rulegen.Gen{Src: src, Faults: faults}
+	tangled := src.IntN(3) == 0
+	m := g.models[0]
+	if tangled {
+		m = g.models[1]
 	}
-	attrs := `"tenant":{"__entity":{"type":"Tenant","id":"x"}}`
-	if rapid.Bool().Draw(t, "static capability") {
-		list = append(list, `{"uid":{"type":"Capability","id":"`+macronode.CapID{7}.String()+`"},"attrs":{"label":"x","rank":4,`+attrs+`},"parents":[{"type":"Group","id":"g"}]}`)
+	var rules strings.Builder
+	for range 1 + src.IntN(14) {
+		text := gen.Rule(tangled)
+		list, err := cedar.NewPolicyListFromBytes("", []byte(text))
+		if err != nil {
+			t.Fatal(err, text)
+		}
+		if m.check.Policy("", (*ast.Policy)(list[0].AST())) == nil {
+			rules.WriteString(text)
+		}
 	}
-	if rapid.Bool().Draw(t, "static object") {
-		list = append(list, `{"uid":{"type":"Object","id":"a"},"attrs":{"hot":true,`+attrs+`},"parents":[{"type":"Group","id":"h"}]}`)
+	schema, err := json.Marshal(rulegen.Schema(tangled))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return "[" + strings.Join(list, ",") + "]"
-}
-
-func drawRequest(t *rapid.T) *wall.PolicyRequest {
-	id := pick(t, "tenant", diffTenants...)
-	r := &wall.PolicyRequest{
-		Principal: &macronode.Principal{
-			Kind:   pick(t, "kind", macronode.Capability, macronode.Capability, macronode.Capability, macronode.Anonymous, macronode.PeerNode),
-			Tenant: id, RootID: pick(t, "root", diffRoots...), Node: "b3:" + pick(t, "node", "1", "2"),
-		},
-		Tenant:   &macronode.Tenant{ID: id, Label: pick(t, "label", "dev", "other")},
-		Action:   pick(t, "action", diffActions...),
-		Resource: macronode.Resource{Kind: pick(t, "rkind", macronode.ObjectResource, macronode.ObjectResource, macronode.NodeResource, macronode.NameResource), ID: pick(t, "id", diffIDs...)},
-		Bytes:    pick(t, "bytes", int64(0), 5, 20),
-		IP:       pick(t, "ip", netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.1"), netip.Addr{}, netip.MustParseAddr("::ffff:10.0.0.1")),
-		TLS:      rapid.Bool().Draw(t, "tls"), Subject: pick(t, "subject", "", "CN=a"),
-		Path: pick(t, "path", "/o/{addr}", "/v1/names"), Method: pick(t, "method", "GET", "PUT"),
-		Service: pick(t, "service", "svc-storage", "ron-naming"),
-		Time:    noon.Add(time.Duration(rapid.IntRange(0, 23).Draw(t, "hour")) * time.Hour),
+	s, err := compile(&payload.Doc{Cedar: map[string]string{"a.cedar": rules.String()}, Schema: schema, Entities: json.RawMessage(gen.Entities(tangled))})
+	if err != nil {
+		t.Fatal(err, rules.String())
 	}
-	if r.Principal.Kind == macronode.Anonymous {
-		r.Principal.RootID = macronode.CapID{}
-	}
-	return r
-}
-
-// vary returns r with one part from other: what a cache that leaves the part out
-// of its key would confuse with r.
-func vary(t *rapid.T, r, other *wall.PolicyRequest) *wall.PolicyRequest {
-	v, p := *r, *r.Principal
-	v.Principal = &p
-	switch rapid.IntRange(0, 12).Draw(t, "part") {
-	case 0:
-		p.RootID = other.Principal.RootID
-	case 1:
-		p.Node = other.Principal.Node
-	case 2:
-		v.Tenant, p.Tenant = other.Tenant, other.Tenant.ID
-	case 3:
-		v.Action, v.Resource.Kind = other.Action, other.Resource.Kind
-	case 4:
-		v.Resource.ID = other.Resource.ID
-	case 5:
-		v.Bytes = other.Bytes
-	case 6:
-		v.IP = other.IP
-	case 7:
-		v.TLS = !v.TLS
-	case 8:
-		v.Subject = other.Subject
-	case 9:
-		v.Path = other.Path
-	case 10:
-		v.Method = other.Method
-	case 11:
-		v.Time = other.Time
-	default:
-		v.Service = other.Service
-	}
-	return &v
+	return s, rules.String()
 }
 
 // plain is the decision of cedar-go alone: every rule, the whole context, and
@@ -200,7 +84,9 @@ func plain(s *Set, r *wall.PolicyRequest) (allow bool, reasons map[types.PolicyI
 	if !ok {
 		return false, nil, nil
 	}
-	sc := s.w.scene(r, action)
+	var k form.Key
+	k.Fill(r, action, form.AllReads)
+	sc := s.w.scene(&k)
 	var entities types.EntityMap
 	if err := json.Unmarshal(s.doc.Entities, &entities); err != nil {
 		panic(err)
@@ -208,16 +94,14 @@ func plain(s *Set, r *wall.PolicyRequest) (allow bool, reasons map[types.PolicyI
 	for uid, a := range s.m.schema.Actions {
 		entities[uid] = a.Entity
 	}
-	entities[sc.pt.entity.UID], entities[sc.rt.entity.UID] = sc.pt.entity, sc.rt.entity
+	entities[sc.pt.Entity.UID], entities[sc.rt.Entity.UID] = sc.pt.Entity, sc.rt.Entity
 	entities[sc.principal.UID], entities[sc.resource.UID] = sc.principal, sc.resource
-	var v contextValues
-	v.fill(r)
 	all := cedar.NewPolicySet()
 	for _, rule := range s.rules {
 		all.Add(rule.id, rule.policy)
 	}
 	ok2, diag := cedar.Authorize(all, entities, types.Request{
-		Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID, Context: newContext(&v, allContext),
+		Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID, Context: form.Context(&k, form.AllContext),
 	})
 	reasons, failures = map[types.PolicyID]bool{}, map[types.PolicyID]bool{}
 	for _, d := range diag.Reasons {
@@ -229,45 +113,81 @@ func plain(s *Set, r *wall.PolicyRequest) (allow bool, reasons map[types.PolicyI
 	return bool(ok2) && len(diag.Errors) == 0, reasons, failures
 }
 
-// Slicing by scope, leaving out what is not read, and the cache change no
-// decision and no reason: on random rules, entities and requests the answers
-// are those of plain Cedar.
+// agree fails the test where an answer is not that of Cedar alone.
+func agree(t interface{ Fatalf(string, ...any) }, s *Set, r *wall.PolicyRequest, got Answer, how, text string) {
+	allow, reasons, failures := plain(s, r)
+	if got.Decision.Allow != allow {
+		t.Fatalf("%s: allow = %v, plain Cedar says %v\n%s\n%s\n%+v\n%+v\n%+v", how, got.Decision.Allow, allow, text, s.doc.Entities, r, r.Principal, r.Tenant)
+	}
+	want := reasons
+	if len(failures) > 0 {
+		want = failures
+	}
+	have := map[types.PolicyID]bool{}
+	for _, id := range got.Decision.Reasons {
+		have[types.PolicyID(id)] = true
+	}
+	if len(have)+len(want) > 0 && !reflect.DeepEqual(have, want) {
+		t.Fatalf("%s: reasons = %v, plain Cedar says %v\n%s\n%s\n%+v\n%+v", how, have, want, text, s.doc.Entities, r, r.Principal)
+	}
+}
 
+// Slicing by scope, forms, leaving out what is not read, and the cache change
+// no decision and no reason: on random rules, entities and sequences of
+// requests the answers are those of plain Cedar, whether kept or not, and also
+// where every key has the same hash.
 func TestDifferential(t *testing.T) {
+	g := newGenerator(t)
 	rapid.Check(t, func(t *rapid.T) {
-		src := payload.Sources{"a.cedar": []byte(drawRules(t)), payload.SchemaFile: []byte(diffSchema()), payload.EntitiesFile: []byte(drawEntities(t))}
-		built, _, err := Build(src, testMeta)
-		if err != nil {
-			t.Skip(err) // some conditions never apply in their scope: strict validation refuses them
+		s, text := g.set(t, drawn{t}, 30)
+		if rapid.Bool().Draw(t, "collide") {
+			s.cache.mask = 0
 		}
-		s, err := Load(built)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var base *wall.PolicyRequest
-		for i := range 60 {
-			r := drawRequest(t)
-			if i%15 == 0 {
-				base = r
-			} else {
-				r = vary(t, base, r)
-			}
-			got := s.Decide(r, noon, time.Hour)
-			allow, reasons, failures := plain(s, r)
-			if got.Decision.Allow != allow {
-				t.Fatalf("allow = %v, plain Cedar says %v\n%s\n%+v\n%+v", got.Decision.Allow, allow, src["a.cedar"], r, r.Principal)
-			}
-			want := reasons
-			if len(failures) > 0 {
-				want = failures
-			}
-			have := map[types.PolicyID]bool{}
-			for _, id := range got.Decision.Reasons {
-				have[types.PolicyID(id)] = true
-			}
-			if len(have)+len(want) > 0 && !reflect.DeepEqual(have, want) {
-				t.Fatalf("reasons = %v, plain Cedar says %v\n%s\n%+v", have, want, src["a.cedar"], r)
-			}
-		}
+		sequence(t, rulegen.Gen{Src: drawn{t}}, s, text, 40)
 	})
+}
+
+func sequence(t interface{ Fatalf(string, ...any) }, gen rulegen.Gen, s *Set, text string, n int) {
+	var base *wall.PolicyRequest
+	for i := range n {
+		r := gen.Request()
+		if i%15 == 0 {
+			base = r
+		} else {
+			r = gen.Vary(base)
+		}
+		agree(t, s, r, s.Decide(r, noon, 0), "uncached", text)
+		agree(t, s, r, s.Decide(r, noon, time.Hour), "cached", text)
+	}
+}
+
+// The same on more sets, from fixed seeds, where rapid's bookkeeping would take
+// most of the time. It also says that the generator does what it is for: most
+// rules are decided by their forms, and all answers occur.
+func TestDifferentialSeeds(t *testing.T) {
+	g := newGenerator(t)
+	sets := 400
+	if testing.Short() {
+		sets = 40
+	}
+	rules, formed, outcomes := 0, 0, [3]int{}
+	for seed := range sets {
+		src := rand.New(rand.NewPCG(uint64(seed), 4))
+		s, text := g.set(t, src, 10)
+		gen := rulegen.Gen{Src: src}
+		sequence(t, gen, s, text, 60)
+		for _, r := range s.rules {
+			rules++
+			if r.conditions.Formed {
+				formed++
+			}
+		}
+		for range 20 {
+			outcomes[s.Decide(gen.Request(), noon, time.Hour).Outcome]++
+		}
+	}
+	t.Logf("%d rules, %d formed; outcomes %v", rules, formed, outcomes)
+	if rules < 3*sets || formed < rules/2 || formed == rules || outcomes[Allowed] < sets || outcomes[Failed] == 0 {
+		t.Errorf("the generator has gone dull: %d rules, %d formed, outcomes %v", rules, formed, outcomes)
+	}
 }

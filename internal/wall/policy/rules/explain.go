@@ -15,6 +15,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
 // Explanation says which policies decided a request, and what came close.
@@ -82,7 +83,7 @@ func (s *Set) Explain(r *wall.PolicyRequest) Explanation {
 	if !ok {
 		return Explanation{Decision: Denied.String(), Summary: s.inadmissible(r)}
 	}
-	a := s.evaluate(r, action, allReads)
+	a := s.evaluate(r, action, form.AllReads)
 	e := Explanation{Decision: a.Outcome.String()}
 	for _, f := range a.Failures {
 		if rule := s.ids[f.PolicyID]; rule != nil {
@@ -129,12 +130,12 @@ func (s *Set) inadmissible(r *wall.PolicyRequest) string {
 }
 
 func (s *Set) nearMisses(r *wall.PolicyRequest, action int) []NearMiss {
-	sc := s.w.scene(r, action)
-	var v contextValues
-	v.fill(r)
+	var k form.Key
+	k.Fill(r, action, form.AllReads)
+	sc := s.w.scene(&k)
 	env := eval.Env{
 		Entities: sc, Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID,
-		Context: newContext(&v, allContext),
+		Context: form.Context(&k, form.AllContext),
 	}
 	var out []NearMiss
 	for _, rule := range s.rules {

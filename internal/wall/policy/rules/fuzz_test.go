@@ -4,10 +4,12 @@ package rules
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
+	"github.com/rustyonions/macronode/internal/wall/policy/rulegen"
 )
 
 // FuzzLoad: whatever the bytes, loading ends with an error or with a set whose
@@ -71,5 +73,36 @@ func FuzzTOML(f *testing.F) {
 		if _, err := Load(built); err != nil {
 			t.Fatal(err)
 		}
+	})
+}
+
+// bytesSource makes a fuzzer's bytes the choices.
+type bytesSource struct{ b []byte }
+
+func (s *bytesSource) IntN(n int) int {
+	if len(s.b) == 0 {
+		return 0
+	}
+	c := int(s.b[0])
+	s.b = s.b[1:]
+	return c % n
+}
+
+// FuzzDecide: on rules, entities and requests of the fuzzer's choice, cached and
+// uncached answers are those of plain Cedar.
+func FuzzDecide(f *testing.F) {
+	for seed := range uint64(16) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		b := make([]byte, 1024)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		f.Add(b)
+	}
+	g := newGenerator(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		src := &bytesSource{b}
+		s, text := g.set(t, src, 30)
+		sequence(t, rulegen.Gen{Src: src}, s, text, 8)
 	})
 }

@@ -3,27 +3,37 @@
 package rules
 
 import (
+	"encoding/hex"
 	"iter"
 	"slices"
 
 	cedar "github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
-// index finds the rules whose scope a request can satisfy, so that the cost of
-// a decision does not grow with the number of rules.
+// index finds the rules whose scope a request satisfies, so that the cost of a
+// decision does not grow with the number of rules.
 //
 // A rule that is left out has a scope that is false for the request. Cedar
 // tests the scope first and stops there, so such a rule would neither decide
-// nor fail: leaving it out changes nothing.
+// nor fail: leaving it out changes nothing. A rule that is found has a scope
+// that is true: what is left to ask is its conditions.
 type index struct {
 	// entities numbers, from 1, those that scopes name; 0 stands for a scope
 	// that names none.
 	entities map[types.EntityUID]uint32
 	cells    map[cellKey]*cell
+	// Where single principals and resources are, by their ids; those that no
+	// scope concerns are not in here.
+	caps       map[macronode.CapID]place
+	principals [numPrincipals]map[string]place // but Capability
+	resources  [numResources]map[string]place
 	// reads of the rules that can apply, by action and the two kinds.
-	reads [][numPrincipals][numResources]reads
+	reads [][numPrincipals][numResources]form.Reads
 }
 
 // cellKey is the entities that the principal's and resource's scope name.
@@ -35,16 +45,23 @@ type cell struct {
 	byAction [][]int32
 }
 
+// place is one entity in the index's numbers: itself, and what entities.json
+// puts it in. 0: no scope names it.
+type place struct {
+	self  uint32
+	above []uint32
+}
+
 // largeCell is where filtering costs more than a split cell's memory.
 const largeCell = 8
 
 func newIndex(s *Set) *index {
 	x := &index{
 		entities: map[types.EntityUID]uint32{}, cells: map[cellKey]*cell{},
-		reads: make([][numPrincipals][numResources]reads, len(s.m.actions)),
+		reads: make([][numPrincipals][numResources]form.Reads, len(s.m.actions)),
 	}
 	for i, r := range s.rules {
-		key := cellKey{x.number(scopeEntity(r.ast.Principal)), x.number(scopeEntity(r.ast.Resource))}
+		key := cellKey{x.enter(scopeEntity(r.ast.Principal)), x.enter(scopeEntity(r.ast.Resource))}
 		c := x.cells[key]
 		if c == nil {
 			c = new(cell)
@@ -72,10 +89,12 @@ func newIndex(s *Set) *index {
 			}
 		}
 	}
+	x.findPlaces(s.w)
 	return x
 }
 
-func (x *index) number(e *types.EntityUID) uint32 {
+// enter numbers an entity that a scope names.
+func (x *index) enter(e *types.EntityUID) uint32 {
 	if e == nil {
 		return 0
 	}
@@ -85,6 +104,63 @@ func (x *index) number(e *types.EntityUID) uint32 {
 		x.entities[*e] = n
 	}
 	return n
+}
+
+// numbers appends the numbers of those that scopes name.
+func (x *index) numbers(out []uint32, uids []types.EntityUID) []uint32 {
+	for _, uid := range uids {
+		if n, ok := x.entities[uid]; ok {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// findPlaces looks up once what requests would look up again and again: each
+// principal and resource that a scope or entities.json names.
+func (x *index) findPlaces(w *world) {
+	add := func(uid types.EntityUID) {
+		p := place{x.entities[uid], x.numbers(nil, w.above[uid])}
+		if p.self == 0 && len(p.above) == 0 {
+			return
+		}
+		switch {
+		case uid.Type == principalType(int(macronode.Capability)):
+			var id macronode.CapID
+			if len(uid.ID) != hex.EncodedLen(len(id)) {
+				return // no capability is called that
+			}
+			if _, err := hex.Decode(id[:], []byte(uid.ID)); err != nil || id.String() != string(uid.ID) {
+				return // nor that
+			}
+			if x.caps == nil {
+				x.caps = map[macronode.CapID]place{}
+			}
+			x.caps[id] = p
+		case isPrincipal(uid.Type):
+			x.put(x.principals[:], uid, principalType, p)
+		case isResource(uid.Type):
+			x.put(x.resources[:], uid, resourceType, p)
+		}
+	}
+	for uid := range x.entities {
+		add(uid)
+	}
+	for uid := range w.Static {
+		add(uid)
+	}
+}
+
+func (x *index) put(by []map[string]place, uid types.EntityUID, name func(int) types.EntityType, p place) {
+	for k := range by {
+		if name(k) != uid.Type {
+			continue
+		}
+		if by[k] == nil {
+			by[k] = map[string]place{}
+		}
+		by[k][string(uid.ID)] = p
+	}
 }
 
 // scopeEntity is the entity that a scope names, which must then be the
@@ -105,61 +181,67 @@ func scopeEntity(scope ast.IsScopeNode) *types.EntityUID {
 // name; more than that are rare and allocate.
 const maxKeys = 8
 
-// keys appends the numbers of the entities that e is in, and 0.
-func (x *index) keys(out []uint32, e types.EntityUID, t *tenantView, inTenant bool, above []types.EntityUID) []uint32 {
-	out = append(out, 0)
-	if len(x.entities) == 0 {
-		return out
-	}
-	if n, ok := x.entities[e]; ok {
-		out = append(out, n)
-	}
-	if inTenant {
-		for i := range t.keys {
-			if n, ok := x.entities[t.keys[i]]; ok {
-				out = append(out, n)
-			}
+// principalPlace is where the key's principal is.
+func (x *index) principalPlace(k *form.Key) place {
+	switch k.Kind {
+	case macronode.Capability:
+		if x.caps == nil {
+			return place{}
 		}
+		return x.caps[k.Root]
+	case macronode.PeerNode:
+		return x.principals[k.Kind][k.Node]
 	}
-	for i := range above {
-		if n, ok := x.entities[above[i]]; ok {
-			out = append(out, n)
-		}
-	}
-	return out
+	return x.principals[k.Kind][form.AnonymousID]
 }
 
-// candidates are the rules that may apply in sc, each once, in order.
-func (s *Set) candidates(sc *scene) []int32 {
+// candidates appends the rules whose scope the key satisfies, each
+// once, in order.
+func (s *Set) candidates(k *form.Key, pt, rt *tenantView, out []int32) []int32 {
 	var pbuf, rbuf [maxKeys]uint32
 	x := s.idx
-	ps := x.keys(pbuf[:0], sc.principal.UID, sc.pt, sc.principal.Parents.Len() > 0, s.w.above[sc.principal.UID])
-	rs := x.keys(rbuf[:0], sc.resource.UID, sc.rt, true, s.w.above[sc.resource.UID])
-	out := make([]int32, 0, 8)
-	for _, p := range ps {
-		for _, r := range rs {
-			c := x.cells[cellKey{p, r}]
+	p, r := x.principalPlace(k), x.resources[k.ResourceKind][k.Resource]
+	ps := append(append(pbuf[:0], 0), p.above...)
+	if k.Kind != macronode.PeerNode { // which is in no tenant
+		ps = append(ps, pt.numbers...)
+	}
+	if p.self != 0 {
+		ps = append(ps, p.self)
+	}
+	rs := append(append(append(rbuf[:0], 0), r.above...), rt.numbers...)
+	if r.self != 0 {
+		rs = append(rs, r.self)
+	}
+	for _, pn := range ps {
+		for _, rn := range rs {
+			c := x.cells[cellKey{pn, rn}]
 			if c == nil {
 				continue
 			}
 			list := c.rules
 			if c.byAction != nil {
-				list = c.byAction[sc.action]
+				list = c.byAction[k.Action]
 			}
 			for _, i := range list {
-				rule := s.rules[i]
-				if rule.principals>>sc.kind&1 == 0 || rule.resources>>sc.rkind&1 == 0 {
-					continue
+				if s.rules[i].admits(k, c.byAction != nil, pn == p.self, rn == r.self) {
+					out = append(out, i)
 				}
-				if c.byAction == nil && !slices.Contains(rule.actions, sc.action) {
-					continue
-				}
-				out = append(out, i)
 			}
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	if len(out) > 1 {
+		slices.Sort(out)
+		out = slices.Compact(out)
+	}
+	return out
+}
+
+// admits is what remains to be asked of a scope where its entities are those of
+// the request: kinds, the action, and whether "==" meant the thing itself.
+func (r *rule) admits(k *form.Key, actionKnown, ownPrincipal, ownResource bool) bool {
+	return r.principals>>k.Kind&1 == 1 && r.resources>>k.ResourceKind&1 == 1 &&
+		(actionKnown || slices.Contains(r.actions, k.Action)) &&
+		(ownPrincipal || !r.onePrincipal) && (ownResource || !r.oneResource)
 }
 
 // slice is the policy set that cedar.Authorize sees: the candidates.

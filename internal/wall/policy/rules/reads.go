@@ -3,67 +3,28 @@
 package rules
 
 import (
-	"net/netip"
-
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
-
-// reads is what of a request a rule can depend on, beyond what every cache key
-// holds: action, kinds of principal and resource, tenant and its label.
-type reads uint16
-
-const (
-	readsPrincipal reads = 1 << iota // who exactly, within the tenant
-	readsResource                    // which one
-	readsBytes
-	readsIP
-	readsTLS
-	readsSubject
-	readsPath
-	readsMethod
-	readsHour
-	readsService
-
-	allContext = readsBytes | readsIP | readsTLS | readsSubject | readsPath | readsMethod | readsHour | readsService
-	allReads   = allContext | readsPrincipal | readsResource
-)
-
-// contextAttr is one attribute of the context.
-type contextAttr struct {
-	name  types.String
-	bit   reads
-	value func(*contextValues) types.Value
-}
-
-var contextAttrs = [...]contextAttr{
-	{"bytes", readsBytes, func(c *contextValues) types.Value { return types.Long(c.bytes) }},
-	{"ip", readsIP, func(c *contextValues) types.Value { return types.IPAddr(netip.PrefixFrom(c.ip, c.ip.BitLen())) }},
-	{"tls", readsTLS, func(c *contextValues) types.Value { return types.Boolean(c.tls) }},
-	{"mtls_subject", readsSubject, func(c *contextValues) types.Value { return types.String(c.subject) }},
-	{"path", readsPath, func(c *contextValues) types.Value { return types.String(c.path) }},
-	{"method", readsMethod, func(c *contextValues) types.Value { return types.String(c.method) }},
-	{"hour", readsHour, func(c *contextValues) types.Value { return types.Long(c.hour) }},
-	{"service", readsService, func(c *contextValues) types.Value { return types.String(c.service) }},
-}
 
 // policyReads finds what p can depend on. It errs on the side of more: a form
 // it does not know counts as reading the whole variable.
-func (w *world) policyReads(p *ast.Policy) reads {
+func (w *world) policyReads(p *ast.Policy) form.Reads {
 	r := w.scopeReads(p.Principal, true) | w.scopeReads(p.Resource, false)
 	for _, c := range p.Conditions {
 		r |= w.exprReads(c.Body)
 	}
-	if w.m.tangled && len(p.Conditions) > 0 {
-		r |= readsPrincipal | readsResource
+	if w.Tangled && len(p.Conditions) > 0 {
+		r |= form.ReadsPrincipal | form.ReadsResource
 	}
 	return r
 }
 
-func (w *world) scopeReads(scope ast.IsScopeNode, principal bool) reads {
-	bit := readsResource
+func (w *world) scopeReads(scope ast.IsScopeNode, principal bool) form.Reads {
+	bit := form.ReadsResource
 	if principal {
-		bit = readsPrincipal
+		bit = form.ReadsPrincipal
 	}
 	switch s := scope.(type) {
 	case ast.ScopeTypeAll, ast.ScopeTypeIs:
@@ -85,13 +46,13 @@ func (w *world) scopeReads(scope ast.IsScopeNode, principal bool) reads {
 // so that every path to e leads through the tenant.
 func (w *world) decidedByTenant(e types.EntityUID, principal bool) bool {
 	if principal {
-		return !w.staticPrincipals && !isKind(e.Type, numPrincipals, principalType)
+		return !w.Principals && !isPrincipal(e.Type)
 	}
-	return !w.staticResources && !isKind(e.Type, numResources, resourceType)
+	return !w.Resources && !isResource(e.Type)
 }
 
-func (w *world) exprReads(body ast.IsNode) reads {
-	var r reads
+func (w *world) exprReads(body ast.IsNode) form.Reads {
+	var r form.Reads
 	ast.Inspect(ast.NewNode(body), func(n ast.IsNode) bool {
 		switch v := n.(type) {
 		case ast.NodeTypeVariable:
@@ -129,21 +90,25 @@ func (w *world) exprReads(body ast.IsNode) reads {
 // literalReads is for entities that a rule names in a condition: the one that
 // is the request's own principal or resource has other attributes and parents
 // than the same one outside such a request.
-func literalReads(v types.Value) reads {
+func literalReads(v types.Value) form.Reads {
 	switch v := v.(type) {
 	case types.EntityUID:
-		if isKind(v.Type, numPrincipals, principalType) {
-			return readsPrincipal
+		if isPrincipal(v.Type) {
+			return form.ReadsPrincipal
 		}
-		if isKind(v.Type, numResources, resourceType) {
-			return readsResource
+		if isResource(v.Type) {
+			return form.ReadsResource
 		}
 		return 0
 	case types.Set, types.Record:
-		return readsPrincipal | readsResource
+		return form.ReadsPrincipal | form.ReadsResource
 	}
 	return 0
 }
+
+func isPrincipal(t types.EntityType) bool { return isKind(t, numPrincipals, principalType) }
+
+func isResource(t types.EntityType) bool { return isKind(t, numResources, resourceType) }
 
 func isKind(t types.EntityType, n int, name func(int) types.EntityType) bool {
 	for k := range n {
@@ -154,22 +119,22 @@ func isKind(t types.EntityType, n int, name func(int) types.EntityType) bool {
 	return false
 }
 
-func variableReads(v ast.NodeTypeVariable) reads {
+func variableReads(v ast.NodeTypeVariable) form.Reads {
 	switch v.Name {
 	case "principal":
-		return readsPrincipal
+		return form.ReadsPrincipal
 	case "resource":
-		return readsResource
+		return form.ReadsResource
 	case "action":
 		return 0
 	case "context":
-		return allContext
+		return form.AllContext
 	}
-	return allReads
+	return form.AllReads
 }
 
 // attrReads is what reading (or asking for) an attribute of a variable needs.
-func attrReads(of ast.NodeTypeVariable, attr types.String) reads {
+func attrReads(of ast.NodeTypeVariable, attr types.String) form.Reads {
 	switch of.Name {
 	case "principal", "resource":
 		// The node sets these two itself, whatever entities.json says, for
@@ -178,10 +143,8 @@ func attrReads(of ast.NodeTypeVariable, attr types.String) reads {
 			return 0
 		}
 	case "context":
-		for _, a := range contextAttrs {
-			if a.name == attr {
-				return a.bit
-			}
+		if bit, ok := form.ContextReads(attr); ok {
+			return bit
 		}
 	}
 	return variableReads(of)

@@ -19,12 +19,12 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
 const (
 	numPrincipals = int(macronode.PeerNode) + 1
 	numResources  = int(macronode.FacetResource) + 1
-	tenantType    = types.EntityType("Tenant")
 	actionType    = types.EntityType("Action")
 )
 
@@ -107,7 +107,7 @@ func loadModel(raw json.RawMessage) (*model, error) {
 func holdsKinds(t resolved.IsType) bool {
 	switch v := t.(type) {
 	case resolved.EntityType:
-		return isKind(types.EntityType(v), numPrincipals, principalType) || isKind(types.EntityType(v), numResources, resourceType)
+		return isPrincipal(types.EntityType(v)) || isResource(types.EntityType(v))
 	case resolved.SetType:
 		return holdsKinds(v.Element)
 	case resolved.RecordType:
@@ -143,10 +143,10 @@ func kindBits(list []types.EntityType, n int, name func(int) types.EntityType) (
 func (m *model) compatible() error {
 	w := newWorld(m, nil)
 	tv := w.tenant(macronode.SystemTenant, macronode.SystemTenantLabel)
-	if err := m.check.Entity(tv.entity); err != nil {
+	if err := m.check.Entity(tv.Entity); err != nil {
 		return fmt.Errorf("schema does not fit the node's Tenant: %w", err)
 	}
-	ctx := newContext(&contextValues{ip: netip.IPv4Unspecified()}, allContext)
+	ctx := form.Context(&form.Key{IP: netip.IPv4Unspecified()}, form.AllContext)
 	for k := range numPrincipals {
 		e := w.principalEntity(types.NewEntityUID(principalType(k), "sample"), macronode.PrincipalKind(k), tv)
 		if err := m.check.Entity(e); err != nil {

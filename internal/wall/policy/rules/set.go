@@ -17,6 +17,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
 // Set is a checked bundle, ready to decide. It does not change.
@@ -41,9 +42,12 @@ type rule struct {
 	permit      bool
 	obligations []macronode.Obligation
 	// What the scope admits: indices into model.actions, and kinds.
-	actions               []int
-	principals, resources uint8
-	reads                 reads
+	actions                   []int
+	principals, resources     uint8
+	onePrincipal, oneResource bool // "==": what is in the entity is not meant
+	reads                     form.Reads
+	conditions                form.Rule
+	alone                     Answer // where this rule alone decides
 }
 
 // Load checks a payload as far as it can be checked without its pin and
@@ -112,6 +116,7 @@ func compile(p *payload.Doc) (s *Set, err error) {
 		}
 	}
 	s.idx = newIndex(s)
+	w.number = s.idx.numbers
 	return s, nil
 }
 
@@ -145,7 +150,11 @@ func (s *Set) newRule(id string, cp *cedar.Policy) (*rule, error) {
 			r.actions = append(r.actions, i)
 		}
 	}
+	_, r.onePrincipal = r.ast.Principal.(ast.ScopeTypeEq)
+	_, r.oneResource = r.ast.Resource.(ast.ScopeTypeEq)
 	r.reads = s.w.policyReads(r.ast)
+	r.conditions = form.Of(r.ast)
+	r.alone = said([]*rule{r})
 	return r, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,19 +15,18 @@ import (
 	"github.com/cedar-policy/cedar-go/types"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
 // world holds the entities that rules can speak of: those of entities.json and
 // the schema's actions, which stay, and those that each request brings.
 type world struct {
-	m      *model
-	static types.EntityMap
+	form.World
+	m *model
 	// above are the proper ancestors of each static entity.
 	above map[types.EntityUID][]types.EntityUID
-	// Whether entities.json speaks of single principals or resources, so that
-	// what they are in depends on who exactly they are.
-	staticPrincipals, staticResources bool
+	// number tells the index's numbers of entities; nil: there is none yet.
+	number func(out []uint32, uids []types.EntityUID) []uint32
 	// views keeps what is the same for all requests of one tenant; a slot is
 	// overwritten by the next tenant that falls into it.
 	views [tenantSlots]atomic.Pointer[tenantView]
@@ -48,32 +46,31 @@ type mergedEntity struct {
 
 const tenantSlots = 1024
 
-// tenantView is the Cedar side of a tenant.
+// tenantView is a tenant with what is made of it.
 type tenantView struct {
-	id        macronode.TenantID
-	label     string
-	entity    types.Entity
+	form.Tenant
 	principal types.Record       // attributes of its principals
 	resource  types.Record       // attributes of its resources
 	parents   types.EntityUIDSet // the tenant alone
-	keys      []types.EntityUID  // the tenant and its ancestors
+	numbers   []uint32           // of Keys, in the index; those it knows
 }
 
 // newWorld joins static entities with the actions of m's schema.
 func newWorld(m *model, static types.EntityMap) *world {
-	w := &world{m: m, seed: maphash.MakeSeed(), static: make(types.EntityMap, len(static)+len(m.schema.Actions)), above: map[types.EntityUID][]types.EntityUID{}}
+	w := &world{m: m, seed: maphash.MakeSeed(), above: map[types.EntityUID][]types.EntityUID{}}
+	w.Static, w.Tangled = make(types.EntityMap, len(static)+len(m.schema.Actions)), m.tangled
 	for uid, e := range static {
-		w.static[uid] = e
+		w.Static[uid] = e
 	}
 	for uid, a := range m.schema.Actions {
-		w.static[uid] = a.Entity
+		w.Static[uid] = a.Entity
 	}
 	for uid := range m.schema.Actions {
 		w.flatten(uid)
 	}
 	for uid := range static {
-		w.staticPrincipals = w.staticPrincipals || isKind(uid.Type, numPrincipals, principalType)
-		w.staticResources = w.staticResources || isKind(uid.Type, numResources, resourceType)
+		w.Principals = w.Principals || isPrincipal(uid.Type)
+		w.Resources = w.Resources || isResource(uid.Type)
 	}
 	return w
 }
@@ -110,6 +107,8 @@ func loadWorld(m *model, raw json.RawMessage) (*world, error) {
 			if !mayBeAbove(uid.Type, up.Type) {
 				return nil, fmt.Errorf("entities: %s cannot be in %s", uid, up)
 			}
+			// That one may be a request's own, which is in its tenant too.
+			w.Tangled = w.Tangled || isPrincipal(up.Type) || isResource(up.Type)
 		}
 		w.above[uid] = above
 	}
@@ -123,9 +122,9 @@ func loadWorld(m *model, raw json.RawMessage) (*world, error) {
 // tell the difference, and Cedar finds them in one step.
 func (w *world) flatten(uid types.EntityUID) {
 	above, ok := w.ancestors(uid)
-	if e := w.static[uid]; ok && len(above) > e.Parents.Len() {
+	if e := w.Static[uid]; ok && len(above) > e.Parents.Len() {
 		e.Parents = cedar.NewEntityUIDSet(above...)
-		w.static[uid] = e
+		w.Static[uid] = e
 	}
 }
 
@@ -133,14 +132,14 @@ func (w *world) flatten(uid types.EntityUID) {
 // another in ways that would make what a principal is in depend on what it
 // acts on.
 func mayBeAbove(below, above types.EntityType) bool {
-	principal := isKind(above, numPrincipals, principalType)
-	resource := isKind(above, numResources, resourceType)
+	principal := isPrincipal(above)
+	resource := isResource(above)
 	switch {
-	case below == tenantType:
+	case below == form.TenantType:
 		return !principal && !resource
-	case isKind(below, numPrincipals, principalType):
+	case isPrincipal(below):
 		return !resource
-	case isKind(below, numResources, resourceType):
+	case isResource(below):
 		return !principal
 	}
 	return true
@@ -159,7 +158,7 @@ func (w *world) ancestors(uid types.EntityUID) ([]types.EntityUID, bool) {
 	seen := map[types.EntityUID]bool{}
 	todo := []types.EntityUID{uid}
 	for len(todo) > 0 {
-		e := w.static[todo[len(todo)-1]]
+		e := w.Static[todo[len(todo)-1]]
 		todo = todo[:len(todo)-1]
 		for parent := range e.Parents.All() {
 			if parent == uid {
@@ -180,16 +179,19 @@ func (w *world) ancestors(uid types.EntityUID) ([]types.EntityUID, bool) {
 func (w *world) tenant(id macronode.TenantID, label string) *tenantView {
 	// The last bytes of a ULID are random; its first are a clock.
 	slot := &w.views[(int(id[14])<<8|int(id[15]))%tenantSlots]
-	if v := slot.Load(); v != nil && v.id == id && v.label == label {
+	if v := slot.Load(); v != nil && v.ID == id && v.Label == label {
 		return v
 	}
-	uid := types.NewEntityUID(tenantType, types.String(id.String()))
-	v := &tenantView{id: id, label: strings.Clone(label)}
-	v.principal = types.NewRecord(types.RecordMap{"tenant": uid, "label": types.String(v.label)})
+	uid := types.NewEntityUID(form.TenantType, types.String(id.String()))
+	v := &tenantView{Tenant: form.Tenant{ID: id, Label: strings.Clone(label)}}
+	v.principal = types.NewRecord(types.RecordMap{"tenant": uid, "label": types.String(v.Label)})
 	v.resource = types.NewRecord(types.RecordMap{"tenant": uid})
 	v.parents = cedar.NewEntityUIDSet(uid)
-	v.entity = w.merge(types.Entity{UID: uid, Attributes: v.principal})
-	v.keys = append([]types.EntityUID{uid}, w.above[uid]...)
+	v.Entity = w.merge(types.Entity{UID: uid, Attributes: v.principal})
+	v.Keys = append([]types.EntityUID{uid}, w.above[uid]...)
+	if w.number != nil {
+		v.numbers = w.number(nil, v.Keys)
+	}
 	slot.Store(v)
 	return v
 }
@@ -197,7 +199,7 @@ func (w *world) tenant(id macronode.TenantID, label string) *tenantView {
 // merge adds what entities.json says of e. What the node knows itself, above
 // all whose a thing is, cannot be said otherwise there.
 func (w *world) merge(e types.Entity) types.Entity {
-	s, ok := w.static[e.UID]
+	s, ok := w.Static[e.UID]
 	if !ok {
 		return e
 	}
@@ -218,11 +220,11 @@ func (w *world) merge(e types.Entity) types.Entity {
 // mergeFor is merge for an entity of t, from the table or new. It keeps nothing
 // of requests but what entities.json names too.
 func (w *world) mergeFor(e types.Entity, t *tenantView) types.Entity {
-	static, ok := w.static[e.UID]
+	static, ok := w.Static[e.UID]
 	if !ok {
 		return e
 	}
-	slot := &w.merged[(maphash.String(w.seed, string(e.UID.ID))^uint64(t.id[15]))%mergedSlots]
+	slot := &w.merged[(maphash.String(w.seed, string(e.UID.ID))^uint64(t.ID[15]))%mergedSlots]
 	if m := slot.Load(); m != nil && m.t == t && m.entity.UID == e.UID {
 		return m.entity
 	}
@@ -237,7 +239,7 @@ func (w *world) principalEntity(uid types.EntityUID, kind macronode.PrincipalKin
 	if kind != macronode.PeerNode {
 		e.Parents = t.parents
 	}
-	if !w.staticPrincipals {
+	if !w.Principals {
 		return e
 	}
 	return w.mergeFor(e, t)
@@ -245,7 +247,7 @@ func (w *world) principalEntity(uid types.EntityUID, kind macronode.PrincipalKin
 
 func (w *world) resourceEntity(uid types.EntityUID, t *tenantView) types.Entity {
 	e := types.Entity{UID: uid, Attributes: t.resource, Parents: t.parents}
-	if !w.staticResources {
+	if !w.Resources {
 		return e
 	}
 	return w.mergeFor(e, t)
@@ -268,75 +270,38 @@ func (s *scene) Get(uid types.EntityUID) (types.Entity, bool) {
 		return s.principal, true
 	case s.resource.UID:
 		return s.resource, true
-	case s.pt.entity.UID:
-		return s.pt.entity, true
-	case s.rt.entity.UID:
-		return s.rt.entity, true
+	case s.pt.Entity.UID:
+		return s.pt.Entity, true
+	case s.rt.Entity.UID:
+		return s.rt.Entity, true
 	}
-	e, ok := s.w.static[uid]
+	e, ok := s.w.Static[uid]
 	return e, ok
 }
 
-// anonymousID is the id of the one Anonymous entity.
-const anonymousID = "anonymous"
-
-// scene makes the entities of r. The request has passed Set.admissible.
-func (w *world) scene(r *wall.PolicyRequest, action int) *scene {
-	s := &scene{w: w, kind: r.Principal.Kind, rkind: r.Resource.Kind, action: action}
-	s.pt = w.tenant(r.Tenant.ID, r.Tenant.Label)
-	s.rt = s.pt
-	if r.Resource.Kind == macronode.NodeResource && s.pt.id != macronode.SystemTenant {
-		s.rt = w.tenant(macronode.SystemTenant, macronode.SystemTenantLabel)
-	}
+// scene makes the entities of a request from its key.
+func (w *world) scene(k *form.Key) *scene {
+	s := &scene{w: w, kind: k.Kind, rkind: k.ResourceKind, action: k.Action}
+	s.pt, s.rt = w.tenants(k)
 	var id string
-	switch r.Principal.Kind {
+	switch k.Kind {
 	case macronode.Capability:
-		id = hex.EncodeToString(r.Principal.RootID[:])
+		id = hex.EncodeToString(k.Root[:])
 	case macronode.PeerNode:
-		id = r.Principal.Node
+		id = k.Node
 	default:
-		id = anonymousID
+		id = form.AnonymousID
 	}
 	s.principal = w.principalEntity(types.NewEntityUID(principalType(int(s.kind)), types.String(id)), s.kind, s.pt)
-	s.resource = w.resourceEntity(types.NewEntityUID(resourceType(int(s.rkind)), types.String(r.Resource.ID)), s.rt)
+	s.resource = w.resourceEntity(types.NewEntityUID(resourceType(int(s.rkind)), types.String(k.Resource)), s.rt)
 	return s
 }
 
-// contextValues are what rules find under context.
-type contextValues struct {
-	bytes, hour                    int64
-	ip                             netip.Addr
-	tls                            bool
-	subject, path, method, service string
-}
-
-// context returns r's values in the form rules see. A caller without an
-// address, on a Unix socket, has the unspecified one: it is in no range that a
-// permit would name.
-func (c *contextValues) fill(r *wall.PolicyRequest) {
-	c.bytes, c.tls, c.subject = r.Bytes, r.TLS, r.Subject
-	c.path, c.method, c.service = r.Path, r.Method, r.Service
-	c.hour = int64(r.Time.UTC().Hour())
-	c.ip = plainAddr(r.IP)
-}
-
-func plainAddr(a netip.Addr) netip.Addr {
-	if !a.IsValid() {
-		return netip.IPv4Unspecified()
+// tenants are whose the principal and the resource are.
+func (w *world) tenants(k *form.Key) (principal, resource *tenantView) {
+	principal = w.tenant(k.Tenant, k.Label)
+	if k.ResourceKind == macronode.NodeResource && k.Tenant != macronode.SystemTenant {
+		return principal, w.tenant(macronode.SystemTenant, macronode.SystemTenantLabel)
 	}
-	return a.Unmap().WithZone("")
-}
-
-// newContext makes the record of the attributes in want.
-func newContext(c *contextValues, want reads) types.Record {
-	if want&allContext == 0 {
-		return types.Record{}
-	}
-	m := make(types.RecordMap, len(contextAttrs))
-	for _, a := range contextAttrs {
-		if want&a.bit != 0 {
-			m[a.name] = a.value(c)
-		}
-	}
-	return types.NewRecord(m)
+	return principal, principal
 }
