@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The node beside its peers: objects read and written, memory at one large object,
-# a million small ones, hashing, overload. Writes docs/performance.md between its
+# a million small ones, hashing, overload, TLS. Writes docs/performance.md between its
 # markers and bin/bench/report.json. A full run takes an hour, on a machine that
 # does nothing else.
 #
-#   BENCH            parts: "get put footprint million hash overload"
+#   BENCH            parts: "get put footprint million hash overload tls"
 #   BENCH_ROUNDS     5     rounds, servers in turn
-#   BENCH_GET_TIME   4s    a wrk run; also a run of "million"
+#   BENCH_GET_TIME   4s    a wrk run; also a run of "million" and of "tls"
 #   BENCH_PUT_TIME   6s    a put run
 #   BENCH_SIZES      "1KiB 64KiB 1MiB 16MiB"
 #   BENCH_CACHE      256MiB  data.cache_bytes of the node that is read from
@@ -26,7 +26,7 @@
 #   BENCH=overload OVERLOAD_SECONDS=5 OVERLOAD_SERVERS=macronode BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 set -euo pipefail
 export MACRONODE_BIN=${MACRONODE_BIN:-$PWD/bin} BENCH_DIR=${BENCH_DIR:-$PWD/bin/bench}
-parts=${BENCH:-get put footprint million hash overload}
+parts=${BENCH:-get put footprint million hash overload tls}
 storm=${OVERLOAD_SERVERS:-macronode MinIO nginx}
 [[ " $parts " == *" overload "* ]] || storm=
 mkdir -p "$BENCH_DIR" bin/bench

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
-	"github.com/rustyonions/macronode/test/bench/operate"
 	"github.com/rustyonions/macronode/test/bench/sigv4"
 )
 
@@ -61,11 +60,7 @@ func (b *bench) crowdNode(ctx context.Context) (*crowdServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := filepath.Abs(filepath.Join(b.set.bin, "macronode"))
-	if err != nil {
-		return nil, err
-	}
-	n := &operate.Node{Bin: bin, Data: filepath.Join(s.dir, "data"), URL: s.url}
+	n := s.node
 	var labels []string
 	for i := range crowd {
 		labels = append(labels, tenantName(i))

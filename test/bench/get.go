@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/rustyonions/macronode/test/bench/report"
+	"github.com/rustyonions/macronode/test/bench/wrk"
 )
 
 // getCell is one row group of the GET table.
@@ -78,7 +79,7 @@ func measureGet(ctx context.Context, b *bench) (*report.Section, error) {
 	}
 	sec := &report.Section{Head: []string{"size and set", "server", "req/s", "range", "MB/s", "p50 ms", "p99 ms", "node is", "goal", ""}}
 	sec.Note("`wrk -t1 -c%d -d%ds`, HTTP/1.1 keep-alive on loopback, each server once a round, %d rounds; median (range) over the rounds. A shorter run of each before the first round is not counted. What was stored is in the page cache.",
-		wrkConnections, int(b.set.getTime.Seconds()), b.set.rounds)
+		wrk.Connections, int(b.set.getTime.Seconds()), b.set.rounds)
 	servers(sec, node, minio, bare)
 
 	for _, c := range cells {
@@ -101,9 +102,9 @@ func measureGet(ctx context.Context, b *bench) (*report.Section, error) {
 				if round == 0 {
 					span = max(span/4, 1e9) // warms caches and connections; not counted
 				}
-				r, err := b.runWrk(ctx, s, paths[s], c.size, span)
+				r, err := wrk.Job{Bin: b.set.wrk, URL: s.url, Dir: s.dir, Header: s.getHeader, Paths: paths[s], Size: c.size, Span: span}.Run(ctx)
 				if err != nil {
-					return nil, err
+					return nil, s.Failed(err)
 				}
 				if round > 0 {
 					report.Say("get %s round %d %s: %.0f req/s, p99 %.2f ms", c.name(), round, s.name, r.Rate, r.P99)

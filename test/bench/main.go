@@ -27,7 +27,7 @@ import (
 
 func main() {
 	// What it starts again as a process of its own.
-	own := map[string]func([]string) error{"bare": serveBare, "generate": generate}
+	own := map[string]func([]string) error{"bare": serveBare, "generate": generate, "handshakes": makeHandshakes, "tls": serveTLS}
 	if len(os.Args) > 1 && own[os.Args[1]] != nil {
 		if err := own[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintf(os.Stderr, "bench %s: %v\n", os.Args[1], err)
@@ -57,6 +57,7 @@ var parts = []part{
 	{"million", "Many objects", measureMillion},
 	{"hash", "BLAKE3 with tree", measureHash},
 	{"overload", "Overload", measureOverload},
+	{"tls", "TLS handshakes", measureTLS},
 }
 
 // bench is what all parts share.

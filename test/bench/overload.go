@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"runtime"
@@ -129,11 +128,10 @@ type storm struct {
 
 // outcome is a phase's.
 type outcome struct {
-	res     *openloop.Result
-	seconds float64
-	core    float64  // of the server's core
-	before  int64    // its memory
-	rss     [2]int64 // the most in each half
+	*openloop.Result
+	core   float64  // of the server's core
+	before int64    // its memory
+	rss    [2]int64 // the most in each half
 }
 
 func (m *storm) run(ctx context.Context) error {
@@ -144,7 +142,7 @@ func (m *storm) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if r := o.good(all); r > best {
+		if r := o.Good(all); r > best {
 			best, at = r, n
 		}
 	}
@@ -171,7 +169,7 @@ func (m *storm) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	after := o.good(all)
+	after := o.Good(all)
 	peak := (best + after) / 2
 	name := fmt.Sprintf("peak, %d connections: %s before, %s after", crowd*at, report.Number(best), report.Number(after))
 	m.report(stormPhase{name: name, calm: -1}, o, peak)
@@ -207,7 +205,7 @@ func (m *storm) generate(ctx context.Context, spec *openloop.Spec) (*outcome, er
 	if err != nil {
 		return nil, err
 	}
-	o := &outcome{seconds: spec.Span.Seconds()}
+	o := &outcome{}
 	if o.before, err = m.s.Memory(); err != nil {
 		return nil, err
 	}
@@ -249,7 +247,7 @@ func (m *storm) generate(ctx context.Context, spec *openloop.Spec) (*outcome, er
 		return nil, err
 	}
 	o.core = float64(after-used) / float64(time.Since(begun))
-	return o, json.Unmarshal(out.Bytes(), &o.res)
+	return o, json.Unmarshal(out.Bytes(), &o.Result)
 }
 
 // generate is the generator's process: a specification comes in, a result goes
@@ -271,77 +269,6 @@ func all(string) bool       { return true }
 func theOne(n string) bool  { return n == tenantName(0) }
 func theNine(n string) bool { return n != tenantName(0) }
 
-// good is the rate of good answers.
-func (o *outcome) good(whose func(string) bool) float64 {
-	return o.sum(whose, func(f *openloop.FlowResult) int { return f.Done }) / o.seconds
-}
-
-func (o *outcome) sum(whose func(string) bool, what func(*openloop.FlowResult) int) float64 {
-	n := 0
-	for i := range o.res.Flows {
-		if f := &o.res.Flows[i]; whose(f.Name) {
-			n += what(f)
-		}
-	}
-	return float64(n)
-}
-
-// at is a percentile of latencies in milliseconds; NaN where there is none.
-func (o *outcome) at(whose func(string) bool, p int, what func(*openloop.FlowResult) []uint32) float64 {
-	var us []uint32
-	for i := range o.res.Flows {
-		if f := &o.res.Flows[i]; whose(f.Name) {
-			us = append(us, what(f)...)
-		}
-	}
-	return millisAt(us, p)
-}
-
-func admitted(f *openloop.FlowResult) []uint32 { return f.AdmittedUS }
-func refused(f *openloop.FlowResult) []uint32  { return f.RefusedUS }
-
-func millisAt(us []uint32, p int) float64 {
-	if len(us) == 0 {
-		return math.NaN()
-	}
-	slices.Sort(us)
-	return float64(us[(len(us)*p+99)/100-1]) / 1000
-}
-
-// answers counts them by status and code.
-func (o *outcome) answers() string {
-	codes := map[string]int{}
-	lost, wrong, bare, reopened := 0, 0, 0, 0
-	for _, f := range o.res.Flows {
-		for c, n := range f.Codes {
-			codes[c] += n
-		}
-		lost += f.Unsent + f.Unanswered
-		wrong += f.Wrong
-		bare += f.Bare
-		reopened += f.Reopened
-	}
-	var parts []string
-	for _, c := range slices.Sorted(maps.Keys(codes)) {
-		parts = append(parts, fmt.Sprintf("%d × %s", codes[c], c))
-	}
-	for _, x := range []struct {
-		n    int
-		what string
-	}{{lost, "no answer"}, {wrong, "wrong length"}, {bare, "no `Retry-After`"}, {reopened, "connections opened again"}} {
-		if x.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d × %s", x.n, x.what))
-		}
-	}
-	return strings.Join(parts, ", ")
-}
-
-// tidy reports whether every request had an answer that is right in form, on a
-// connection that stayed.
-func (o *outcome) tidy() bool {
-	return o.sum(all, func(f *openloop.FlowResult) int { return f.Unsent + f.Unanswered + f.Wrong + f.Bare + f.Reopened }) == 0
-}
-
 // flat reports whether memory had stopped growing by the middle of the phase.
 func (o *outcome) flat() bool { return o.rss[1] <= o.rss[0]+o.rss[0]/10+8*mib }
 
@@ -351,33 +278,33 @@ func (m *storm) report(p stormPhase, o *outcome, peak float64) {
 	if m.put {
 		request = "PUT " + sizeName(writeSize)
 	}
-	asked := o.sum(all, func(f *openloop.FlowResult) int { return f.Due }) / o.seconds
+	asked := o.Asked(all)
 	if p.calm < 0 && p.nine == 0 {
 		asked = math.NaN() // a closed loop
 	}
-	lag := o.res.LagUS
-	late := fmt.Sprintf("%.0f %%", o.res.CPU*100)
+	lag := o.LagUS
+	late := fmt.Sprintf("%.0f %%", o.CPU*100)
 	if len(lag) > 0 {
-		p99 := millisAt(lag, 99)
-		late += fmt.Sprintf(", %s / %s", ms(p99), ms(millisAt(lag, 100)))
-		if p99 > 5 || o.res.CPU > 0.95 {
+		p99 := openloop.Millis(lag, 99)
+		late += fmt.Sprintf(", %s / %s", ms(p99), ms(openloop.Millis(lag, 100)))
+		if p99 > 5 || o.CPU > 0.95 {
 			late += " **the generator could not keep up**"
 		}
 	}
 	used := fmt.Sprintf("%.0f %%", o.core*100)
 	if p.nine == 0 {
-		used += fmt.Sprintf(", %.2f ms a request", o.core*1000/o.good(all))
+		used += fmt.Sprintf(", %.2f ms a request", o.core*1000/o.Good(all))
 	}
-	row := []string{request, m.s.name, p.name, ms(asked), report.Number(o.good(all)), fmt.Sprintf("%.0f %%", o.good(all)/peak*100),
-		report.Number(o.good(theNine)), ms(o.at(theNine, 50, admitted)), ms(o.at(theNine, 99, admitted)), report.Number(o.good(theOne)),
-		ms(o.at(all, 99, admitted)), ms(o.at(all, 99, refused)), o.answers(), fmt.Sprintf("%d, then %d and %d", o.before/mib, o.rss[0]/mib, o.rss[1]/mib), used, late}
+	row := []string{request, m.s.name, p.name, ms(asked), report.Number(o.Good(all)), fmt.Sprintf("%.0f %%", o.Good(all)/peak*100),
+		report.Number(o.Good(theNine)), ms(o.At(theNine, 50, openloop.Admitted)), ms(o.At(theNine, 99, openloop.Admitted)), report.Number(o.Good(theOne)),
+		ms(o.At(all, 99, openloop.Admitted)), ms(o.At(all, 99, openloop.Refused)), o.Answers(), fmt.Sprintf("%d, then %d and %d", o.before/mib, o.rss[0]/mib, o.rss[1]/mib), used, late}
 	verdict := ""
 	if p.calm >= 0 && m.s.name == "macronode" {
 		verdict = m.judge(request+", "+p.name, m.done[p.calm], o, peak)
 	}
 	m.sec.Row(append(row, verdict)...)
 	m.sec.Runs = append(m.sec.Runs, report.Run{Cell: request + ", " + p.name, Server: m.s.name,
-		Rounds: []report.Result{{Rate: o.good(all), P50: o.at(theNine, 50, admitted), P99: o.at(theNine, 99, admitted)}}})
+		Rounds: []report.Result{{Rate: o.Good(all), P50: orZero(o.At(theNine, 50, openloop.Admitted)), P99: orZero(o.At(theNine, 99, openloop.Admitted))}}})
 	report.Say("%s: %s", row[1], row[0]+", "+p.name)
 	fmt.Printf("    asked %s/s, good %s/s = %s of peak; admitted p99 %s ms, refused p99 %s ms; the nine %s/s, p50 %s, p99 %s ms; the one %s/s\n", row[3], row[4], row[5], row[10], row[11], row[6], row[7], row[8], row[9])
 	fmt.Printf("    %s; RSS MiB %s; core %s; generator %s\n", row[12], row[13], row[14], row[15])
@@ -388,16 +315,17 @@ func (m *storm) report(p stormPhase, o *outcome, peak float64) {
 
 // judge holds a storm against its goals.
 func (m *storm) judge(what string, calm, o *outcome, peak float64) string {
-	share := o.good(all) / peak
-	ratio := o.at(theNine, 99, admitted) / calm.at(theNine, 99, admitted)
-	in, out := o.at(all, 99, admitted), o.at(all, 99, refused)
+	share := o.Good(all) / peak
+	ratio := o.At(theNine, 99, openloop.Admitted) / calm.At(theNine, 99, openloop.Admitted) // NaN is no goal met
+	in, out := o.At(all, 99, openloop.Admitted), o.At(all, 99, openloop.Refused)
+	in, out = orZero(in), orZero(out) // nobody was admitted, or refused
 	goals := []string{
 		"goodput " + m.sec.Judge(what+": goodput of peak", "≥ 85 %", fmt.Sprintf("%.0f %%", share*100), share >= goodputGoal),
 		fmt.Sprintf("the nine's p99 %.2f× %s", ratio, m.sec.Judge(what+": p99 of the nine", "≤ 2×", fmt.Sprintf("%.2f×", ratio), ratio <= othersGoal)),
 		"admitted " + m.sec.Judge(what+": p99 of admitted", "≤ 120 ms", ms(in), in <= admittedGoal),
 		"refused " + m.sec.Judge(what+": p99 of refusals", "≤ 50 ms", ms(out), out <= refusedGoal),
 		"memory " + m.sec.Judge(what+": memory", "flat", fmt.Sprint(o.rss), o.flat()),
-		"form " + m.sec.Judge(what+": answers", "all, in form", o.answers(), o.tidy()),
+		"form " + m.sec.Judge(what+": answers", "all, in form", o.Answers(), o.Tidy()),
 	}
 	return strings.Join(goals, "; ")
 }
@@ -408,4 +336,12 @@ func ms(f float64) string {
 		return ""
 	}
 	return report.Number(f)
+}
+
+// orZero is for JSON, which has no NaN.
+func orZero(f float64) float64 {
+	if math.IsNaN(f) {
+		return 0
+	}
+	return f
 }

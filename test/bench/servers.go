@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/operate"
 	"github.com/rustyonions/macronode/test/bench/report"
 	"github.com/rustyonions/macronode/test/bench/sigv4"
 )
@@ -31,6 +32,7 @@ type server struct {
 	command string // as shown in the report
 	version string
 	dir     string
+	node    *operate.Node // where it is one
 	// getHeader is what a read needs: a header's name and value, or nothing.
 	getHeader [2]string
 	// put makes the request that stores a body under a name of our choice; the
@@ -44,6 +46,16 @@ type server struct {
 // startNode makes a data directory and runs the node on it: plain HTTP on
 // loopback, everything else as init leaves it, but for the size of the cache.
 func (b *bench) startNode(ctx context.Context, cache int64) (*server, error) {
+	if cache <= 0 {
+		return b.startNodeWith(ctx, "settings as init leaves them", nil)
+	}
+	return b.startNodeWith(ctx, fmt.Sprintf("[data] cache_bytes = %d", cache), func(n *operate.Node) error {
+		return n.Edit(ctx, operate.Set("data", map[string]string{"cache_bytes": strconv.FormatInt(cache, 10)}))
+	})
+}
+
+// startNodeWith has setUp change the new directory before the node runs on it.
+func (b *bench) startNodeWith(ctx context.Context, note string, setUp func(*operate.Node) error) (*server, error) {
 	dir, err := b.scratch("macronode")
 	if err != nil {
 		return nil, err
@@ -57,44 +69,25 @@ func (b *bench) startNode(ctx context.Context, cache int64) (*server, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	data := filepath.Join(dir, "data")
-	conf := filepath.Join(data, "macronode.bundle.toml")
 	addr := "127.0.0.1:" + strconv.Itoa(httpPort)
-	tool := func(args ...string) error {
-		if out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("macronode %s: %w\n%s", args[0], err, out)
-		}
-		return nil
+	n := &operate.Node{Bin: bin, Data: filepath.Join(dir, "data"), URL: "http://" + addr}
+	_, err = n.Tool(ctx, "init", "--data", n.Data, "--http", addr, "--oap", "127.0.0.1:"+strconv.Itoa(oapPort), "--tls", "none", "--tenant", "bench")
+	if err == nil && setUp != nil {
+		err = setUp(n)
 	}
-	if err := tool("init", "--data", data, "--http", addr, "--oap", "127.0.0.1:"+strconv.Itoa(oapPort), "--tls", "none", "--tenant", "bench"); err != nil {
-		return nil, err
-	}
-	note := fmt.Sprintf("[data] cache_bytes = %d", cache)
-	if cache > 0 {
-		text, err := os.ReadFile(conf)
-		if err != nil {
-			return nil, err
-		}
-		text = fmt.Appendf(text, "\n[data]\ncache_bytes = %d\n", cache)
-		if err := os.WriteFile(conf, text, 0o600); err != nil {
-			return nil, err
-		}
-		if err := tool("bundle", "sign", conf, "--data", data, "--bump"); err != nil {
-			return nil, err
-		}
-	} else {
-		note = "settings as init leaves them"
-	}
-	token, err := os.ReadFile(filepath.Join(data, "tenant.cap"))
 	if err != nil {
 		return nil, err
 	}
-	version, err := exec.CommandContext(ctx, bin, "version").Output()
+	token, err := os.ReadFile(filepath.Join(n.Data, "tenant.cap"))
+	if err != nil {
+		return nil, err
+	}
+	version, err := n.Tool(ctx, "version")
 	if err != nil {
 		return nil, err
 	}
 	s := &server{
-		name: "macronode", url: "http://" + addr, dir: dir, version: firstLine(version),
+		name: "macronode", url: n.URL, dir: dir, version: firstLine(version), node: n,
 		command:   "`macronode run --config DIR/macronode.bundle.toml --data DIR` after `macronode init --tls none --tenant bench`, " + note,
 		getHeader: [2]string{"Authorization", "Bearer " + strings.TrimSpace(string(token))},
 	}
@@ -114,7 +107,7 @@ func (b *bench) startNode(ctx context.Context, cache int64) (*server, error) {
 	}
 	s.again = func(ctx context.Context) (*server, error) {
 		next := *s
-		p, err := b.procs.Start("macronode", filepath.Join(dir, "log"), nil, bin, "run", "--config", conf, "--data", data)
+		p, err := b.procs.Start("macronode", filepath.Join(dir, "log"), nil, bin, "run", "--config", n.Conf(), "--data", n.Data)
 		if err != nil {
 			return nil, err
 		}

@@ -71,7 +71,8 @@ func (s *Spec) validate() (netip.AddrPort, error) {
 
 // Result is what a run came to.
 type Result struct {
-	Flows []FlowResult `json:"flows"`
+	Flows   []FlowResult `json:"flows"`
+	Seconds float64      `json:"seconds"` // that were counted
 	// CPU is the thread's share of its core over the whole run.
 	CPU float64 `json:"cpu"`
 	// LagUS is how long after its time each counted arrival was looked at, in

@@ -5,6 +5,7 @@ package openloop
 import (
 	"bytes"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -185,6 +186,32 @@ func TestParseHead(t *testing.T) {
 	for _, bad := range []string{"", "HTTP/2 200", "HTTP/1.1 2x0 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n", "HTTP/1.1 200 OK\r\nnothing\r\n"} {
 		if _, ok := parseHead([]byte(bad)); ok {
 			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func TestOutcome(t *testing.T) {
+	r := &Result{Seconds: 2, Flows: []FlowResult{
+		{Name: "a", Due: 10, Done: 4, Codes: map[string]int{"200": 4, "503 overload": 6}, AdmittedUS: []uint32{4000, 1000, 3000, 2000}, RefusedUS: []uint32{1}},
+		{Name: "b", Due: 2, Done: 2, Codes: map[string]int{"200": 2}, AdmittedUS: []uint32{9000, 8000}},
+	}}
+	all, a := func(string) bool { return true }, func(n string) bool { return n == "a" }
+	if r.Good(all) != 3 || r.Good(a) != 2 || r.Asked(all) != 6 {
+		t.Errorf("rates %g, %g, %g", r.Good(all), r.Good(a), r.Asked(all))
+	}
+	if r.At(a, 50, Admitted) != 2 || r.At(all, 99, Admitted) != 9 || !math.IsNaN(r.At(func(n string) bool { return n == "b" }, 99, Refused)) {
+		t.Errorf("percentiles %g, %g", r.At(a, 50, Admitted), r.At(all, 99, Admitted))
+	}
+	if got := r.Answers(); got != "6 × 200, 6 × 503 overload" || !r.Tidy() {
+		t.Errorf("answers %q, tidy %t", got, r.Tidy())
+	}
+	for name, spoil := range map[string]func(*FlowResult){
+		"no answer": func(f *FlowResult) { f.Unsent++ }, "1 × no answer": func(f *FlowResult) { f.Unanswered++ }, "wrong length": func(f *FlowResult) { f.Wrong++ },
+		"Retry-After": func(f *FlowResult) { f.Bare++ }, "opened again": func(f *FlowResult) { f.Reopened++ },
+	} {
+		bad := Result{Seconds: 1, Flows: slices.Clone(r.Flows)}
+		if spoil(&bad.Flows[1]); bad.Tidy() || !strings.Contains(bad.Answers(), name) {
+			t.Errorf("%s: tidy %t, %q", name, bad.Tidy(), bad.Answers())
 		}
 	}
 }

@@ -101,7 +101,7 @@ func Run(ctx context.Context, spec *Spec) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{CPU: float64(after-used) / float64(took), LagUS: l.lag}
+	res := &Result{Seconds: spec.Span.Seconds(), CPU: float64(after-used) / float64(took), LagUS: l.lag}
 	for _, f := range l.flows {
 		res.Flows = append(res.Flows, f.res)
 	}

@@ -1,6 +1,7 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package wrk reads from a server with wrk.
+package wrk
 
 import (
 	"context"
@@ -17,12 +18,13 @@ import (
 	"github.com/rustyonions/macronode/test/bench/report"
 )
 
-const wrkConnections = 32
+// Connections is how many wrk keeps open.
+const Connections = 32
 
-// wrkScript walks a list of paths, one after the other, with one header more
+// script walks a list of paths, one after the other, with one header more
 // than usual; the header is in this file and not on the command line. What it
-// prints at the end is read by wrkResult.
-const wrkScript = `local paths, requests, at = {}, {}, 0
+// prints at the end is read by parse.
+const script = `local paths, requests, at = {}, {}, 0
 for line in io.lines(%q) do paths[#paths + 1] = line end
 init = function(args)
   %s
@@ -40,38 +42,49 @@ done = function(summary, latency, requests)
 end
 `
 
-// runWrk reads paths from a server for a while.
-func (b *bench) runWrk(ctx context.Context, s *server, paths []string, size int64, span time.Duration) (report.Result, error) {
-	list, script := filepath.Join(s.dir, "paths"), filepath.Join(s.dir, "walk.lua")
+// Job is what is read.
+type Job struct {
+	Bin    string // wrk's
+	URL    string
+	Dir    string // for the script
+	Header [2]string
+	Paths  []string
+	Size   int64 // of each object
+	Span   time.Duration
+}
+
+// Run reads the paths, one after the other, for a while.
+func (j Job) Run(ctx context.Context) (report.Result, error) {
+	list, lua := filepath.Join(j.Dir, "paths"), filepath.Join(j.Dir, "walk.lua")
 	header := ""
-	if s.getHeader[0] != "" {
-		header = fmt.Sprintf("wrk.headers[%q] = %q", s.getHeader[0], s.getHeader[1])
+	if j.Header[0] != "" {
+		header = fmt.Sprintf("wrk.headers[%q] = %q", j.Header[0], j.Header[1])
 	}
 	err := errors.Join(
-		os.WriteFile(list, []byte(strings.Join(paths, "\n")+"\n"), 0o600),
-		os.WriteFile(script, fmt.Appendf(nil, wrkScript, list, header), 0o600))
+		os.WriteFile(list, []byte(strings.Join(j.Paths, "\n")+"\n"), 0o600),
+		os.WriteFile(lua, fmt.Appendf(nil, script, list, header), 0o600))
 	if err != nil {
 		return report.Result{}, err
 	}
-	cmd := children.Command(ctx, b.set.wrk, "-t1", "-c"+strconv.Itoa(wrkConnections), "-d"+strconv.Itoa(int(span.Seconds()))+"s",
-		"--timeout", "30s", "-s", script, s.url)
+	cmd := children.Command(ctx, j.Bin, "-t1", "-c"+strconv.Itoa(Connections), "-d"+strconv.Itoa(int(j.Span.Seconds()))+"s",
+		"--timeout", "30s", "-s", lua, j.URL)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return report.Result{}, fmt.Errorf("wrk on %s: %w\n%s", s.name, err, out)
+		return report.Result{}, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
-	r, err := wrkResult(string(out), size)
+	r, err := parse(string(out), j.Size)
 	if err != nil {
-		return report.Result{}, fmt.Errorf("wrk on %s: %w", s.name, err)
+		return report.Result{}, fmt.Errorf("wrk: %w", err)
 	}
 	return r, nil
 }
 
-var wrkLine = regexp.MustCompile(`(?m)^RESULT requests=(\d+) us=(\d+) p50=(\d+) p99=(\d+) bytes=(\d+) errors=(\d+)$`)
+var line = regexp.MustCompile(`(?m)^RESULT requests=(\d+) us=(\d+) p50=(\d+) p99=(\d+) bytes=(\d+) errors=(\d+)$`)
 
-// wrkResult reads the line that wrkScript prints. Errors, or fewer bytes than
+// parse reads the line that script prints. Errors, or fewer bytes than
 // that many objects have, make the run worthless.
-func wrkResult(out string, size int64) (report.Result, error) {
-	m := wrkLine.FindStringSubmatch(out)
+func parse(out string, size int64) (report.Result, error) {
+	m := line.FindStringSubmatch(out)
 	if m == nil {
 		return report.Result{}, fmt.Errorf("printed no result: %s", out)
 	}
@@ -85,7 +98,7 @@ func wrkResult(out string, size int64) (report.Result, error) {
 	case n[0] == 0 || n[1] == 0:
 		return report.Result{}, errors.New("no request ended; make the runs longer")
 	case n[4] < n[0]*float64(size):
-		return report.Result{}, fmt.Errorf("%.0f bytes are too few for %.0f objects of %s", n[4], n[0], sizeName(size))
+		return report.Result{}, fmt.Errorf("%.0f bytes are too few for %.0f objects of %d", n[4], n[0], size)
 	}
 	return report.Result{Rate: n[0] / n[1] * 1e6, P50: n[2] / 1000, P99: n[3] / 1000}, nil
 }
