@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rustyonions/macronode/client"
 )
 
 // nodeState is the part of /v1/admin/status that the text form shows. Times
@@ -33,6 +35,7 @@ type nodeState struct {
 	} `json:"drain"`
 	InFlight    map[string]int64 `json:"in_flight"`
 	LongRunning int64            `json:"long_running"`
+	Breakers    []client.Breaker `json:"breakers"`
 	Services    []struct {
 		Name      string `json:"name"`
 		State     string `json:"state"`
@@ -81,6 +84,10 @@ func (s *nodeState) write(w io.Writer) {
 	}
 	calls = append(calls, fmt.Sprintf("long-running %d", s.LongRunning))
 	fmt.Fprintf(w, "in flight\t%s\n", strings.Join(calls, ", "))
+	if len(s.Breakers) > 0 {
+		fmt.Fprintln(w)
+		writeBreakers(w, s.Breakers, time.Now())
+	}
 	fmt.Fprintf(w, "\nSERVICE\tSTATE\tHEALTH\tRESTARTS\tSINCE\tLAST ERROR\n")
 	for _, v := range s.Services {
 		last := v.LastError

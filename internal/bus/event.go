@@ -143,6 +143,10 @@ func (e *Event) level() slog.Level {
 	switch e.Name {
 	case NameServiceCrashed:
 		return slog.LevelError
+	case NameBreaker:
+		if len(e.Fields) > 1 && e.Fields[1].Value == "open" {
+			return slog.LevelWarn
+		}
 	case NameHealth:
 		for _, f := range e.Fields {
 			if f.Key == "ok" && f.Value == false {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/breaker/guard"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
@@ -19,6 +20,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/storage"
+	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/quota"
 )
 
@@ -32,6 +34,11 @@ type keysSource struct {
 func (s keysSource) Fetch(context.Context) ([]byte, error) {
 	data, _, err := s.keys.Object(s.ref)
 	return data, err
+}
+
+// policySource is the bundle that ref names, behind the breaker of policy's source.
+func (n *Node) policySource(ref bundle.Ref) policy.Source {
+	return guard.NewSource(keysSource{n.keys, ref}, n.polAway)
 }
 
 // mintKeys is the keystore as ron-auth wants it: minting keys by name.
@@ -75,7 +82,7 @@ func metaCache(c *config.Config) int64 { return min(int64(c.Data.CacheBytes)/8, 
 
 // storageConfig is what svc-storage works with.
 func (n *Node) storageConfig(c *config.Config) storage.Config {
-	s := storage.Config{KV: n.meta, Objects: n.objects, Idem: n.idem, Hot: n.hot, Limits: storageLimits(c),
+	s := storage.Config{KV: n.kv, Objects: n.bytes, Idem: n.idem, Hot: n.hot, Limits: storageLimits(c),
 		Log: n.log, Metrics: n.storageMetrics(), Audit: n.audit, ScrubRate: int64(c.Data.ScrubRate)}
 	if s.ScrubRate == 0 {
 		s.ScrubRate = -1

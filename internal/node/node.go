@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/breaker"
+	"github.com/rustyonions/macronode/internal/breaker/guard"
 	"github.com/rustyonions/macronode/internal/buildinfo"
 	"github.com/rustyonions/macronode/internal/bus"
 	"github.com/rustyonions/macronode/internal/config"
@@ -26,6 +28,7 @@ import (
 	"github.com/rustyonions/macronode/internal/listen/gateway"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/fileobj"
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
 	"github.com/rustyonions/macronode/internal/supervise"
@@ -73,9 +76,15 @@ type Node struct {
 
 	keys    *kms.Store
 	nodeID  string
-	meta    *pebblekv.KV
-	objects *fileobj.Objects
-	hot     *hot.Cache
+	meta    *pebblekv.KV     // to close and steer; kv to use
+	objects *fileobj.Objects // the same; bytes to use
+	kv      store.KV
+	bytes   store.Objects
+
+	breakers *breaker.Registry
+	kvAway   *breaker.Breaker
+	polAway  *breaker.Breaker
+	hot      *hot.Cache
 
 	ops     *ops.Service
 	audit   *audit.Service
@@ -202,6 +211,10 @@ func (n *Node) startMetrics(_ context.Context, l *config.Loaded) error {
 	n.metrics.ZKVerify() // in every build, so that dashboards find them
 	n.bus = bus.New(n.metrics, n.log, nil, []string{busSubscriber})
 	n.machine = lifecycle.NewMachine(n.log)
+	n.breakers = breaker.NewRegistry(n.metrics, func(c breaker.Change) {
+		n.bus.Publish(bus.Breaker(c.Name, c.State.String(), c.Mode.String(), c.Why))
+	})
+	n.onStop("breakers", n.breakers.Start())
 	return nil
 }
 
@@ -232,7 +245,7 @@ func (n *Node) lockDirectory(context.Context, *config.Loaded) error {
 }
 
 func (n *Node) openKeystore(_ context.Context, l *config.Loaded) error {
-	keys, err := n.dir.OpenKeystore(l.Config.KMS.Root, kms.Options{Log: n.log, Metrics: kms.NewMetrics(n.metrics)}, false)
+	keys, err := n.dir.OpenKeystore(l.Config.KMS.Root, kms.Options{Log: n.log, Metrics: kms.NewMetrics(n.metrics), Guard: guard.Keystore(n.breakers)}, false)
 	if err != nil {
 		return err
 	}
@@ -249,11 +262,13 @@ func (n *Node) openStores(_ context.Context, l *config.Loaded) error {
 		return formatError(err, pebblekv.ErrNewer)
 	}
 	n.meta = meta
+	n.kv, n.kvAway = guard.Metadata(n.breakers, meta)
 	n.onStop("metadata", func(context.Context) error { return meta.Close() })
 	n.objects, err = fileobj.Open(fileobj.Config{FS: n.dir.FS, Dir: n.dir.At(datadir.ObjectsDir), ReserveBytes: int64(l.Config.Data.ReserveBytes), Logger: n.log})
 	if err != nil {
 		return formatError(err, fileobj.ErrNewer)
 	}
+	n.bytes = guard.ObjectStore(n.breakers, n.objects)
 	n.onStop("objects", func(context.Context) error { return n.objects.Close() })
 	if n.hot, err = hot.New(int64(l.Config.Data.CacheBytes) - metaCache(&l.Config)); err != nil {
 		return fmt.Errorf("data.cache_bytes: %w", err)
@@ -288,10 +303,10 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	n.limiter = lifecycle.NewLimiter(c.Server.MaxInflight)
 	n.gate = lifecycle.NewGate(n.metrics, serviceNames(), c.Server.MaxLongRunning)
 	var err error
-	n.idem = idem.New(idem.Config{KV: n.meta})
+	n.idem = idem.New(idem.Config{KV: n.kv})
 	if n.storage, err = storage.New(n.storageConfig(c)); err != nil {
 		return err
 	}
-	n.access, err = newAccess(ctx, n.meta, n.keys, accessDeps{audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
+	n.access, err = newAccess(ctx, n.kv, n.keys, accessDeps{audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
 	return err
 }

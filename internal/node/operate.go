@@ -8,10 +8,16 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/breaker/desk"
 	"github.com/rustyonions/macronode/internal/buildinfo"
+	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/route/openapi"
+	"github.com/rustyonions/macronode/internal/store/mem"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 )
+
+// spareBytes bounds the answers that are kept in memory for operators.
+const spareBytes = 4 << 20
 
 // makeOps gives the operators' routes what they show and steer.
 func (n *Node) makeOps() (*ops.Service, error) {
@@ -20,6 +26,9 @@ func (n *Node) makeOps() (*ops.Service, error) {
 		Crash: crasher{n}, Documents: documents{n}, Idem: n.idem,
 		Shutdown: func() { n.requestStop("an operator asked") },
 		Drills:   func() bool { return n.config().Server.Drills },
+		Spare:    idem.New(idem.Config{KV: mem.NewKV(mem.KVConfig{MaxBytes: spareBytes, ReserveBytes: spareBytes})}),
+		Away:     func() bool { return n.kvAway.Check() != nil },
+		Breakers: desk.New(n.breakers, n.audit),
 	})
 }
 
@@ -79,7 +88,7 @@ func (n *Node) Status(ctx context.Context) ops.Status {
 		Ready: report.Ready, Degraded: report.Degraded, Missing: report.Missing,
 		Config:   ops.Applied{Version: l.Version, BundleHash: l.Hash.String()},
 		Drain:    ops.Progress{Phase: string(drained.Phase), SinceMS: drained.Since.UnixMilli(), Left: drained.Left},
-		InFlight: make(map[string]int64), LongRunning: long, Services: []ops.ServiceStatus{},
+		InFlight: make(map[string]int64), LongRunning: long, Services: []ops.ServiceStatus{}, Breakers: desk.New(n.breakers, n.audit).Breakers(),
 	}
 	for c, count := range byClass {
 		s.InFlight[macronode.Class(c).String()] = count

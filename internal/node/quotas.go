@@ -29,7 +29,7 @@ func (n *Node) defaultQuota() macronode.Quota {
 func (n *Node) applyQuotas(ctx context.Context) error {
 	hash := n.policy.Set().Hash()
 	var last []byte
-	err := n.meta.View(ctx, func(r store.Reader) (err error) {
+	err := n.kv.View(ctx, func(r store.Reader) (err error) {
 		last, err = r.Get(quotasKey)
 		return err
 	})
@@ -47,7 +47,7 @@ func (n *Node) applyQuotas(ctx context.Context) error {
 	}
 	// A full disk must not keep a node from starting for want of this note: the
 	// quotas are then set once more, to what they are.
-	err = n.meta.Update(ctx, func(tx store.Tx) error { return tx.Set(quotasKey, []byte(hash)) })
+	err = n.kv.Update(ctx, func(tx store.Tx) error { return tx.Set(quotasKey, []byte(hash)) })
 	if errors.Is(err, store.ErrFull) {
 		return nil
 	}

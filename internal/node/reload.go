@@ -84,7 +84,8 @@ func (n *Node) prepareReload(ctx context.Context, l *config.Loaded) (*prepared, 
 		return nil, err
 	}
 	var err error
-	if p.policy, err = n.policy.PrepareFrom(ctx, keysSource{n.keys, c.Policy.BundleKMS}, c.Policy.BundleHash.String()); err != nil {
+	n.polAway.Reset("a reload reads the bundle")
+	if p.policy, err = n.policy.PrepareFrom(ctx, n.policySource(c.Policy.BundleKMS), c.Policy.BundleHash.String()); err != nil {
 		return nil, err
 	}
 	if n.policyStep, err = n.judgePolicy(p.policy, l); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/breaker/guard"
 	"github.com/rustyonions/macronode/internal/buildinfo"
 	"github.com/rustyonions/macronode/internal/bus"
 	"github.com/rustyonions/macronode/internal/config"
@@ -115,7 +116,8 @@ func wallLimits(c *config.Config) wall.Limits {
 // node whose policy is bad does not start.
 func (n *Node) preparePolicy(ctx context.Context, l *config.Loaded) error {
 	c := &l.Config.Policy
-	src := keysSource{n.keys, c.BundleKMS}
+	n.polAway = guard.Policy(n.breakers)
+	src := n.policySource(c.BundleKMS)
 	p, err := policy.New(policy.Config{Source: src, Verifier: n.dir.PolicyVerifier(n.opts.Overrides.Trust.Value), Pin: c.BundleHash.String(),
 		CacheTTL: time.Duration(c.CacheTTLMS) * time.Millisecond, Log: n.log, Metrics: policy.NewMetrics(n.metrics)})
 	if err != nil {
@@ -242,6 +244,11 @@ func (n *Node) checks(l *config.Loaded) []lifecycle.Check {
 		}
 		return nil
 	}})
+	for _, s := range n.breakers.Statuses() {
+		if b, err := n.breakers.Get(s.Name); err == nil && s.Required {
+			checks = append(checks, lifecycle.Check{Name: "breaker_" + s.Name, Required: true, Func: func(context.Context) error { return b.Check() }})
+		}
+	}
 	n.required.Store(requiredSet(&l.Config))
 	known := make(map[string]bool)
 	for _, s := range n.listServices() {

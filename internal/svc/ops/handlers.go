@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/internal/idem"
 )
 
 const jsonType = "application/json"
@@ -118,18 +117,13 @@ func (s *Service) once(f actor) macronode.Handler {
 		}
 		return f(ctx, a, body)
 	}
-	if s.cfg.Idem == nil {
-		return func(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-			body, err := readAll(a)
-			if err != nil {
-				return nil, err
-			}
-			return checked(ctx, a, body)
+	h, spare := s.keep(s.cfg.Idem, checked), s.inMemory(checked)
+	return func(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+		if a.IdempotencyKey != "" && s.cfg.Away() {
+			return spare(ctx, a)
 		}
+		return h(ctx, a)
 	}
-	return s.cfg.Idem.Wrap(func(ctx context.Context, a *macronode.Admitted, body []byte, _ *idem.Claim) (*macronode.Reply, error) {
-		return checked(ctx, a, body)
-	})
 }
 
 func readAll(a *macronode.Admitted) ([]byte, error) {

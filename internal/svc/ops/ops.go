@@ -66,7 +66,7 @@ type Documents interface {
 	Schema(name string) ([]byte, bool)
 }
 
-// Config is what the service shows and steers. All but Idem is required.
+// Config is what the service shows and steers. All but Idem and Spare is required.
 type Config struct {
 	Metrics   Exposer
 	Ready     Prober
@@ -83,6 +83,11 @@ type Config struct {
 	Drills func() bool
 	// Idem keeps answers by Idempotency-Key; nil keeps none.
 	Idem *idem.Keeper
+	// Spare does in memory where Idem cannot: while Away says that the metadata
+	// is not there, and for the breakers always. Nil keeps none.
+	Spare    *idem.Keeper
+	Away     func() bool
+	Breakers Breakers
 }
 
 // Service implements macronode.Service.
@@ -93,7 +98,8 @@ var _ macronode.Service = (*Service)(nil)
 // New returns the service, or an error that names what the config lacks.
 func New(cfg Config) (*Service, error) {
 	lacks := cfg.Metrics == nil || cfg.Ready == nil || cfg.Version == nil || cfg.Status == nil || cfg.Events == nil ||
-		cfg.Reload == nil || cfg.Drain == nil || cfg.Crash == nil || cfg.Documents == nil || cfg.Shutdown == nil || cfg.Drills == nil
+		cfg.Reload == nil || cfg.Drain == nil || cfg.Crash == nil || cfg.Documents == nil || cfg.Shutdown == nil || cfg.Drills == nil ||
+		cfg.Away == nil || cfg.Breakers == nil
 	if lacks {
 		return nil, errors.New("ops: the config is incomplete")
 	}
@@ -130,6 +136,7 @@ type (
 		InFlight    map[string]int64 `json:"in_flight"`
 		LongRunning int64            `json:"long_running"`
 		Services    []ServiceStatus  `json:"services"`
+		Breakers    []BreakerStatus  `json:"breakers"`
 	}
 
 	// ServiceStatus is one supervised service.

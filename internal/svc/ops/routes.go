@@ -77,9 +77,18 @@ func (s *Service) admin() []macronode.Route {
 		Response: EventPage{},
 	})
 	events.LongRunning = true
+	force := act("admin.breaker.force", "breakers/{name}", "node:breaker", s.forceBreaker, macronode.Doc{
+		Summary: "Force a breaker open or closed, or leave it to itself again; nothing of this outlives the process",
+		Request: BreakerRequest{}, Response: BreakerStatus{}, Kinds: []macronode.Kind{macronode.NotFound, macronode.Invalid, macronode.Unavailable},
+	})
+	force.Handler = s.inMemory(s.forceBreaker)
 	return []macronode.Route{
 		read("admin.status", "/v1/admin/status", "node:status", s.status, macronode.Doc{Summary: "State, services, drain and load of the node", Response: Status{}}),
 		events,
+		read("admin.breakers", "/v1/admin/breakers", "node:breaker", s.breakers, macronode.Doc{
+			Summary: "The circuit breakers before the node's dependencies", Response: BreakerList{},
+		}),
+		force,
 		act("admin.reload", "reload", "node:reload", s.reload, macronode.Doc{
 			Summary: "Read the config bundle again, verify all of it, then apply all of it", Response: Applied{},
 			Kinds: []macronode.Kind{macronode.Invalid, macronode.Conflict},

@@ -10,14 +10,16 @@ import (
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 )
 
-// How often the source is read: twice in a time to live, so that one reading
-// falls into each; when it fails, at least twice a second, so that its return
-// is seen within one.
+// How often the source is read: twice in a time to live, so that one reading falls
+// into each; when it fails, so often and with so little patience that its return is
+// seen within a second, however long it was away.
 const (
 	readingsPerTTL = 2
-	retryEvery     = 500 * time.Millisecond
+	retryEvery     = 250 * time.Millisecond
+	retryTimeout   = 500 * time.Millisecond
 	minReadEvery   = 5 * time.Millisecond
 	minReadTimeout = 250 * time.Millisecond
+	maxReadTimeout = 2 * time.Second
 )
 
 // Serve implements macronode.Service: it reads the pinned object again and
@@ -41,8 +43,17 @@ func (s *Service) Serve(ctx context.Context) error {
 
 func (s *Service) every() time.Duration {
 	d := max(time.Duration(s.ttl.Load())/readingsPerTTL, minReadEvery)
-	if s.failing.Load() || s.set.Load() == nil {
+	if s.failing.Load() || s.unavailable(s.set.Load(), s.cfg.Now()) != "" {
 		d = min(d, retryEvery)
+	}
+	return d
+}
+
+// patience is how long one reading may take.
+func (s *Service) patience() time.Duration {
+	d := min(max(time.Duration(s.ttl.Load()), minReadTimeout), maxReadTimeout)
+	if s.failing.Load() {
+		d = min(d, retryTimeout)
 	}
 	return d
 }
@@ -58,7 +69,7 @@ func (s *Service) read(ctx context.Context) {
 		}
 	}
 	began := s.sinceStart()
-	fetch, cancel := context.WithTimeout(ctx, max(time.Duration(s.ttl.Load()), minReadTimeout))
+	fetch, cancel := context.WithTimeout(ctx, s.patience())
 	envelope, err := src.Fetch(fetch)
 	cancel()
 	if s.set.Load() != set || ctx.Err() != nil {
