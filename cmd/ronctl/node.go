@@ -15,6 +15,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
+	"github.com/rustyonions/macronode/cmd/ronctl/inspect"
 )
 
 // probeEvery is how often ready --wait asks.
@@ -26,7 +27,7 @@ const answerWithin = 10 * time.Second
 
 func (a *app) nodeCommand() *cobra.Command {
 	return cli.Group("node", "Look at a node and steer it", "  ronctl node ready",
-		a.nodeStatus(), a.nodeReady(), a.nodeEvents(), a.nodeStorage(), a.nodeCollect(), a.nodeBreakers(),
+		a.nodeStatus(), a.nodeReady(), a.nodeEvents(), a.nodeStorage(), a.nodeCollect(), inspect.Tools{Connect: a.connect, Print: a.Print}.Breakers(),
 		a.nodeAct("drain", "Stop taking new work and finish the old"),
 		a.nodeAct("undrain", "Take new work again"),
 		a.nodeAct("reload", "Read the config bundle again, verify all, then apply all"),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/ronctl/inspect"
 )
 
 // nodeState is the part of /v1/admin/status that the text form shows. Times
@@ -86,7 +87,7 @@ func (s *nodeState) write(w io.Writer) {
 	fmt.Fprintf(w, "in flight\t%s\n", strings.Join(calls, ", "))
 	if len(s.Breakers) > 0 {
 		fmt.Fprintln(w)
-		writeBreakers(w, s.Breakers, time.Now())
+		inspect.WriteBreakers(w, s.Breakers, time.Now())
 	}
 	fmt.Fprintf(w, "\nSERVICE\tSTATE\tHEALTH\tRESTARTS\tSINCE\tLAST ERROR\n")
 	for _, v := range s.Services {

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package main
+package inspect
 
 import (
 	"fmt"
@@ -14,7 +14,8 @@ import (
 	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
-func (a *app) nodeBreakers() *cobra.Command {
+// Breakers is the command that shows and forces circuit breakers.
+func (t Tools) Breakers() *cobra.Command {
 	var force, reason string
 	var lasts time.Duration
 	c := &cobra.Command{
@@ -34,7 +35,7 @@ func (a *app) nodeBreakers() *cobra.Command {
 			case lasts < 0:
 				return cli.Usagef("--for is a time to come")
 			}
-			ctx, cl, err := a.connect(c)
+			ctx, cl, err := t.Connect(c)
 			if err != nil {
 				return err
 			}
@@ -44,7 +45,7 @@ func (a *app) nodeBreakers() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.Print(one, func(w io.Writer) { writeBreakers(w, []client.Breaker{one}, time.Now()) })
+				return t.Print(one, func(w io.Writer) { WriteBreakers(w, []client.Breaker{one}, time.Now()) })
 			}
 			if list, err = cl.Breakers(ctx); err != nil {
 				return err
@@ -60,7 +61,7 @@ func (a *app) nodeBreakers() *cobra.Command {
 				}
 				list = list[at : at+1]
 			}
-			return a.Print(map[string]any{"breakers": list}, func(w io.Writer) { writeBreakers(w, list, time.Now()) })
+			return t.Print(map[string]any{"breakers": list}, func(w io.Writer) { WriteBreakers(w, list, time.Now()) })
 		},
 	}
 	f := c.Flags()
@@ -70,8 +71,8 @@ func (a *app) nodeBreakers() *cobra.Command {
 	return c
 }
 
-// writeBreakers is the text form of breakers.
-func writeBreakers(w io.Writer, list []client.Breaker, now time.Time) {
+// WriteBreakers is the text form of breakers at a moment.
+func WriteBreakers(w io.Writer, list []client.Breaker, now time.Time) {
 	fmt.Fprintf(w, "BREAKER\tSTATE\tMODE\tNEXT\tOPENED\tREFUSED\tWHY\n")
 	for _, b := range list {
 		next, mode, why := "-", b.Mode, b.Reason
