@@ -57,7 +57,10 @@ func TestMetadataHeldOff(t *testing.T) {
 	if e, ok := errors.AsType[*client.Error](err); ok && e.RetryAfter != breaker.HeldRetry {
 		t.Errorf("come back after %v", e.RetryAfter)
 	}
-	poll(t, "not ready", func() bool { r, err := op.Ready(ctx); return err == nil && slices.Contains(r.Missing, "breaker_metadata") })
+	poll(t, "not ready", func() bool {
+		r, err := op.Ready(ctx)
+		return err == nil && slices.Contains(r.Missing, "breaker_metadata")
+	})
 	if _, err := op.Text(ctx, "/healthz", 100); err != nil {
 		t.Error(err)
 	}
@@ -120,7 +123,10 @@ func TestStoresHeldOff(t *testing.T) {
 		if got := code(do()); !strings.HasPrefix(got, "Service Unavailable") {
 			t.Errorf("%s held off: %s", name, got)
 		}
-		poll(t, name+" is let go by itself", func() bool { list, err := op.Breakers(t.Context()); return err == nil && states(list) == "closed closed closed closed" })
+		poll(t, name+" is let go by itself", func() bool {
+			list, err := op.Breakers(t.Context())
+			return err == nil && states(list) == "closed closed closed closed"
+		})
 		poll(t, "work again with "+name, func() bool { return do() == nil })
 	}
 }
