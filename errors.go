@@ -184,9 +184,14 @@ func Errorf(k Kind, format string, args ...any) *Error {
 	return &Error{Kind: k, Detail: err.Error(), Err: errors.Unwrap(err)}
 }
 
-// Wrap makes an error of kind k that hides its cause from the caller.
+// Wrap makes an error of kind k that hides its cause from the caller, but for how
+// long the cause says to wait.
 func Wrap(k Kind, detail string, cause error) *Error {
-	return &Error{Kind: k, Detail: detail, Err: cause}
+	e := &Error{Kind: k, Detail: detail, Err: cause}
+	if inner, ok := errors.AsType[*Error](cause); ok {
+		e.RetryAfter = inner.RetryAfter
+	}
+	return e
 }
 
 // AsError returns err as an *Error: itself where it is or wraps one, else

@@ -178,3 +178,14 @@ func TestTenantID(t *testing.T) {
 		}
 	}
 }
+
+// A wait that is known below is told above, whatever is hidden on the way.
+func TestWrapKeepsTheWait(t *testing.T) {
+	inner := fmt.Errorf("vault: %w", &Error{Kind: Unavailable, RetryAfter: 7 * time.Second})
+	if got := Wrap(Unavailable, "the keystore could not be read", inner).RetryHint(); got != 7*time.Second {
+		t.Error(got)
+	}
+	if got := Wrap(Unavailable, "", nil).RetryHint(); got != defaultRetryAfter {
+		t.Error(got)
+	}
+}

@@ -116,8 +116,9 @@ func (d Dir) RootSetting() string {
 	return config.DefaultKMSRoot
 }
 
-// OpenKeystore unseals the keystore. Its errors carry exit codes.
-func (d Dir) OpenKeystore(setting string, o kms.Options, readOnly bool) (*kms.Store, error) {
+// OpenKeystore unseals the keystore, with the guards before its vault. Its errors
+// carry exit codes.
+func (d Dir) OpenKeystore(setting string, o kms.Options, readOnly bool, guards ...func(kms.Vault) kms.Vault) (*kms.Store, error) {
 	root, err := d.Root(setting)
 	if err != nil {
 		return nil, err
@@ -131,7 +132,11 @@ func (d Dir) OpenKeystore(setting string, o kms.Options, readOnly bool) (*kms.St
 	case err != nil:
 		return nil, err
 	}
-	return kms.Open(vault, o)
+	var v kms.Vault = vault
+	for _, guard := range guards {
+		v = guard(v)
+	}
+	return kms.Open(v, o)
 }
 
 // Close releases the directory and wipes what was unsealed.

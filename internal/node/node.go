@@ -245,7 +245,7 @@ func (n *Node) lockDirectory(context.Context, *config.Loaded) error {
 }
 
 func (n *Node) openKeystore(_ context.Context, l *config.Loaded) error {
-	keys, err := n.dir.OpenKeystore(l.Config.KMS.Root, kms.Options{Log: n.log, Metrics: kms.NewMetrics(n.metrics), Guard: guard.Keystore(n.breakers)}, false)
+	keys, err := n.dir.OpenKeystore(l.Config.KMS.Root, kms.Options{Log: n.log, Metrics: kms.NewMetrics(n.metrics)}, false, guard.Keystore(n.breakers))
 	if err != nil {
 		return err
 	}

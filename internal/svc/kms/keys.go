@@ -11,7 +11,6 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -269,9 +268,6 @@ func (s *Store) Made(name string, replay [replayBytes]byte) (KeyInfo, bool) {
 
 // wrapVault turns a vault's error into what callers may see.
 func wrapVault(err error) error {
-	if e, ok := errors.AsType[*macronode.Error](err); ok {
-		return e // a refusal before anything was written
-	}
 	return macronode.Wrap(macronode.Unavailable, "the keystore could not be written", err)
 }
 

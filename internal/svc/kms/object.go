@@ -211,9 +211,6 @@ func (s *Store) object(name string, n uint64) ([]byte, ObjectInfo, error) {
 	case errors.Is(err, ErrNoRecord): // dropped meanwhile
 		return nil, ObjectInfo{}, macronode.Errorf(macronode.NotFound, "object %s has no version %d", name, o.number)
 	}
-	if e, ok := errors.AsType[*macronode.Error](err); ok {
-		return nil, ObjectInfo{}, e
-	}
 	return nil, ObjectInfo{}, macronode.Wrap(macronode.Unavailable, "the keystore could not be read", err)
 }
 

@@ -24,8 +24,6 @@ type Options struct {
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: nobody
 	Metrics *Metrics         // nil: nothing is counted
-	// Guard, where set, puts something before the vault for the Store's life.
-	Guard func(Vault) Vault
 }
 
 // Store is the node's keys and objects, unsealed. Its methods may be called from
@@ -146,9 +144,6 @@ func Open(v Vault, o Options) (*Store, error) {
 	s := &Store{
 		vault: v, now: o.Now, log: o.Log, metrics: o.Metrics,
 		keys: make(map[string]*key), objects: make(map[string][]*objectVersion), damaged: make(map[string]string),
-	}
-	if o.Guard != nil {
-		s.vault = o.Guard(v)
 	}
 	if s.now == nil {
 		s.now = time.Now
