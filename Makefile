@@ -26,11 +26,12 @@ lint:
 	./scripts/lint.sh
 
 # Failing each call of the object store in turn takes a quarter of an hour under the
-# race detector: there it is thinned out, and done in full without.
+# race detector: there it is thinned out, and done in full without. Images of a process's
+# memory (test/secrets) are taken without it.
 race: ## all packages but the end-to-end suite, under the race detector
 	CGO_ENABLED=1 go test -race -timeout 20m $$(go list ./... | grep -v -e /test$$ -e /store/fileobj$$)
 	CGO_ENABLED=1 go test -race -short -timeout 20m ./internal/store/fileobj
-	go test -timeout 20m ./internal/store/fileobj
+	go test -timeout 20m ./internal/store/fileobj ./test/secrets
 
 unit: ## the same without the race detector
 	go test $$(go list ./... | grep -v /test$$)

@@ -5,6 +5,7 @@ package macronode
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -249,7 +250,20 @@ type Problem struct {
 	CorrID       string `json:"corr_id"`
 }
 
-// Problem renders e for the caller: no cause, no internals.
+// withoutTokens cuts capabilities out of a text: a caller who put one where it
+// does not belong (a member's name, say) is told so without having it repeated,
+// for answers end up in logs that are not ours.
+func withoutTokens(s string) string {
+	const prefix = "ron1_"
+	before, after, found := strings.Cut(s, prefix)
+	if !found {
+		return s
+	}
+	rest := strings.TrimLeft(after, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=")
+	return before + "[redacted]" + withoutTokens(rest)
+}
+
+// Problem renders e for the caller: no cause, no internals, no capability.
 func (e *Error) Problem(corrID string) Problem {
 	info := kinds[e.Kind]
 	reason := info.Reason
@@ -257,7 +271,7 @@ func (e *Error) Problem(corrID string) Problem {
 		reason = info.Code
 	}
 	return Problem{
-		Type: ErrorReference + info.Code, Title: info.Title, Status: info.Status, Detail: e.Detail,
+		Type: ErrorReference + info.Code, Title: info.Title, Status: info.Status, Detail: withoutTokens(e.Detail),
 		Instance: "urn:macronode:call:" + corrID, Code: info.Code, Reason: reason,
 		Retryable: info.Retryable, RetryAfterMS: e.RetryHint().Milliseconds(), CorrID: corrID,
 	}

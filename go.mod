@@ -4,6 +4,8 @@ go 1.26.8
 
 require (
 	filippo.io/age v1.3.2
+	filippo.io/bigmod v0.1.0
+	filippo.io/nistec v0.0.4
 	github.com/agext/levenshtein v1.2.3
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/awnumar/memcall v0.4.0

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,7 +49,8 @@ const (
 // keys holds the minting keys that were asked for, derived. Deriving, and asking
 // a key service that may be writing to its disk, is what a look-up must not
 // cost; that keys lie in ordinary memory is the price. They are dropped, and the
-// generation changes, when the key service has other ones.
+// generation changes, when the key service has other ones; the next garbage
+// collection wipes them.
 type keys struct {
 	ks     KeyStore
 	exists func(macronode.TenantID) bool
@@ -195,6 +197,9 @@ func (k *keys) read(t macronode.TenantID) (*ring, error) {
 				return errors.New("access: a minting key is not 32 bytes")
 			}
 			r.key[i] = capability.NewKey((*[capability.KeyBytes]byte)(secret))
+			// A key that is dropped may be in use; the collector knows when it
+			// no longer is.
+			runtime.SetFinalizer(r.key[i], (*capability.Key).Wipe)
 			return nil
 		})
 		if notFound(err) {

@@ -25,11 +25,10 @@
 // # Where secrets are
 //
 // At rest in a [Vault] (package keystore), sealed. In memory in locked pages that
-// are wiped on Close and on deletion: seeds, Ed25519 keys and expanded ML-DSA
-// keys. What the libraries need on the Go heap is not locked: an unsealed
-// ML-DSA key for the moment of its expansion (wiped), hash and cipher states of
-// one operation (not wiped), and P-256 keys while they are loaded (wiped as far
-// as crypto/ecdsa lets us; its own cached copy is not).
+// are wiped on Close and when a version is dropped: seeds, scalars, symmetric
+// keys, Ed25519 keys and expanded ML-DSA keys. Package primitive computes with
+// them there, and erases the states of what it uses. docs/security.md lists what
+// libraries keep on the Go heap all the same; test/secrets looks.
 //
 // # What is recorded
 //

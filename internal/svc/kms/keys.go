@@ -92,6 +92,11 @@ func (s *Store) present(p Spec) (*key, error) {
 	return k, nil
 }
 
+// MintVersions is how many versions of a minting key there are at most: the
+// current one and the two before it, by which tokens are good. Older ones are
+// dropped from the record and wiped when it rotates: no token needs them.
+const MintVersions = 3
+
 // Rotate adds a version to a key and returns it. Old versions go on verifying,
 // unwrapping and serving by number. Where p.Replay is that of a version that is
 // there, that one is returned and made is false. Only Name and Replay of p count.
@@ -227,6 +232,11 @@ func (s *Store) add(p Spec, old *key, secret *locked.Secret) (*key, error) {
 		return nil, macronode.Errorf(macronode.Invalid, "not a private key of algorithm %s", p.Alg)
 	}
 	k.versions = append(k.versions, v)
+	var gone []*version
+	if p.Purpose == PurposeMint && len(k.versions) > MintVersions {
+		n := len(k.versions) - MintVersions
+		gone, k.versions = k.versions[:n:n], k.versions[n:]
+	}
 	if err := s.save(k); err != nil {
 		// The disk may have the new version all the same. Nobody was told of
 		// it, and the next change writes over it.
@@ -235,6 +245,9 @@ func (s *Store) add(p Spec, old *key, secret *locked.Secret) (*key, error) {
 	}
 	s.use.Lock()
 	s.keys[k.name] = k
+	for _, v := range gone {
+		v.wipe()
+	}
 	s.use.Unlock()
 	s.published(k.alg)
 	return k, nil
@@ -283,24 +296,16 @@ func attrs(alg Algorithm, version uint64) map[string]any {
 func (s *Store) generate(alg Algorithm) (*locked.Secret, error) {
 	comps := algorithms[alg].components
 	secret := s.vault.Arena().Make(primitive.SeedBytes * len(comps))
-	if _, err := rand.Read(secret.Bytes()); err != nil {
-		secret.Wipe()
-		return nil, err
+	for {
+		if _, err := rand.Read(secret.Bytes()); err != nil {
+			secret.Wipe()
+			return nil, err
+		}
+		// A scalar that is none comes once in 2^32.
+		if alg != P256 || primitive.ValidScalar(secret.Bytes()) {
+			return secret, nil
+		}
 	}
-	if alg != P256 {
-		return secret, nil
-	}
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		secret.Wipe()
-		return nil, err
-	}
-	err = scalar(secret.Bytes(), k)
-	if err != nil {
-		secret.Wipe()
-		return nil, err
-	}
-	return secret, nil
 }
 
 // scalar moves k's private scalar to dst and wipes k.
@@ -422,5 +427,6 @@ func (s *Store) WithSecret(name string, version uint64, p Purpose, f func(secret
 	if err != nil {
 		return err
 	}
-	return f(v.secret.Bytes())
+	locked.Scrub(func() { err = f(v.secret.Bytes()) })
+	return err
 }

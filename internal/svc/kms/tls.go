@@ -37,13 +37,13 @@ type cryptoSigner struct {
 func (c *cryptoSigner) Public() crypto.PublicKey { return c.public }
 
 // Sign signs digest as crypto.Signer says.
-func (c *cryptoSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	sig, err := c.signDigest(r, digest, opts)
+func (c *cryptoSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	sig, err := c.signDigest(digest, opts)
 	c.store.metrics.count(opSign, c.key.alg, err)
 	return sig, err
 }
 
-func (c *cryptoSigner) signDigest(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (c *cryptoSigner) signDigest(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	s := c.store
 	s.use.RLock()
 	defer s.use.RUnlock()
@@ -53,7 +53,7 @@ func (c *cryptoSigner) signDigest(r io.Reader, digest []byte, opts crypto.Signer
 	if c.v.wiped {
 		return nil, macronode.Errorf(macronode.NotFound, "key %s was deleted", c.key.name)
 	}
-	return c.half.SignDigest(r, digest, opts)
+	return c.half.SignDigest(digest, opts)
 }
 
 // CryptoSigner returns the referenced key, of purpose tls or node, for TLS

@@ -4,19 +4,18 @@ package kms
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/kms/primitive"
 )
 
 const (
 	wrapFormat     = 1
-	wrapNonceBytes = 12
+	wrapNonceBytes = primitive.NonceBytes
 	wrapHead       = 1 + 8 + wrapNonceBytes
-	wrapTagBytes   = 16
+	wrapTagBytes   = primitive.TagBytes
 	// MaxWrapBytes bounds what one Wrap takes. It is for keys and small secrets.
 	MaxWrapBytes = 64 << 10
 	// maxWrapADBytes bounds the associated data.
@@ -58,11 +57,11 @@ func (s *Store) wrap(name string, p Purpose, plain, ad []byte) ([]byte, uint64, 
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, 0, k.alg, macronode.Wrap(macronode.Internal, "", err)
 	}
-	aead, err := gcm(v)
+	sealed, err := v.halves[0].Seal(out, nonce, plain, wrapAD(out[:9], name, ad))
 	if err != nil {
 		return nil, 0, k.alg, macronode.Wrap(macronode.Internal, "", err)
 	}
-	return aead.Seal(out, nonce, plain, wrapAD(out[:9], name, ad)), v.number, k.alg, nil
+	return sealed, v.number, k.alg, nil
 }
 
 // Unwrap decrypts what Wrap made, with the version it names. Invalid: it is not
@@ -93,11 +92,7 @@ func (s *Store) unwrap(name string, p Purpose, wrapped, ad []byte) ([]byte, uint
 	if n == 0 || v == nil || v.wiped {
 		return nil, 0, k.alg, refused
 	}
-	aead, err := gcm(v)
-	if err != nil {
-		return nil, 0, k.alg, macronode.Wrap(macronode.Internal, "", err)
-	}
-	plain, err := aead.Open([]byte{}, wrapped[9:wrapHead], wrapped[wrapHead:], wrapAD(wrapped[:9], name, ad))
+	plain, err := v.halves[0].Open(wrapped[9:wrapHead], wrapped[wrapHead:], wrapAD(wrapped[:9], name, ad))
 	if err != nil {
 		return nil, 0, k.alg, refused
 	}
@@ -114,15 +109,6 @@ func (s *Store) wrapper(name string, p Purpose) (*key, error) {
 		return nil, macronode.Errorf(macronode.Denied, "key %s of algorithm %s does not wrap", name, k.alg)
 	}
 	return k, nil
-}
-
-// gcm expands the key for one use; the schedule lies on the heap until then.
-func gcm(v *version) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(v.secret.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
 }
 
 func wrapAD(head []byte, name string, ad []byte) []byte {

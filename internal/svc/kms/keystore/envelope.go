@@ -14,6 +14,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/locked"
+	"github.com/rustyonions/macronode/internal/svc/kms/primitive"
 )
 
 const (
@@ -130,11 +131,13 @@ func sealBody(key, ad, plain []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer locked.Erase(aead)
 	body := make([]byte, chacha20poly1305.NonceSizeX, overhead+len(plain))
 	if _, err := rand.Read(body); err != nil {
 		return nil, err
 	}
-	return aead.Seal(body, body, plain, ad), nil
+	locked.Scrub(func() { body = aead.Seal(body, body, plain, ad) })
+	return body, nil
 }
 
 // openBody decrypts body into the arena; nil where the plain text is empty. The
@@ -144,12 +147,14 @@ func openBody(a *locked.Arena, key, ad, body []byte) (*locked.Secret, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer locked.Erase(aead)
 	if len(body) <= overhead || len(body) > locked.MaxBytes {
 		return nil, errSeal
 	}
 	s := a.Make(len(body) - overhead)
 	nonce, ct := body[:chacha20poly1305.NonceSizeX], body[chacha20poly1305.NonceSizeX:]
-	if _, err := aead.Open(s.Bytes()[:0], nonce, ct, ad); err != nil {
+	locked.Scrub(func() { _, err = aead.Open(s.Bytes()[:0], nonce, ct, ad) })
+	if err != nil {
 		s.Wipe()
 		return nil, errSeal
 	}
@@ -159,7 +164,7 @@ func openBody(a *locked.Arena, key, ad, body []byte) (*locked.Secret, error) {
 // subkey derives the key for one use from the data key.
 func subkey(a *locked.Arena, context string, dataKey *locked.Secret) *locked.Secret {
 	s := a.Make(keyBytes)
-	blake3.DeriveKey(s.Bytes(), context, dataKey.Bytes())
+	primitive.Derive(s.Bytes(), context, dataKey.Bytes())
 	return s
 }
 

@@ -45,7 +45,7 @@ func TestGoldenStore(t *testing.T) {
 
 func TestKeyText(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, keyBytes)
-	text := encodeKey(rootKeyPrefix, key)
+	text := bytes.TrimSpace(encodeKey(rootKeyPrefix, key))
 	got, err := decodeKey(rootKeyPrefix, append(append([]byte("  "), text...), " \n"...), keyBytes)
 	if err != nil || !bytes.Equal(got, key) {
 		t.Fatal(err)

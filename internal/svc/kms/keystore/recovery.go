@@ -60,7 +60,7 @@ func ExportRecovery(f *disk.FS, dir string, root Root, recipients ...age.Recipie
 	defer clear(line)
 	text := fmt.Appendf(nil, "# Recovery export of macronode keystore %x.\n"+
 		"# Whoever has this and a copy of the keystore has every key in it.\n"+
-		"# Keep it off the machine. \"macronode kms restore-root\" takes it.\n%s\n", h.id, line)
+		"# Keep it off the machine. \"macronode kms restore-root\" takes it.\n%s", h.id, line)
 	if len(recipients) == 0 {
 		return text, nil
 	}

@@ -119,17 +119,20 @@ func WriteKeyFile(f *disk.FS, p string) error {
 	if _, err := rand.Read(key); err != nil {
 		return err
 	}
-	text := append(encodeKey(rootKeyPrefix, key), '\n')
+	text := encodeKey(rootKeyPrefix, key)
 	defer clear(text)
 	return f.ReplaceFile(p, text, 0o600)
 }
 
-// encodeKey is the text form of key: prefix, then base64url of key and check.
+// encodeKey is the text form of key, a line: prefix, then base64url of key and
+// check. No buffer grows on the way: what it grew out of would keep the key.
 func encodeKey(prefix string, key []byte) []byte {
 	sum := blake3.Sum256(key)
-	raw := append(bytes.Clone(key), sum[:checkBytes]...)
+	raw := append(append(make([]byte, 0, len(key)+checkBytes), key...), sum[:checkBytes]...)
 	defer clear(raw)
-	return base64.RawURLEncoding.AppendEncode([]byte(prefix), raw)
+	n := base64.RawURLEncoding.EncodedLen(len(raw))
+	text := append(make([]byte, 0, len(prefix)+n+1), prefix...)
+	return append(base64.RawURLEncoding.AppendEncode(text, raw), '\n')
 }
 
 // decodeKey reads encodeKey's text, surrounding white space aside. n is the

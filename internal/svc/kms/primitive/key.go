@@ -10,21 +10,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
-	"io"
 	"sync"
 	"unsafe"
 
 	circled "github.com/cloudflare/circl/sign/ed25519"
 	"github.com/cloudflare/circl/sign/mldsa/mldsa44"
 	"github.com/cloudflare/circl/sign/mldsa/mldsa65"
-	"lukechampine.com/blake3"
 
 	"github.com/rustyonions/macronode/internal/svc/kms/locked"
 )
@@ -85,9 +82,8 @@ type Key struct {
 	pub256 *ecdsa.PublicKey
 
 	// Expanded private keys, made at first use; they end with the arena.
-	once    sync.Once
-	priv    *locked.Secret
-	priv256 *ecdsa.PrivateKey
+	once sync.Once
+	priv *locked.Secret
 }
 
 // ErrSecret says that bytes are no secret of the algorithm.
@@ -106,13 +102,11 @@ func New(c Kind, a *locked.Arena, seed []byte) (*Key, error) {
 		h.expand()
 		h.Pub = append([]byte(nil), h.priv.Bytes()[circled.SeedSize:]...)
 	case P256:
-		h.expand()
-		if h.priv256 == nil {
+		var err error
+		if h.Pub, err = publicP256(seed); err != nil {
 			return nil, ErrSecret
 		}
-		h.pub256 = &h.priv256.PublicKey
-		var err error
-		if h.Pub, err = h.pub256.Bytes(); err != nil {
+		if h.pub256, err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), h.Pub); err != nil {
 			return nil, ErrSecret
 		}
 	case MLDSA44:
@@ -137,20 +131,15 @@ func New(c Kind, a *locked.Arena, seed []byte) (*Key, error) {
 	return h, err
 }
 
-// expand makes the private key that signs. ML-DSA's is a struct without
-// pointers, so it can lie in locked memory like any bytes. P-256 has to stay on
-// the Go heap, where crypto/ecdsa wants it.
+// expand makes the private key that signs, where that is another than the seed.
+// ML-DSA's is a struct without pointers, so it can lie in locked memory like any
+// bytes.
 func (h *Key) expand() {
 	h.once.Do(func() {
 		switch h.Kind {
 		case Ed25519:
 			heap := circled.NewKeyFromSeed(h.seed)
 			h.priv = h.arena.Take(heap)
-		case P256:
-			// The scalar is checked here: zero and beyond the order fail.
-			if k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), h.seed); err == nil {
-				h.priv256 = k
-			}
 		case MLDSA44:
 			_, heap := mldsa44.NewKeyFromSeed((*[SeedBytes]byte)(h.seed))
 			h.priv = h.arena.Make(int(unsafe.Sizeof(*heap)))
@@ -168,14 +157,8 @@ func (h *Key) expand() {
 // at is where the expanded ML-DSA key lies: a mapping of its own, so aligned.
 func (h *Key) at() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(h.priv.Bytes())) }
 
-// Wipe ends the half but for its seed; nobody may be using it.
-func (h *Key) Wipe() {
-	h.priv.Wipe()
-	if h.priv256 != nil {
-		//lint:ignore SA1019 the only way to reach the words
-		clear(h.priv256.D.Bits())
-	}
-}
+// Wipe ends the key but for its seed; nobody may be using it.
+func (h *Key) Wipe() { h.priv.Wipe() }
 
 // Sign signs message itself.
 func (h *Key) Sign(message []byte) ([]byte, error) {
@@ -185,7 +168,7 @@ func (h *Key) Sign(message []byte) ([]byte, error) {
 		return circled.Sign(circled.PrivateKey(h.priv.Bytes()), message), nil
 	case P256:
 		sum := sha256.Sum256(message)
-		return h.priv256.Sign(rand.Reader, sum[:], crypto.SHA256)
+		return signP256(h.arena, h.seed, sum[:])
 	case MLDSA44:
 		sig := make([]byte, mldsa44.SignatureSize)
 		return sig, mldsa44.SignTo((*mldsa44.PrivateKey)(h.at()), message, nil, true, sig)
@@ -200,11 +183,11 @@ func (h *Key) Sign(message []byte) ([]byte, error) {
 
 // SignDigest signs as crypto.Signer says: a digest with P-256, the message itself
 // with Ed25519. No other kind does.
-func (h *Key) SignDigest(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (h *Key) SignDigest(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	h.expand()
 	switch {
 	case h.Kind == P256:
-		return h.priv256.Sign(r, digest, opts)
+		return signP256(h.arena, h.seed, digest)
 	case h.Kind != Ed25519:
 		return nil, errors.New("kms: this key does not sign digests")
 	case opts.HashFunc() != crypto.Hash(0):
@@ -251,10 +234,8 @@ const macContext = "macronode kms mac v1"
 func (h *Key) mac(message []byte) []byte {
 	k := h.arena.Make(SeedBytes)
 	defer k.Wipe()
-	blake3.DeriveKey(k.Bytes(), macContext, h.seed)
-	m := blake3.New(32, k.Bytes())
-	_, _ = m.Write(message) // a hash's Write does not fail
-	return m.Sum(nil)
+	Derive(k.Bytes(), macContext, h.seed)
+	return keyedHash(k.Bytes(), message)
 }
 
 // Object identifiers of ML-DSA public keys (RFC 9881).
