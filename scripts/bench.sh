@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The node beside its peers: objects read and written, memory at one large object,
-# a million small ones, hashing, overload, TLS. Writes docs/performance.md between its
+# a million small ones, hashing, overload, TLS, changes
+# under load. Writes docs/performance.md between its
 # markers and bin/bench/report.json. A full run takes an hour, on a machine that
 # does nothing else.
 #
-#   BENCH            parts: "get put footprint million hash overload tls"
+#   BENCH            parts: "get put footprint million hash overload tls steady"
 #   BENCH_ROUNDS     5     rounds, servers in turn
 #   BENCH_GET_TIME   4s    a wrk run; also a run of "million" and of "tls"
 #   BENCH_PUT_TIME   6s    a put run
@@ -16,6 +17,8 @@
 #   OVERLOAD_SECONDS 20    a phase of "overload"
 #   OVERLOAD_SERVERS "macronode MinIO nginx"
 #   OVERLOAD_REQUESTS "get put"
+#   STEADY_REQUESTS  200000  of "steady"
+#   STEADY_RATE      1500  of them a second
 #   BENCH_DIR        bin/bench  scratch; needs a real disk with 20 GB free
 #   BENCH_OUT, BENCH_JSON   docs/performance.md, bin/bench/report.json
 #   BENCH_MINIO      a MinIO binary; without it one is built with go install
@@ -26,7 +29,7 @@
 #   BENCH=overload OVERLOAD_SECONDS=5 OVERLOAD_SERVERS=macronode BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 set -euo pipefail
 export MACRONODE_BIN=${MACRONODE_BIN:-$PWD/bin} BENCH_DIR=${BENCH_DIR:-$PWD/bin/bench}
-parts=${BENCH:-get put footprint million hash overload tls}
+parts=${BENCH:-get put footprint million hash overload tls steady}
 storm=${OVERLOAD_SERVERS:-macronode MinIO nginx}
 [[ " $parts " == *" overload "* ]] || storm=
 mkdir -p "$BENCH_DIR" bin/bench

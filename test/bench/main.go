@@ -58,6 +58,7 @@ var parts = []part{
 	{"hash", "BLAKE3 with tree", measureHash},
 	{"overload", "Overload", measureOverload},
 	{"tls", "TLS handshakes", measureTLS},
+	{"steady", "Changes under load", measureSteady},
 }
 
 // bench is what all parts share.

@@ -36,6 +36,8 @@ type settings struct {
 	hashTime string
 	nginx    string
 	storm    stormSettings
+	requests int // of "steady"
+	rate     int // a second
 }
 
 const (
@@ -90,6 +92,7 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		cache: size("BENCH_CACHE", "256MiB"), large: size("BENCH_LARGE", "5GiB"),
 		nginx: get("BENCH_NGINX", "nginx"), storm: stormSettings{
 			span: span("OVERLOAD_SECONDS", "20s"), servers: strings.Fields(get("OVERLOAD_SERVERS", "macronode MinIO nginx")), requests: strings.Fields(get("OVERLOAD_REQUESTS", "get put"))},
+		requests: count("STEADY_REQUESTS", "200000"), rate: count("STEADY_RATE", "1500"),
 		few: count("BENCH_FEW", "1000"), many: count("BENCH_MANY", "1000000"), hashTime: get("BENCH_HASH_TIME", "1s"),
 	}
 	for _, f := range strings.Fields(get("BENCH_SIZES", "1KiB 64KiB 1MiB 16MiB")) {
@@ -97,7 +100,7 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		fail("BENCH_SIZES", err)
 		s.sizes = append(s.sizes, n)
 	}
-	for _, name := range strings.Fields(get("BENCH", "get put footprint million hash overload tls")) {
+	for _, name := range strings.Fields(get("BENCH", "get put footprint million hash overload tls steady")) {
 		known := false
 		for _, p := range parts {
 			known = known || p.name == name

@@ -80,17 +80,23 @@ func (a *Authority) NewPair(dir string) (Pair, error) {
 	return p, errors.Join(err1, err2, os.WriteFile(p.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600), os.WriteFile(p.Chain, chain, 0o600))
 }
 
+// Names of the node's key and chain.
+const (
+	TLSKey   = "tls-bench"
+	TLSChain = "chain-bench"
+)
+
 // ServeTLS has a node that does not run yet serve TLS with p, whose certificate
 // is this authority's.
 func (a *Authority) ServeTLS(ctx context.Context, n *Node, p Pair) error {
 	for _, args := range [][]string{
-		{"kms", "import", "tls-bench", "--alg", "ecdsa-p256", "--purpose", "tls", "--in", p.Key, "--data", n.Data},
-		{"kms", "put-object", "chain-bench", "--in", p.Chain, "--data", n.Data},
+		{"kms", "import", TLSKey, "--alg", "ecdsa-p256", "--purpose", "tls", "--in", p.Key, "--data", n.Data},
+		{"kms", "put-object", TLSChain, "--in", p.Chain, "--data", n.Data},
 	} {
 		if _, err := n.Tool(ctx, args...); err != nil {
 			return err
 		}
 	}
 	n.URL, n.Roots = "https"+n.URL[len("http"):], a.Roots()
-	return n.Edit(ctx, Set("server", map[string]string{"tls": `{ enabled = true, kms_key = "KMS:key/tls-bench", cert_chain = "KMS:obj/chain-bench" }`}))
+	return n.Edit(ctx, Set("server", map[string]string{"tls": `{ enabled = true, kms_key = "KMS:key/` + TLSKey + `", cert_chain = "KMS:obj/` + TLSChain + `" }`}))
 }
