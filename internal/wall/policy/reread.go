@@ -27,6 +27,7 @@ const (
 // one that counts; another one in its place is refused and the set in force
 // stays.
 func (s *Service) Serve(ctx context.Context) error {
+	defer s.watch(ctx)()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -16,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
 	"github.com/rustyonions/macronode/internal/wall/policy/rules"
+	"github.com/rustyonions/macronode/internal/wall/policy/shadow"
 )
 
 // Name is the service's.
@@ -73,6 +74,7 @@ type Config struct {
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger     // nil: discard
 	Metrics  *Metrics         // nil: none
+	Watch    *shadow.Watcher  // sees every evaluated decision; nil: nobody does
 }
 
 // Validate reports every problem.
@@ -110,6 +112,8 @@ type Service struct {
 	logged  sync.Map      // *rule: its failure was logged
 
 	refused string // what Serve logged last; owned by Serve
+
+	replaying atomic.Bool // one replay at a time
 }
 
 var (
@@ -136,9 +140,6 @@ func New(cfg Config) (*Service, error) {
 
 // Name implements macronode.Service.
 func (s *Service) Name() string { return Name }
-
-// Routes implements macronode.Service: there are none.
-func (s *Service) Routes() []macronode.Route { return nil }
 
 // ErrPin says that a bundle is not the pinned one.
 var ErrPin = errors.New("the policy bundle's hash is not the pinned one")
@@ -263,6 +264,7 @@ func (s *Service) Decide(_ context.Context, r *wall.PolicyRequest) (wall.Decisio
 	if len(a.Failures) > 0 {
 		s.logFailures(set, a)
 	}
+	s.cfg.Watch.See(r, set.Set, a)
 	s.cfg.Metrics.decided(a.Outcome, s.cfg.Now().Sub(now))
 	return a.Decision, nil
 }

@@ -72,6 +72,34 @@ func (r *Request) Compile(tenants map[string]macronode.TenantID) (*wall.PolicyRe
 	}, nil
 }
 
+// Describe is the request that Compile makes r of, but for times beyond the hour.
+func Describe(r *wall.PolicyRequest) Request {
+	tls := r.TLS
+	q := Request{
+		Tenant: r.Tenant.ID.String(), Label: r.Tenant.Label, Action: string(r.Action), Resource: r.Resource.String(),
+		Bytes: r.Bytes, TLS: &tls, Subject: r.Subject, Path: r.Path, Method: r.Method,
+		Hour: int64(r.Time.UTC().Hour()), Service: r.Service, IP: "0.0.0.0",
+	}
+	if r.IP.IsValid() {
+		q.IP = r.IP.Unmap().WithZone("").String()
+	}
+	switch r.Tenant.ID {
+	case macronode.SystemTenant:
+		q.Tenant, q.Label = macronode.SystemTenantLabel, ""
+	case macronode.AnonymousTenant:
+		q.Tenant, q.Label = macronode.AnonymousTenantLabel, ""
+	}
+	switch p := r.Principal; p.Kind {
+	case macronode.Capability:
+		q.Principal, q.Root = "capability", hex.EncodeToString(p.RootID[:])
+	case macronode.PeerNode:
+		q.Principal, q.Node = "peer", p.Node
+	default:
+		q.Principal = "anonymous"
+	}
+	return q
+}
+
 func (r *Request) principal(tenants map[string]macronode.TenantID) (*macronode.Principal, *macronode.Tenant, error) {
 	p := &macronode.Principal{MaxBytes: macronode.NoLimit, Node: r.Node}
 	switch r.Principal {

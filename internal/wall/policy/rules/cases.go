@@ -102,10 +102,7 @@ func (s *Set) runCase(c *payload.Case) Result {
 	}
 	a := s.Decide(req, req.Time, 0)
 	res.Got, res.Reasons = a.Outcome.String(), a.Decision.Reasons
-	var obligations []string
-	for _, o := range a.Decision.Obligations {
-		obligations = append(obligations, obligationText(o))
-	}
+	obligations := a.Obligations()
 	switch {
 	case res.Got != res.Want:
 		res.Detail = fmt.Sprintf("want %s, got %s", res.Want, res.Got)

@@ -33,6 +33,8 @@ type Answer struct {
 	Decision wall.Decision
 	Outcome  Outcome
 	Failures []types.DiagnosticError // of the rules that did not evaluate
+	// Fresh says that it was made for this request and not taken from the cache.
+	Fresh bool
 }
 
 // refusal is the answer to requests that no rule is asked about.
@@ -60,7 +62,7 @@ func (s *Set) admissible(r *wall.PolicyRequest) (action int, ok bool) {
 func (s *Set) Decide(r *wall.PolicyRequest, now time.Time, ttl time.Duration) Answer {
 	action, ok := s.admissible(r)
 	if !ok {
-		return refusal(Denied)
+		return Answer{Outcome: Denied, Fresh: true}
 	}
 	want := s.idx.reads[action][r.Principal.Kind][r.Resource.Kind]
 	f := form.Frame{Want: want}
@@ -79,6 +81,7 @@ func (s *Set) Decide(r *wall.PolicyRequest, now time.Time, ttl time.Duration) An
 	if f.Key.Keepable() {
 		slot.Store(&cacheEntry{key: f.Key.Clone(), answer: a, at: now})
 	}
+	a.Fresh = true
 	return a
 }
 

@@ -95,9 +95,7 @@ func (s *Set) Explain(r *wall.PolicyRequest) Explanation {
 			e.Reasons = append(e.Reasons, s.ref(s.ids[types.PolicyID(id)]))
 		}
 	}
-	for _, o := range a.Decision.Obligations {
-		e.Obligations = append(e.Obligations, obligationText(o))
-	}
+	e.Obligations = a.Obligations()
 	switch {
 	case a.Outcome == Allowed:
 		e.Summary = "Allowed: " + strings.Join(a.Decision.Reasons, ", ") + " permits it, and nothing forbids it."
