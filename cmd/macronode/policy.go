@@ -22,12 +22,12 @@ import (
 
 func (a *app) policyCommand() *cobra.Command {
 	return cli.Group("policy", "Build, sign, test and explain policy bundles", "  macronode policy test policy.bundle.json",
-		a.policyBuild(), a.policySign(), a.policyVerify(), a.policyTest(), a.policyLint(), a.policyExplain(), a.policyDefaults())
+		a.policyBuild(), a.policySign(), a.policyVerify(), a.policyTest(), a.policyLint(), a.policyExplain(), a.policyReplay(), a.policyDefaults())
 }
 
-// policyPayload reads a payload from a source directory, an envelope or a bare
-// payload.
-func policyPayload(path string) ([]byte, error) {
+// candidatePayload reads a payload from a source directory, an envelope or a bare
+// payload, to be looked at: its own tests may fail.
+func candidatePayload(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, cli.Exit(err, macronode.ExitConfig)
@@ -36,7 +36,7 @@ func policyPayload(path string) ([]byte, error) {
 		// Sources do not say when their bundle ends, the build does: some end is
 		// assumed, so that lint speaks of what stands in them alone.
 		now := time.Now()
-		payload, _, err := policy.BuildDir(os.DirFS(path), policy.Meta{Version: 1, Issued: now, Expires: now.Add(time.Hour)})
+		payload, err := policy.AssembleDir(os.DirFS(path), policy.Meta{Version: 1, Issued: now, Expires: now.Add(time.Hour)})
 		return payload, badPolicy(err)
 	}
 	text, err := readText(path)
@@ -94,7 +94,7 @@ func testPolicy(path string) (policy.Report, error) {
 		}
 		return report, err
 	}
-	payload, err := policyPayload(path)
+	payload, err := candidatePayload(path)
 	if err != nil {
 		return policy.Report{}, err
 	}
@@ -106,7 +106,7 @@ func (a *app) policyLint() *cobra.Command {
 		Use: "lint SRCDIR|FILE", Short: "Find rules that are likely mistakes; exit 1 if there are any", Args: cli.ExactArgs(1),
 		Example: "  macronode policy lint ./policy",
 		RunE: func(_ *cobra.Command, args []string) error {
-			payload, err := policyPayload(args[0])
+			payload, err := candidatePayload(args[0])
 			if err != nil {
 				return err
 			}
@@ -136,7 +136,7 @@ func (a *app) policyExplain() *cobra.Command {
 		Use: "explain SRCDIR|FILE --request FILE|-", Short: "Say which policy decides a request, and why", Args: cli.ExactArgs(1),
 		Example: `  echo '{"tenant":"system","action":"node:drain","resource":"node/"}' | macronode policy explain ./policy --request -`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			payload, err := policyPayload(args[0])
+			payload, err := candidatePayload(args[0])
 			if err != nil {
 				return err
 			}

@@ -62,8 +62,8 @@ func (a *app) policyBuild() *cobra.Command {
 
 func (a *app) buildPolicy(c *cobra.Command, src string, o *policyMaking) error {
 	// What is wrong with the sources is told before the keys are asked for.
-	if _, err := policyPayload(src); err != nil {
-		return err
+	if _, _, err := makePolicy(src, policy.Meta{Version: 1, Issued: time.Now()}); err != nil {
+		return badPolicy(err)
 	}
 	k, err := datadir.OpenKeys(o.dir, a.warnings())
 	if err != nil {
@@ -120,7 +120,7 @@ func makePolicy(src string, meta policy.Meta) ([]byte, policy.Report, error) {
 	if info, err := os.Stat(src); err == nil && info.IsDir() {
 		return policy.BuildDir(os.DirFS(src), meta)
 	}
-	old, err := policyPayload(src)
+	old, err := candidatePayload(src)
 	if err != nil {
 		return nil, policy.Report{}, err
 	}
@@ -146,7 +146,7 @@ func (a *app) policySign() *cobra.Command {
 			if o.out == "" {
 				return cli.Usagef("policy sign needs -o FILE")
 			}
-			payload, err := policyPayload(args[0])
+			payload, err := candidatePayload(args[0])
 			if err != nil {
 				return err
 			}

@@ -25,6 +25,7 @@ import (
 	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
+	"github.com/rustyonions/macronode/cmd/ronctl/policy"
 )
 
 const defaultNode = "http://127.0.0.1:8080"
@@ -122,7 +123,7 @@ func (a *app) command() *cobra.Command {
 	f.BoolVar(&a.insecure, "insecure-tls", false, "accept any certificate; for nodes on this machine alone")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
-		a.capCommand(), a.tenantCommand(), a.nodeCommand(), a.drillCommand(), a.contextCommand(), a.versionCommand())
+		a.capCommand(), a.tenantCommand(), a.nodeCommand(), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
 	return root
 }
 

@@ -113,6 +113,9 @@ type Policy struct {
 	CacheTTLMS    int64         `key:"cache_ttl_ms" min:"1" max:"60000" unit:"ms" doc:"How long a decision is kept, and how often the pinned bundle is read again."`
 	BundleKMS     bundle.Ref    `key:"bundle_kms" need:"yes" form:"pinnedobj" doc:"The policy bundle, with its version."`
 	BundleHash    bundle.Digest `key:"bundle_hash" need:"yes" doc:"Hash of the policy bundle's payload, as macronode policy build prints it."`
+	ShadowKMS     bundle.Ref    `key:"shadow_kms" form:"pinnedobj" doc:"A candidate policy bundle, with its version, that is asked beside the one in force and never decides. Empty: none. Needs shadow_hash."`
+	ShadowHash    bundle.Digest `key:"shadow_hash" doc:"Hash of the candidate's payload."`
+	Record        int64         `key:"record" min:"0" max:"16384" unit:"decisions" doc:"Newest decisions that are kept in memory, without secrets, to be replayed against a candidate. 0: none."`
 }
 
 // Limits are sizes of what a request may carry.

@@ -38,6 +38,7 @@ const (
 	DefaultChunkBytes     = 64 << 10
 	DefaultStreamInflight = 64
 	DefaultMaxStreams     = 256
+	DefaultPolicyRecord   = 4096
 	DefaultCacheTTLMS     = 250
 
 	DefaultMaxObjectBytes  Size = 5 * quantity.GiB
@@ -95,7 +96,7 @@ func Default() Config {
 			Bind: DefaultOAPBind, MaxFrameBytes: DefaultMaxFrameBytes, ChunkBytes: DefaultChunkBytes,
 			MaxInflight: DefaultStreamInflight, MaxStreams: DefaultMaxStreams,
 		},
-		Policy: Policy{DenyByDefault: true, CacheTTLMS: DefaultCacheTTLMS},
+		Policy: Policy{DenyByDefault: true, CacheTTLMS: DefaultCacheTTLMS, Record: DefaultPolicyRecord},
 		Limits: Limits{
 			MaxObjectBytes: DefaultMaxObjectBytes, MaxBodyBytes: DefaultMaxBodyBytes,
 			DecompressRatio: DefaultDecompressRatio, DecompressBytes: DefaultDecompressBytes,

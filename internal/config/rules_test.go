@@ -92,6 +92,19 @@ func TestRules(t *testing.T) {
 			t.Errorf("deny_by_default = %s: got %v", text, got)
 		}
 	}
+	zeros := strings.Repeat("0", 64)
+	for _, c := range []struct{ lines, key string }{
+		{"shadow_kms = \"KMS:obj/p@v2\"\n", "policy.shadow_kms"},
+		{"shadow_hash = \"blake3:" + zeros[1:] + "1\"\n", "policy.shadow_kms"},
+		{"shadow_kms = \"KMS:obj/p\"\nshadow_hash = \"blake3:" + zeros[1:] + "1\"\n", "policy.shadow_kms"},
+		{"record = 16385\n", "policy.record"},
+		{"shadow_kms = \"KMS:obj/p@v2\"\nshadow_hash = \"blake3:" + zeros[1:] + "1\"\nrecord = 0\n", ""},
+	} {
+		got := problemsOf(t, meta+strings.Replace(policy, "]\n", "]\n"+c.lines, 1))
+		if (c.key == "") != (len(got) == 0) || c.key != "" && got[c.key] == "" {
+			t.Errorf("%s: got %v, want a problem of %q", c.lines, got, c.key)
+		}
+	}
 	if got := problemsOf(t, meta+strings.Replace(policy, "@v1", "", 1)); !strings.Contains(got["policy.bundle_kms"], "one version") {
 		t.Errorf("an unpinned policy: got %v", got)
 	}

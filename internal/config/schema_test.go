@@ -70,7 +70,7 @@ func TestSchema(t *testing.T) {
 		if f.lo > f.hi {
 			t.Errorf("%s: range %d to %d", f.path, f.lo, f.hi)
 		}
-		if f.typeName() == "text" && f.form == "" && f.enum == nil && f.path != "meta.bundle_hash" && f.path != "policy.bundle_hash" {
+		if f.typeName() == "text" && f.form == "" && f.enum == nil && f.path != "meta.bundle_hash" && f.path != "policy.bundle_hash" && f.path != "policy.shadow_hash" {
 			t.Errorf("%s: text without a form accepts anything", f.path)
 		}
 	})

@@ -149,6 +149,12 @@ func (v *validator) policy() {
 	if !v.c.Policy.DenyByDefault {
 		v.fail("policy.deny_by_default", "only true is accepted: what no policy permits is denied")
 	}
+	switch p := &v.c.Policy; {
+	case p.ShadowKMS.IsZero() != p.ShadowHash.IsZero():
+		v.fail("policy.shadow_kms", "policy.shadow_kms and policy.shadow_hash are given together or not at all")
+	case !p.ShadowHash.IsZero() && p.ShadowHash == p.BundleHash:
+		v.fail("policy.shadow_hash", "is the policy in force itself: there is nothing to compare")
+	}
 	if z := &v.c.ZK; z.Enabled {
 		if z.Kind == "NoOp" {
 			v.fail("zk.kind", "%q verifies nothing; want \"groth16\" or \"plonk\" where zk.enabled is true", z.Kind)

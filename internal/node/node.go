@@ -42,6 +42,7 @@ import (
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/auth"
 	"github.com/rustyonions/macronode/internal/wall/policy"
+	"github.com/rustyonions/macronode/internal/wall/policy/shadow"
 	"github.com/rustyonions/macronode/internal/wall/quota"
 )
 
@@ -113,6 +114,7 @@ type Node struct {
 	policyPin atomic.Pointer[[32]byte]
 	required  atomic.Pointer[map[string]bool] // services that readiness needs
 
+	watcher    *shadow.Watcher    // of policy decisions
 	policyStep datadir.PolicyStep // of the bundle being applied; under reload, or the start's
 
 	// applied is the config in force.

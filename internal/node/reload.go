@@ -67,6 +67,7 @@ func (n *Node) reloadLocked(ctx context.Context) (ops.Applied, error) {
 type prepared struct {
 	change  config.Change
 	policy  *policy.Set
+	shadow  *policy.Set // nil: none
 	sockets *sockets
 }
 
@@ -91,6 +92,9 @@ func (n *Node) prepareReload(ctx context.Context, l *config.Loaded) (*prepared, 
 	if n.policyStep, err = n.judgePolicy(p.policy, l); err != nil {
 		return nil, err
 	}
+	if p.shadow, err = n.prepareShadow(ctx, &c.Policy); err != nil {
+		return nil, err
+	}
 	p.sockets, err = n.prepareSockets(ctx, c)
 	return p, err
 }
@@ -103,6 +107,8 @@ func (n *Node) apply(l *config.Loaded, p *prepared) error {
 	n.policyPin.Store(&pin)
 	n.policy.SetCacheTTL(time.Duration(c.Policy.CacheTTLMS) * time.Millisecond)
 	n.policy.Swap(p.policy)
+	n.watcher.SetRecord(int(c.Policy.Record))
+	n.setShadow(p.shadow)
 	n.wall.SetLimits(wallLimits(c))
 	n.meta.SetReserve(int64(c.Data.ReserveBytes))
 	n.objects.SetReserve(int64(c.Data.ReserveBytes))

@@ -119,7 +119,7 @@ func (n *Node) preparePolicy(ctx context.Context, l *config.Loaded) error {
 	n.polAway = guard.Policy(n.breakers)
 	src := n.policySource(c.BundleKMS)
 	p, err := policy.New(policy.Config{Source: src, Verifier: n.dir.PolicyVerifier(n.opts.Overrides.Trust.Value), Pin: c.BundleHash.String(),
-		CacheTTL: time.Duration(c.CacheTTLMS) * time.Millisecond, Log: n.log, Metrics: policy.NewMetrics(n.metrics)})
+		CacheTTL: time.Duration(c.CacheTTLMS) * time.Millisecond, Log: n.log, Metrics: policy.NewMetrics(n.metrics), Watch: n.makeWatcher(c)})
 	if err != nil {
 		return err
 	}
@@ -132,6 +132,7 @@ func (n *Node) preparePolicy(ctx context.Context, l *config.Loaded) error {
 		return err
 	}
 	p.Swap(set)
+	n.startShadow(ctx, c)
 	n.policyPin.Store((*[32]byte)(&c.BundleHash))
 	return nil
 }

@@ -61,6 +61,16 @@ func Build(src Sources, meta Meta) ([]byte, Report, error) { return rules.Build(
 // BuildDir is Build with the sources of a directory.
 func BuildDir(fsys fs.FS, meta Meta) ([]byte, Report, error) { return rules.BuildDir(fsys, meta) }
 
+// AssembleDir makes the payload of a directory's sources for looking at: their
+// form is checked, and neither rules nor tests.
+func AssembleDir(fsys fs.FS, meta Meta) ([]byte, error) {
+	src, err := payload.ReadDir(fsys)
+	if err != nil {
+		return nil, err
+	}
+	return payload.Assemble(src, meta)
+}
+
 // Reissue is a payload with other words about itself, checked as Build checks:
 // how older content comes back as a new version.
 func Reissue(b []byte, meta Meta) ([]byte, Report, error) {

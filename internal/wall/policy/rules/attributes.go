@@ -2,13 +2,13 @@
 
 package rules
 
-import "github.com/rustyonions/macronode/internal/wall"
-
-// Attributes of a request that Reads names, beside those of the context.
-const (
-	ReadsPrincipal = "principal"
-	ReadsResource  = "resource"
+import (
+	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
+
+// ReadsResource is what Reads calls the resource.
+const ReadsResource = form.ResourceName
 
 // Reads names what of r the rules that may apply to it look at, beyond action,
 // kinds and tenant: "principal", "resource", and attributes of the context. It
@@ -18,20 +18,7 @@ func (s *Set) Reads(r *wall.PolicyRequest) []string {
 	if !ok {
 		return nil
 	}
-	want := s.idx.reads[action][r.Principal.Kind][r.Resource.Kind]
-	var out []string
-	if want&readsPrincipal != 0 {
-		out = append(out, ReadsPrincipal)
-	}
-	if want&readsResource != 0 {
-		out = append(out, ReadsResource)
-	}
-	for _, a := range contextAttrs {
-		if want&a.bit != 0 {
-			out = append(out, string(a.name))
-		}
-	}
-	return out
+	return s.idx.reads[action][r.Principal.Kind][r.Resource.Kind].Names()
 }
 
 // Obligations are the decision's as "key=value".

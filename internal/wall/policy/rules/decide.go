@@ -68,7 +68,9 @@ func (s *Set) Decide(r *wall.PolicyRequest, now time.Time, ttl time.Duration) An
 	f := form.Frame{Want: want}
 	f.Key.Fill(r, action, want)
 	if ttl <= 0 {
-		return s.answer(&f)
+		a := s.answer(&f)
+		a.Fresh = true
+		return a
 	}
 	slot := s.cache.slot(&f.Key)
 	if e := slot.Load(); e != nil && e.key == f.Key {
