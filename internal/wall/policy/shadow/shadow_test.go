@@ -46,7 +46,9 @@ const (
 )
 
 // see lets live decide and w see it, as the stage does.
-func see(w *Watcher, live *rules.Set, r *wall.PolicyRequest) { w.See(r, live, live.Decide(r, r.Time, 0)) }
+func see(w *Watcher, live *rules.Set, r *wall.PolicyRequest) {
+	w.See(r, live, live.Decide(r, r.Time, 0))
+}
 
 func TestWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
