@@ -107,9 +107,10 @@ func (s *Set) answer(f *form.Frame) (a Answer) {
 	}()
 	var buf [manyRules]int32
 	k := &f.Key
-	pt, rt := s.w.tenants(k)
-	list := s.candidates(k, pt, rt, buf[:0])
-	f.World, f.Principals, f.Resources, f.Action = &s.w.World, &pt.Tenant, &rt.Tenant, s.m.actions[k.Action].uid
+	at := s.find(k, f.Want)
+	list := s.candidates(k, &at, buf[:0])
+	f.World, f.Action = &s.w.World, s.m.actions[k.Action].uid
+	f.Principals, f.Resources, f.Principal, f.Resource = &at.pt.Tenant, &at.rt.Tenant, at.p.entity, at.r.entity
 	permits, forbids := 0, 0
 	for i, n := range list {
 		r := s.rules[n]
@@ -177,8 +178,8 @@ func said(rules []*rule) Answer {
 func (s *Set) askCedar(key *form.Key, want form.Reads) Answer {
 	k := new(form.Key)
 	*k = *key
-	pt, rt := s.w.tenants(k)
-	return s.authorize(slice{s, s.candidates(k, pt, rt, nil)}, s.w.scene(k), form.Context(k, want))
+	at := s.find(k, want)
+	return s.authorize(slice{s, s.candidates(k, &at, nil)}, s.w.scene(k), form.Context(k, want))
 }
 
 // authorize asks Cedar about the given rules and turns its answer into ours.

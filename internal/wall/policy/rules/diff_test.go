@@ -166,7 +166,7 @@ func sequence(t interface{ Fatalf(string, ...any) }, gen rulegen.Gen, s *Set, te
 // rules are decided by their forms, and all answers occur.
 func TestDifferentialSeeds(t *testing.T) {
 	g := newGenerator(t)
-	sets := 400
+	sets := 150
 	if testing.Short() {
 		sets = 40
 	}

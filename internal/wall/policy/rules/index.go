@@ -27,8 +27,8 @@ type index struct {
 	// that names none.
 	entities map[types.EntityUID]uint32
 	cells    map[cellKey]*cell
-	// Where single principals and resources are, by their ids; those that no
-	// scope concerns are not in here.
+	// Where single principals and resources are, by their ids: those that a
+	// scope or entities.json names.
 	caps       map[macronode.CapID]place
 	principals [numPrincipals]map[string]place // but Capability
 	resources  [numResources]map[string]place
@@ -48,8 +48,9 @@ type cell struct {
 // place is one entity in the index's numbers: itself, and what entities.json
 // puts it in. 0: no scope names it.
 type place struct {
-	self  uint32
-	above []uint32
+	self   uint32
+	above  []uint32
+	entity *types.Entity // what entities.json says of it, if anything
 }
 
 // largeCell is where filtering costs more than a split cell's memory.
@@ -120,9 +121,9 @@ func (x *index) numbers(out []uint32, uids []types.EntityUID) []uint32 {
 // principal and resource that a scope or entities.json names.
 func (x *index) findPlaces(w *world) {
 	add := func(uid types.EntityUID) {
-		p := place{x.entities[uid], x.numbers(nil, w.above[uid])}
-		if p.self == 0 && len(p.above) == 0 {
-			return
+		p := place{self: x.entities[uid], above: x.numbers(nil, w.above[uid])}
+		if e, ok := w.Static[uid]; ok {
+			p.entity = &e
 		}
 		switch {
 		case uid.Type == principalType(int(macronode.Capability)):
@@ -195,12 +196,29 @@ func (x *index) principalPlace(k *form.Key) place {
 	return x.principals[k.Kind][form.AnonymousID]
 }
 
-// candidates appends the rules whose scope the key satisfies, each
-// once, in order.
-func (s *Set) candidates(k *form.Key, pt, rt *tenantView, out []int32) []int32 {
+// spot is where a key stands in the index.
+type spot struct {
+	p, r   place
+	pt, rt *tenantView
+}
+
+// find looks up what the key names; what it does not hold has no place.
+func (s *Set) find(k *form.Key, want form.Reads) (at spot) {
+	at.pt, at.rt = s.w.tenants(k)
+	if want&form.ReadsPrincipal != 0 {
+		at.p = s.idx.principalPlace(k)
+	}
+	if want&form.ReadsResource != 0 {
+		at.r = s.idx.resources[k.ResourceKind][k.Resource]
+	}
+	return at
+}
+
+// candidates appends the rules whose scope the key satisfies, each once, in
+// order.
+func (s *Set) candidates(k *form.Key, at *spot, out []int32) []int32 {
 	var pbuf, rbuf [maxKeys]uint32
-	x := s.idx
-	p, r := x.principalPlace(k), x.resources[k.ResourceKind][k.Resource]
+	x, p, r, pt, rt := s.idx, &at.p, &at.r, at.pt, at.rt
 	ps := append(append(pbuf[:0], 0), p.above...)
 	if k.Kind != macronode.PeerNode { // which is in no tenant
 		ps = append(ps, pt.numbers...)

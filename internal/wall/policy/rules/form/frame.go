@@ -35,6 +35,8 @@ type Frame struct {
 	Action types.EntityUID
 	// Whose the principal and the resource are.
 	Principals, Resources *Tenant
+	// What entities.json says of the principal and the resource; nil: nothing.
+	Principal, Resource *types.Entity
 
 	root  [2 * len(macronode.CapID{})]byte // the principal's id, once asked for
 	hexed bool

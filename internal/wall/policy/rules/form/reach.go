@@ -63,24 +63,13 @@ func (f *Frame) principalID() []byte {
 	return []byte(AnonymousID)
 }
 
-// ownStatic is what entities.json says of the principal or resource.
-func (f *Frame) ownStatic(which int64) (e types.Entity, known bool) {
+// ownStatic is what entities.json says of the principal or resource, if
+// anything; unknown where the key does not hold which it is.
+func (f *Frame) ownStatic(which int64) (e *types.Entity, known bool) {
 	if which == thePrincipal {
-		if f.Want&ReadsPrincipal == 0 {
-			return e, false
-		}
-		if f.World.Principals {
-			e = f.World.Static[types.EntityUID{Type: f.principalType(), ID: types.String(f.principalID())}]
-		}
-		return e, true
+		return f.Principal, f.Want&ReadsPrincipal != 0
 	}
-	if f.Want&ReadsResource == 0 {
-		return e, false
-	}
-	if f.World.Resources {
-		e = f.World.Static[types.EntityUID{Type: f.resourceType(), ID: types.String(f.Key.Resource)}]
-	}
-	return e, true
+	return f.Resource, f.Want&ReadsResource != 0
 }
 
 // resolve tells whether a named entity is one that the request brings.
@@ -166,6 +155,9 @@ func (f *Frame) ownAttr(which int64, name types.String) (value, bool) {
 	if !known {
 		return value{}, false
 	}
+	if e == nil {
+		return value{}, true
+	}
 	got, ok := e.Attributes.Get(name)
 	if !ok {
 		return value{}, true
@@ -243,7 +235,7 @@ func (f *Frame) in(a value, b types.EntityUID) truth {
 	if !known {
 		return maybe
 	}
-	return truthOf(e.Parents.Contains(b))
+	return truthOf(e != nil && e.Parents.Contains(b))
 }
 
 // within reports whether b is the tenant or above it.
