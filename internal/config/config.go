@@ -71,7 +71,7 @@ type TLS struct {
 	CertChain  bundle.Ref `key:"cert_chain" form:"kmsobj" doc:"Certificate chain, PEM, leaf first."`
 	ClientCA   bundle.Ref `key:"client_ca" form:"kmsobj" doc:"Certificates, PEM, that client certificates must chain to."`
 	ClientAuth string     `key:"client_auth" enum:"none|optional|require" doc:"Whether clients show a certificate. It adds attributes; by itself it grants nothing."`
-	OCSP       bool       `key:"ocsp" doc:"Staple OCSP responses."`
+	OCSP       bool       `key:"ocsp" doc:"Staple OCSP responses where the chain names a responder and holds the certificate of its issuer. The node connects to that responder."`
 	PQ         string     `key:"pq" enum:"off|hybrid|require" doc:"Key exchange X25519MLKEM768: not offered, preferred, or the only one accepted."`
 }
 

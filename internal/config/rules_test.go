@@ -144,7 +144,6 @@ func TestFeatures(t *testing.T) {
 		{"[amnesia]\nenabled = true\n", "amnesia.enabled", "not finished", Features{Amnesia: true}},
 		{tor, "tor.enabled", "-tags arti", Features{}},
 		{tor, "tor.enabled", "not finished", Features{Arti: true}},
-		{"[server]\ntls = { enabled = true, kms_key = \"KMS:key/tls\", cert_chain = \"KMS:obj/cert_chain\", ocsp = true }\n", "server.tls.ocsp", "not finished", Features{}},
 		{"[oap]\npeers = [{ addr = \"peer:34000\", node_id = \"" + nodeID + "\" }]\n", "oap.peers", "not finished", Features{}},
 		{"[facets]\nenable = [\"graph\"]\n", "facets.enable", "not finished", Features{}},
 		{"[facets.feed]\npermits = 12\n", "facets.feed.permits", "not finished", Features{}},

@@ -37,9 +37,9 @@ type Conn struct {
 	addr     netip.Addr // the socket's peer
 	peer     macronode.Peer
 
-	classical bool // owned by the handshake
-	linger    atomic.Bool
-	closed    atomic.Bool
+	offer  offer // owned by the handshake
+	linger atomic.Bool
+	closed atomic.Bool
 
 	// Of the one who writes: Hold and Write are not called at once.
 	hold bool        // the next Write is kept

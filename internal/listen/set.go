@@ -4,7 +4,6 @@ package listen
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -392,42 +391,3 @@ func (v *View) Close() error {
 
 // Addr is nowhere: a view has many.
 func (v *View) Addr() net.Addr { return &net.UnixAddr{Name: v.set.conf.Wire, Net: "set"} }
-
-// handshake makes the TLS connection over c, or says why there is none.
-func (s *Set) handshake(c *Conn, e *Endpoint) *tls.Conn {
-	defer s.forget(c)
-	tc := tls.Server(c, e.TLS.conf)
-	c.SetDeadline(time.Now().Add(e.HandshakeTimeout))
-	err := tc.Handshake()
-	if err == nil {
-		c.SetDeadline(time.Time{})
-		st := tc.ConnectionState()
-		s.conf.Metrics.handshakes.WithLabelValues("1.3", kexName(st.CurveID), "ok").Inc()
-		c.peer.TLS = true
-		if len(st.PeerCertificates) > 0 {
-			certify(&c.peer, st.PeerCertificates[0])
-		}
-		return tc
-	}
-	result, why, plain := "failed", "the handshake failed", false
-	var record tls.RecordHeaderError
-	var timeout net.Error
-	switch {
-	case e.TLS.requirePQ && c.classical:
-		result, why = "classical", "the client does not offer the key exchange X25519MLKEM768, which tls.pq = \"require\" asks for"
-	case errors.As(err, &record) && record.Conn != nil && looksLikeText(record.RecordHeader):
-		result, why = "plaintext", "the client speaks plain text to a TLS listener"
-		plain = true
-	case errors.As(err, &timeout) && timeout.Timeout():
-		result, why = "timeout", "the client did not finish its handshake in time"
-	}
-	s.conf.Metrics.handshakes.WithLabelValues("none", "none", result).Inc()
-	s.conf.Metrics.refused.WithLabelValues(s.conf.Wire, refusedTLS).Inc()
-	s.conf.Log.Debug(why, "event", "tls_handshake", "endpoint", e.Name, "client", RedactAddr(c.addr), "result", result, "error", err)
-	if plain {
-		c.Write(e.PlainAnswer)
-		c.Linger()
-	}
-	c.Close()
-	return nil
-}

@@ -34,6 +34,7 @@ type TLSConfig struct {
 type TLS struct {
 	conf      *tls.Config
 	requirePQ bool
+	proven    bool // clients must show a certificate
 }
 
 var errNoCertificate = errors.New("listen: there is no certificate")
@@ -54,6 +55,12 @@ func NewTLS(c TLSConfig) (*TLS, error) {
 		}
 		return cert, nil
 	}
+	t.conf.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if c, ok := h.Conn.(*Conn); ok {
+			c.offer = offered(h, t.conf.CurvePreferences)
+		}
+		return nil, nil
+	}
 	classical := []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
 	switch c.PQ {
 	case "off":
@@ -63,7 +70,6 @@ func NewTLS(c TLSConfig) (*TLS, error) {
 	case "require":
 		t.conf.CurvePreferences = []tls.CurveID{tls.X25519MLKEM768}
 		t.requirePQ = true
-		t.conf.GetConfigForClient = noteOffer
 	default:
 		return nil, fmt.Errorf("listen: tls.pq is %q; want off, hybrid or require", c.PQ)
 	}
@@ -78,6 +84,7 @@ func NewTLS(c TLSConfig) (*TLS, error) {
 		t.conf.ClientAuth = tls.VerifyClientCertIfGiven
 	case "require":
 		t.conf.ClientAuth = tls.RequireAndVerifyClientCert
+		t.proven = true
 	default:
 		return nil, fmt.Errorf("listen: tls.client_auth is %q; want none, optional or require", c.ClientAuth)
 	}
@@ -86,46 +93,4 @@ func NewTLS(c TLSConfig) (*TLS, error) {
 	}
 	t.conf.ClientCAs = c.ClientCAs
 	return t, nil
-}
-
-// noteOffer remembers whether a client could have met the demand for a hybrid
-// key exchange, to tell that refusal from the rest.
-func noteOffer(h *tls.ClientHelloInfo) (*tls.Config, error) {
-	if c, ok := h.Conn.(*Conn); ok {
-		c.classical = !slices.Contains(h.SupportedCurves, tls.X25519MLKEM768)
-	}
-	return nil, nil
-}
-
-// Label values of tls_handshakes_total.
-var (
-	tlsVersions = []string{"1.3", "none"}
-	tlsKex      = []string{"X25519MLKEM768", "X25519", "P-256", "P-384", "none"}
-	tlsResults  = []string{"ok", "classical", "plaintext", "timeout", "failed"}
-)
-
-func kexName(id tls.CurveID) string {
-	switch id {
-	case tls.X25519MLKEM768:
-		return tlsKex[0]
-	case tls.X25519:
-		return tlsKex[1]
-	case tls.CurveP256:
-		return tlsKex[2]
-	case tls.CurveP384:
-		return tlsKex[3]
-	default:
-		return "none"
-	}
-}
-
-// looksLikeText reports whether what stood in place of a TLS record is the
-// beginning of a request in plain text.
-func looksLikeText(h [5]byte) bool {
-	for _, c := range h {
-		if c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
 }

@@ -13,13 +13,13 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/certs"
 	"github.com/rustyonions/macronode/internal/listen/gateway"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 )
@@ -35,11 +35,6 @@ const (
 
 // handshakeTimeout bounds a TLS handshake.
 const handshakeTimeout = 10 * time.Second
-
-// certificates holds the certificate that listeners serve now.
-type certificates struct {
-	now atomic.Pointer[tls.Certificate]
-}
 
 func (n *Node) listenRules(c *config.Config) (listen.Rules, error) {
 	r := listen.Rules{MaxConns: int(c.Server.MaxConns), MaxConnsPerIP: int(c.Server.MaxConnsPerIP)}
@@ -83,6 +78,9 @@ func (n *Node) makeListeners(_ context.Context, l *config.Loaded) error {
 		return err
 	}
 	n.onStop("OAP sockets", n.oapSet.Close)
+	if n.certs, err = certs.New(certs.Config{Renew: n.renewCertificate, Metrics: n.metrics, Log: n.log}); err != nil {
+		return err
+	}
 	if n.gateway, err = gateway.New(gateway.Config{Set: n.httpSet, Caps: n.caps, Server: n.wall, Limits: gatewayLimits(c), Metrics: gateway.NewMetrics(n.metrics), Reject: n.wall.Reject, Log: n.log}); err != nil {
 		return err
 	}
@@ -120,27 +118,28 @@ func (d door) Ready(ctx context.Context) error {
 // sockets is a verified change of what is listened on.
 type sockets struct {
 	http, oap *listen.Change
-	cert      *tls.Certificate
+	cert      *certs.Candidate
 }
 
 // prepareSockets binds what the config asks for, without accepting.
 func (n *Node) prepareSockets(ctx context.Context, c *config.Config) (*sockets, error) {
 	s := &sockets{}
+	cert, err := n.certificate(ctx, c)
+	if err == nil {
+		s.cert, err = n.certs.Prepare(ctx, cert, c.Server.TLS.OCSP)
+	}
+	if err != nil {
+		return nil, datadir.Exitf(macronode.ExitConfig, "server.tls: %w", err)
+	}
 	var httpTLS, oapTLS *listen.TLS
 	if c.Server.TLS.Enabled {
-		cert, err := n.keys.Certificate(ctx, c.Server.TLS.KMSKey, c.Server.TLS.CertChain)
-		if err != nil {
-			return nil, datadir.Exitf(macronode.ExitConfig, "server.tls: %w", err)
-		}
-		s.cert = cert
-		if httpTLS, err = n.listenTLS(c, cert, "h2", "http/1.1"); err != nil {
+		if httpTLS, err = n.listenTLS(c, "h2", "http/1.1"); err != nil {
 			return nil, err
 		}
-		if oapTLS, err = n.listenTLS(c, cert); err != nil {
+		if oapTLS, err = n.listenTLS(c); err != nil {
 			return nil, err
 		}
 	}
-	var err error
 	if s.http, err = n.httpSet.Prepare(n.httpEndpoints(c, httpTLS)); err != nil {
 		return nil, bindError(err)
 	}
@@ -182,14 +181,25 @@ func (n *Node) httpEndpoints(c *config.Config, t *listen.TLS) []listen.Endpoint 
 	return list
 }
 
-func (n *Node) listenTLS(c *config.Config, cert *tls.Certificate, protos ...string) (*listen.TLS, error) {
+// certificate reads the certificate that c names, nil where TLS is off.
+func (n *Node) certificate(ctx context.Context, c *config.Config) (*tls.Certificate, error) {
+	if !c.Server.TLS.Enabled {
+		return nil, nil
+	}
+	return n.keys.Certificate(ctx, c.Server.TLS.KMSKey, c.Server.TLS.CertChain)
+}
+
+// renewCertificate is the certificate that the config in force names by now: a
+// reference without a version means the newest.
+func (n *Node) renewCertificate(ctx context.Context) (*tls.Certificate, bool, error) {
+	c := n.config()
+	cert, err := n.certificate(ctx, c)
+	return cert, c.Server.TLS.OCSP, err
+}
+
+func (n *Node) listenTLS(c *config.Config, protos ...string) (*listen.TLS, error) {
 	t := &c.Server.TLS
-	conf := listen.TLSConfig{Certificate: func() *tls.Certificate {
-		if now := n.certs.now.Load(); now != nil {
-			return now
-		}
-		return cert
-	}, ClientAuth: t.ClientAuth, PQ: t.PQ, NextProtos: protos}
+	conf := listen.TLSConfig{Certificate: n.certs.Now, ClientAuth: t.ClientAuth, PQ: t.PQ, NextProtos: protos}
 	if !t.ClientCA.IsZero() {
 		pem, _, err := n.keys.Object(t.ClientCA)
 		if err != nil {
@@ -214,9 +224,7 @@ func (s *sockets) abort() {
 
 // commit listens as prepared from now on.
 func (n *Node) commitSockets(s *sockets) error {
-	if s.cert != nil {
-		n.certs.now.Store(s.cert)
-	}
+	n.certs.Use(s.cert)
 	return errors.Join(s.http.Commit(), s.oap.Commit())
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/lifecycle"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/certs"
 	"github.com/rustyonions/macronode/internal/listen/gateway"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/metrics"
@@ -107,7 +108,7 @@ type Node struct {
 	oapSet   *listen.Set
 	gateway  *gateway.Service
 	oapd     *oapd.Service
-	certs    certificates
+	certs    *certs.Keeper
 	open     chan struct{} // closed when calls may come in
 
 	openapi   *api
