@@ -36,6 +36,18 @@ var (
 	}
 )
 
+// fits are kinds that the schema has together.
+var fits = []struct {
+	action    macronode.Action
+	kind      macronode.ResourceKind
+	principal macronode.PrincipalKind
+}{
+	{"object:get", macronode.ObjectResource, macronode.Capability}, {"object:get", macronode.ObjectResource, macronode.Capability},
+	{"object:put", macronode.ObjectResource, macronode.Capability}, {"index:read", macronode.ObjectResource, macronode.Capability},
+	{"name:get", macronode.NameResource, macronode.Capability}, {"node:status", macronode.NodeResource, macronode.Capability},
+	{"overlay:peer", macronode.NodeResource, macronode.PeerNode},
+}
+
 func (g Gen) chance(n, of int) bool { return g.Src.IntN(of) < n }
 
 func one[T any](g Gen, from ...T) T { return from[g.Src.IntN(len(from))] }
@@ -57,9 +69,9 @@ func Schema(tangled bool) string {
 	for _, r := range [][2]string{
 		{"entity Tenant {", "entity " + group + " { size?: Long, home?: Tenant };\nentity Tenant in [Group] {\n    " + owner +
 			"plan?: String, level?: Long, suspended?: Bool, limits?: { rate: Long, burst?: Long }, zones?: Set<String>, best?: Group,"},
-		{"entity Capability in [Tenant] {", "entity Capability in [Tenant, Group] {\n    rank?: Long, nets?: Set<ipaddr>, from?: ipaddr, score?: decimal, since?: datetime, left?: duration,"},
+		{"entity Capability in [Tenant] {", "entity Capability in [Tenant, Group, Capability] {\n    rank?: Long, nets?: Set<ipaddr>, from?: ipaddr, score?: decimal, since?: datetime, left?: duration,"},
 		{"    label: String, // the tenant's label\n};", "    label: String, // the tenant's label\n} tags String;"},
-		{"entity Object in [Tenant] { tenant: Tenant };", "entity Object in [Tenant, Group] { tenant: Tenant, hot?: Bool, meta?: { kind: String, by?: Tenant, sizes: Set<Long> } };"},
+		{"entity Object in [Tenant] { tenant: Tenant };", "entity Object in [Tenant, Group, Object] { tenant: Tenant, hot?: Bool, meta?: { kind: String, by?: Tenant, sizes: Set<Long> } };"},
 	} {
 		if !strings.Contains(s, r[0]) {
 			panic("the default schema has changed: " + r[0])
@@ -118,18 +130,28 @@ func (g Gen) Entities(tangled bool) string {
 		add("Tenant", id.String(), attrs, tenantIn()...)
 	}
 	owned := `"tenant":` + entity("Tenant", devTenant.String())
+	// One of a kind may stand above another: "==" does not mean what is in it.
+	another := func(typ, id string, of ...string) []string {
+		if up := one(g, of...); g.chance(1, 3) && up != id {
+			return []string{ref(typ, up)}
+		}
+		return nil
+	}
 	if g.chance(1, 2) {
 		attrs := `"label":"x","rank":4,"from":{"__extn":{"fn":"ip","arg":"10.0.0.0/8"}},"score":{"__extn":{"fn":"decimal","arg":"1.5"}},` + owned
 		if g.chance(1, 2) {
 			attrs += `,"nets":[{"__extn":{"fn":"ip","arg":"10.0.0.1"}}],"since":{"__extn":{"fn":"datetime","arg":"2026-01-01"}},"left":{"__extn":{"fn":"duration","arg":"1h"}}`
 		}
-		add("Capability", one(g, roots...).String(), attrs, append(up(ref("Group", "i")), up(ref("Tenant", one(g, tenants...).String()))...)...)
+		id := one(g, roots...).String()
+		parents := append(up(ref("Group", "i"), ref("Tenant", one(g, tenants...).String())), another("Capability", id, roots[0].String(), roots[1].String())...)
+		add("Capability", id, attrs, parents...)
 		if g.chance(1, 2) {
 			list[len(list)-1] = strings.TrimSuffix(list[len(list)-1], "}") + `,"tags":{"team":"red"}}`
 		}
 	}
 	if g.chance(1, 2) {
-		add("Object", one(g, ids...), `"hot":true,"meta":{"kind":"log","sizes":[1,20]},`+owned, up(ref("Group", "i"))...)
+		id := one(g, ids...)
+		add("Object", id, `"hot":true,"meta":{"kind":"log","sizes":[1,20]},`+owned, append(up(ref("Group", "i")), another("Object", id, ids...)...)...)
 	}
 	return "[" + strings.Join(list, ",") + "]"
 }
@@ -151,6 +173,14 @@ func (g Gen) Request() *wall.PolicyRequest {
 		Bytes: one(g, int64(0), 5, 20), IP: one(g, addrs...), TLS: g.chance(1, 2), Subject: one(g, "", "CN=a"),
 		Path: one(g, "/o/{addr}", "/v1/names"), Method: one(g, "GET", "PUT"), Service: one(g, "svc-storage", "ron-naming"),
 		Time: time.Date(2026, 11, 23, g.Src.IntN(24), 0, 0, 0, time.UTC),
+	}
+	// Most are ones that the schema knows.
+	if g.chance(3, 4) {
+		fit := one(g, fits...)
+		r.Action, r.Resource.Kind = fit.action, fit.kind
+		if r.Principal.Kind = fit.principal; r.Principal.Kind == macronode.Capability && g.chance(1, 5) {
+			r.Principal.Kind = macronode.Anonymous
+		}
 	}
 	if r.Principal.Kind == macronode.Anonymous {
 		r.Principal.RootID = macronode.CapID{}

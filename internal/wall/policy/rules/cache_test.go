@@ -7,13 +7,14 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
-	"github.com/rustyonions/macronode/internal/wall/policy/rulegen"
 	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
@@ -77,7 +78,7 @@ func TestCachePoisoning(t *testing.T) {
 var keyCases = []struct {
 	field  string
 	rule   string
-	schema bool // the generator's, whose groups may be in capabilities
+	group  bool // there is a group, in a capability
 	change func(*wall.PolicyRequest)
 }{
 	{"Action", `permit (principal, action == Action::"object:get", resource);`, false, func(r *wall.PolicyRequest) { r.Action = "object:list" }},
@@ -110,8 +111,9 @@ func TestKeyKeepsApart(t *testing.T) {
 	for _, tc := range keyCases {
 		t.Run(tc.field, func(t *testing.T) {
 			src := rules(strings.ReplaceAll(tc.rule, "@", devTenant.String()))
-			if tc.schema {
-				src[payload.SchemaFile] = []byte(rulegen.Schema(true))
+			if tc.group {
+				// No attribute leads to a capability: only the group's parent does.
+				src[payload.SchemaFile] = []byte(strings.Replace(payload.DefaultSchema(), "entity Tenant {", "entity Group in [Capability];\nentity Tenant {", 1))
 				src[payload.EntitiesFile] = []byte(`[{"uid":{"type":"Group","id":"g"},"attrs":{},"parents":[{"type":"Capability","id":"01000000000000000000000000000000"}]}]`)
 			}
 			good := ask("object:get", macronode.ObjectResource, "good")
@@ -213,6 +215,9 @@ func TestCacheOwnsItsKeys(t *testing.T) {
 	s.Decide(r, noon, time.Hour)
 	var k form.Key
 	k.Fill(r, s.m.index[r.Action], want)
+	if e := s.cache.slot(&k).Load(); e == nil || e.key != k || unsafe.StringData(e.key.Resource) == unsafe.StringData(r.Resource.ID) {
+		t.Error("the key is not kept, or is the request's own bytes")
+	}
 	long := ask("object:get", macronode.ObjectResource, strings.Repeat("x", form.MaxKeyText+1))
 	s.Decide(long, noon, time.Hour)
 	k.Fill(long, s.m.index[r.Action], want)
@@ -236,4 +241,24 @@ func TestDecideAllocatesNothing(t *testing.T) {
 			t.Errorf("time to live %v: %v allocations", ttl, n)
 		}
 	}
+}
+
+// Many goroutines that ask one set, all their keys in one slot, get each their
+// own answers.
+func TestDecideAtOnce(t *testing.T) {
+	s := mustSet(t, rules(`permit (principal, action, resource == Object::"good") when { context.bytes < 9 };`))
+	s.cache.mask = 0
+	var all sync.WaitGroup
+	for n := range 4 {
+		all.Go(func() {
+			for i := range 3000 {
+				r := ask("object:get", macronode.ObjectResource, []string{"good", "bad"}[(i+n)%2])
+				r.Bytes = int64(i % 12)
+				if a := s.Decide(r, noon, time.Hour); a.Decision.Allow != (r.Resource.ID == "good" && r.Bytes < 9) {
+					t.Errorf("%s, %d bytes: allow = %v", r.Resource.ID, r.Bytes, a.Decision.Allow)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
