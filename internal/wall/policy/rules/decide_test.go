@@ -95,6 +95,12 @@ func TestDecide(t *testing.T) {
 			r.Principal.Kind = macronode.PeerNode
 			return r
 		}(), "deny", nil},
+		"a peer is in no tenant": {`permit (` + dev + `, action, resource); @id("in") permit (principal, action, resource) when { ` + dev + ` };
+			@id("one") permit (principal, action, resource) when { principal.tenant == Tenant::"@" };`, func() *wall.PolicyRequest {
+			r := ask("overlay:peer", macronode.ObjectResource, "")
+			r.Principal.Kind, r.Principal.Node = macronode.PeerNode, "b3:11"
+			return r
+		}(), "allow", []string{"one"}},
 		"a peer may do nothing else": {permitAll, get(func(r *wall.PolicyRequest) { r.Principal.Kind, r.Principal.Node = macronode.PeerNode, "b3:11" }), "deny", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
