@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net/url"
-	"strconv"
 
 	"github.com/rustyonions/macronode"
 )
@@ -163,39 +162,4 @@ func (c *Client) Mint(ctx context.Context, r MintRequest, key string) (Minted, e
 	var out Minted
 	err := c.JSON(ctx, "POST", "/v1/caps", key, r, &out)
 	return out, err
-}
-
-// Revoke kills the capability link with this id and all that descends from it.
-func (c *Client) Revoke(ctx context.Context, id string) error {
-	in := struct {
-		ID string `json:"id"`
-	}{id}
-	return c.JSON(ctx, "POST", "/v1/caps/revoke", "", in, nil)
-}
-
-// Revocation is one revoked id.
-type Revocation struct {
-	ID        string `json:"id"`
-	RevokedMS int64  `json:"revoked_ms"`
-}
-
-// Revocations returns a page of the revoked ids.
-func (c *Client) Revocations(ctx context.Context, cursor string, limit int) ([]Revocation, string, error) {
-	q := url.Values{}
-	if cursor != "" {
-		q.Set("cursor", cursor)
-	}
-	if limit > 0 {
-		q.Set("limit", strconv.Itoa(limit))
-	}
-	var page struct {
-		Revocations []Revocation `json:"revocations"`
-		Cursor      string       `json:"cursor"`
-	}
-	path := "/v1/caps/revocations"
-	if len(q) > 0 {
-		path += "?" + q.Encode()
-	}
-	err := c.JSON(ctx, "GET", path, "", nil, &page)
-	return page.Revocations, page.Cursor, err
 }

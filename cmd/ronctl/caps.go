@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,13 +14,16 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/cmd/ronctl/caveats"
+	"github.com/rustyonions/macronode/cmd/ronctl/revoked"
 )
 
 func (a *app) capCommand() *cobra.Command {
 	c := cli.Group("cap", "Show, narrow, mint and revoke capabilities", "  ronctl cap show --cap @macronode-data/tenant.cap",
-		a.capShow(), a.capAttenuate(), a.capMint(), a.capRevoke(), a.capRevocations())
+		a.capShow(), a.capAttenuate(), a.capMint())
 	parties := caveats.Parties{Terminal: &a.Terminal, Held: a.heldCap, Read: readCap}
 	c.AddCommand(parties.Commands()...)
+	revocations := revoked.Revoked{Terminal: &a.Terminal, Connect: a.connect, Held: a.heldCap}
+	c.AddCommand(revocations.Commands()...)
 	return c
 }
 
@@ -155,55 +157,4 @@ func (a *app) capMint() *cobra.Command {
 	c.Flags().StringVar(&tenant, "tenant", "", "whose: id or label; default the caller's own")
 	c.Flags().StringVar(&key, "idempotency-key", "", "makes a repeated call answer as the first did")
 	return c
-}
-
-func (a *app) capRevoke() *cobra.Command {
-	return &cobra.Command{
-		Use: "revoke ID|TOKEN|@FILE", Short: "Kill a capability and all that was narrowed from it", Args: cli.ExactArgs(1),
-		Example: "  ronctl cap revoke 5f0c…\n  ronctl cap revoke @leaked.cap",
-		RunE: func(c *cobra.Command, args []string) error {
-			id := args[0]
-			if strings.HasPrefix(id, "@") || strings.HasPrefix(id, capability.TextPrefix) {
-				tok, err := a.heldCap(args)
-				if err != nil {
-					return err
-				}
-				id = tok.LeafID().String()
-			}
-			ctx, cl, err := a.connect(c)
-			if err != nil {
-				return err
-			}
-			if err := cl.Revoke(ctx, id); err != nil {
-				return err
-			}
-			return a.Print(map[string]string{"revoked": id}, func(w io.Writer) { fmt.Fprintln(w, "revoked", id) })
-		},
-	}
-}
-
-func (a *app) capRevocations() *cobra.Command {
-	return &cobra.Command{
-		Use: "revocations", Short: "List the revoked ids", Args: cli.NoArgs, Example: "  ronctl cap revocations",
-		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, cl, err := a.connect(c)
-			if err != nil {
-				return err
-			}
-			all := []client.Revocation{}
-			err = each(func(cursor string) (string, error) {
-				page, next, err := cl.Revocations(ctx, cursor, 1000)
-				all = append(all, page...)
-				return next, err
-			})
-			if err != nil {
-				return err
-			}
-			return a.Print(all, func(w io.Writer) {
-				for _, r := range all {
-					fmt.Fprintf(w, "%s\t%s\n", r.ID, time.UnixMilli(r.RevokedMS).UTC().Format(time.RFC3339))
-				}
-			})
-		},
-	}
 }

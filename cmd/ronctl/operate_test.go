@@ -67,7 +67,7 @@ func TestCalls(t *testing.T) {
 		"tenants":     {"tenant ls --output json", 200, `{"tenants":null,"cursor":""}`, "GET /v1/tenants", []string{"[]"}},
 		"mint":        {"cap mint --tenant acme --actions object:* --expires 1h --max-bytes 0 --rate 1/2", 201, `{"token":"ron1_x"}`, `POST /v1/caps {"tenant":"acme","actions":["object:*"],"expires_s":3600,"max_bytes":0,"rate":{"per_s":1,"burst":2}}`, []string{"ron1_x\n"}},
 		"revoke":      {"cap revoke 00112233445566778899aabbccddeeff", 200, `{"id":"x","revoked_ms":1}`, `POST /v1/caps/revoke {"id":"00112233445566778899aabbccddeeff"}`, []string{"revoked 0011"}},
-		"revocations": {"cap revocations", 200, `{"revocations":[{"id":"aa","revoked_ms":1000}],"cursor":""}`, "GET /v1/caps/revocations?limit=1000", []string{"aa  1970-01-01T00:00:01Z"}},
+		"revocations": {"cap revocations", 200, `{"revocations":[{"id":"aa","revoked_ms":1000}],"cursor":""}`, "GET /v1/caps/revocations?limit=1000", []string{"aa  everyone's  1970-01-01T00:00:01Z"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &recorder{status: tc.status, answer: tc.answer}

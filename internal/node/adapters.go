@@ -4,7 +4,9 @@ package node
 
 import (
 	"context"
-	"github.com/rustyonions/macronode/internal/datadir"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
 	"log/slog"
 	"sync/atomic"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode/bundle"
 	"github.com/rustyonions/macronode/internal/breaker/guard"
 	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
@@ -22,6 +25,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/quota"
+	"github.com/rustyonions/macronode/revocation"
 )
 
 // keysSource is the pinned policy bundle, in the keystore.
@@ -48,6 +52,11 @@ var _ access.KeyStore = mintKeys{}
 
 func (m mintKeys) CreateMint(ctx context.Context, name string) error {
 	_, _, err := m.keys.Create(ctx, kms.Spec{Name: name, Alg: kms.MAC256, Purpose: kms.PurposeMint})
+	return err
+}
+
+func (m mintKeys) RotateMint(ctx context.Context, name string) error {
+	_, _, _, err := m.keys.Rotate(ctx, kms.Spec{Name: name})
 	return err
 }
 
@@ -110,6 +119,7 @@ func openMeta(d datadir.Dir, c config.Config, log *slog.Logger, fatal func(error
 // accessDeps are the neighbours of ron-auth; all may be missing while a data
 // directory is being made.
 type accessDeps struct {
+	nodeID  string
 	audit   macronode.Auditor
 	storage *storage.Service
 	meter   *quota.Meter
@@ -120,7 +130,7 @@ type accessDeps struct {
 }
 
 func newAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps accessDeps) (*access.Service, error) {
-	c := access.Config{KV: kv, Keys: mintKeys{keys}, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
+	c := access.Config{KV: kv, Keys: mintKeys{keys}, NodeID: deps.nodeID, Signer: func() (revocation.Signer, error) { return nodeSigner(keys) }, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
 	if c.Audit == nil {
 		c.Audit = noAudit{}
 	}
@@ -169,4 +179,25 @@ func (n *Node) storageMetrics() storage.Metrics {
 	failed := n.metrics.Counters("integrity_fail_total", "Bytes that were not what was stored, by where they were found.",
 		[]string{"where"}, []string{"object", "scrub"})
 	return storage.NewMetrics(n.metrics, failed.WithLabelValues("object"), failed.WithLabelValues("scrub"), d)
+}
+
+// nodeSigner signs what the node says for itself: with its own key, whose hash
+// is its id. No caller's bytes are signed with it.
+func nodeSigner(keys *kms.Store) (revocation.Signer, error) {
+	signers, err := keys.Signers(kms.Ref{Kind: kms.RefKey, Name: kms.NodeKey}, kms.PurposeNode)
+	if err != nil {
+		return nil, err
+	}
+	return nodeKey{signers[0]}, nil
+}
+
+type nodeKey struct{ *kms.Signer }
+
+// Public implements revocation.Signer.
+func (k nodeKey) Public() ([]byte, error) {
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), k.Signer.Public())
+	if err != nil {
+		return nil, macronode.Wrap(macronode.Internal, "", err)
+	}
+	return x509.MarshalPKIXPublicKey(key)
 }

@@ -310,6 +310,6 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if n.storage, err = storage.New(n.storageConfig(c)); err != nil {
 		return err
 	}
-	n.access, err = newAccess(ctx, n.kv, n.keys, accessDeps{audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
+	n.access, err = newAccess(ctx, n.kv, n.keys, accessDeps{nodeID: n.nodeID, audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
 	return err
 }

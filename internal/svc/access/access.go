@@ -13,29 +13,18 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/access/mintkeys"
+	"github.com/rustyonions/macronode/revocation"
 )
 
 // Name is the service's name in config, metrics and logs.
 const Name = "ron-auth"
 
-// KeyStore is what the service needs of the key service. Names are those of
-// MintKeyName. Implementations are safe for concurrent use.
-type KeyStore interface {
-	// CreateMint makes the 32-byte minting key where there is none, and
-	// returns once it is durable.
-	CreateMint(ctx context.Context, name string) error
-	// NewestMint returns the number of the key's newest version, from memory;
-	// an error of kind NotFound where there is no such key.
-	NewestMint(name string) (uint64, error)
-	// WithMint calls f with the secret of a version; f does not keep it. An
-	// error of kind NotFound where there is no such version.
-	WithMint(name string, version uint64, f func(secret []byte) error) error
-	// DeleteMint drops all versions. A missing key is no error.
-	DeleteMint(ctx context.Context, name string) error
-	// Epoch changes with every change of a key, at about the time the change is
-	// visible. No call waits for it.
-	Epoch() uint64
-}
+// KeyStore is what the service needs of the key service.
+type KeyStore = mintkeys.Store
+
+// MintKeyName is the key service's name of a tenant's minting key.
+func MintKeyName(t macronode.TenantID) string { return mintkeys.Name(t) }
 
 // Purger removes what a service keeps for a tenant that is being deleted. It is
 // called again after a crash or an error, and once more after the tenant's last
@@ -58,6 +47,10 @@ type Config struct {
 	// InFlight tells how many calls of a tenant run now, long-running ones
 	// left out; nil: none.
 	InFlight func(tenant macronode.TenantID) int64
+	// NodeID is this node's, and Signer its key, which the list of revocations is
+	// signed with; nil: it is not to be had.
+	NodeID string
+	Signer func() (revocation.Signer, error)
 	// DefaultQuota is what a tenant gets that is created without one, before
 	// the members that the request names; nil: unlimited.
 	DefaultQuota func() macronode.Quota
@@ -69,6 +62,7 @@ type Config struct {
 // Service is ron-auth. Its methods may be called from any goroutine.
 type Service struct {
 	store    kvStore
+	mints    KeyStore
 	kv       store.KV
 	audit    macronode.Auditor
 	idem     *idem.Keeper
@@ -76,6 +70,8 @@ type Service struct {
 	stored   func(context.Context, macronode.TenantID) (int64, int64, error)
 	inFlight func(macronode.TenantID) int64
 	initial  func() macronode.Quota // of a new tenant
+	nodeID   string
+	signer   func() (revocation.Signer, error)
 	m        Metrics
 	log      *slog.Logger
 	now      func() time.Time
@@ -86,7 +82,7 @@ type Service struct {
 	change  chan struct{}
 	tenants tenants
 	revoked revocations
-	keys    keys
+	keys    mintkeys.Keys
 
 	kick   chan struct{}         // capacity 1: a deletion waits to be carried on
 	damage atomic.Pointer[error] // the first damage met in the store
@@ -117,12 +113,12 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	c.Metrics.fill()
 	s := &Service{
-		store: kvStore{c.KV}, kv: c.KV, audit: c.Audit, idem: c.Idem, purgers: c.Purgers, stored: c.Stored, inFlight: c.InFlight, initial: c.DefaultQuota,
+		store: kvStore{c.KV}, mints: c.Keys, kv: c.KV, audit: c.Audit, idem: c.Idem, purgers: c.Purgers, stored: c.Stored, inFlight: c.InFlight, initial: c.DefaultQuota, nodeID: c.NodeID, signer: c.Signer,
 		m: c.Metrics, log: c.Log.With("service", Name), now: c.Now,
 		change: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		finished: make(map[macronode.TenantID]chan struct{}),
 	}
-	s.keys.init(c.Keys, s.tenants.exists)
+	s.keys.Init(c.Keys, s.tenants.exists)
 	if err := s.store.ensureBuiltin(ctx, c.Now().UnixMilli()); err != nil {
 		return nil, err
 	}
@@ -194,14 +190,14 @@ func (s *Service) Serve(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel() // also where a deletion panics
-	wg.Go(func() { s.keys.watch(ctx) })
+	wg.Go(func() { s.keys.Watch(ctx) })
 	s.deletions(ctx)
 	return nil
 }
 
 // Wipe forgets the minting keys in memory and overwrites them. It is for the end
 // of the node, when no call runs any more.
-func (s *Service) Wipe() { s.keys.wipe() }
+func (s *Service) Wipe() { s.keys.Wipe() }
 
 // storeError gives a store's error the kind that the caller sees, and notes
 // damage, after which the service is not ready.

@@ -59,6 +59,16 @@ func (f *fakeKeys) rotate(name string) {
 	f.addVersion(name)
 }
 
+func (f *fakeKeys) RotateMint(_ context.Context, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return f.fail
+	}
+	f.addVersion(name)
+	return nil
+}
+
 func (f *fakeKeys) NewestMint(name string) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/capability"
+	"github.com/rustyonions/macronode/internal/svc/access/mintkeys"
 )
 
 // minted reads a mint's answer and verifies the token in it.
@@ -175,7 +177,7 @@ func TestRevoke(t *testing.T) {
 	}
 	r.now = r.now.Add(1e9)
 	r.ok(r.as(tokA), "cap.revoke", body(tokA), &again)
-	if again != first || first.ID != tokA.LeafID().String() {
+	if !reflect.DeepEqual(again, first) || first.ID != tokA.LeafID().String() {
 		t.Errorf("first %+v, then %+v", first, again)
 	}
 	// A tenant's revocation binds its own alone; the operator's everyone's.
@@ -279,7 +281,7 @@ func TestKeyRotation(t *testing.T) {
 			t.Fatalf("token %d has kid %s", i, tok.KeyID())
 		}
 		key, err := r.MintKey(acme, tok.KeyID())
-		if good := i >= len(toks)-goodVersions; (key != nil) != good || err != nil {
+		if good := i >= len(toks)-mintkeys.Good; (key != nil) != good || err != nil {
 			t.Errorf("%s: key %v, %v", tok.KeyID(), key, err)
 		} else if good {
 			if _, err := tok.Verify(key); err != nil {
@@ -331,7 +333,7 @@ func TestRotationDuringRead(t *testing.T) {
 	}
 	r.keys.during = func() {
 		r.keys.rotate(name)
-		r.Service.keys.compare() // finds nothing that is held
+		r.Service.keys.Compare() // finds nothing that is held
 	}
 	if key, err := r.MintKey(acme, "v1"); key != nil || err != nil {
 		t.Errorf("v1 is good beside v4: %v", err)
@@ -360,7 +362,7 @@ func TestRotationIsNoticed(t *testing.T) {
 		for range 5 {
 			gen = r.KeyGeneration()
 			r.keys.rotate(name)
-			pass(2 * comparePeriod)
+			pass(2 * mintkeys.ComparePeriod)
 			if r.KeyGeneration() == gen {
 				t.Error("not noticed")
 			}
@@ -371,13 +373,13 @@ func TestRotationIsNoticed(t *testing.T) {
 		}
 		// The count changes first, the key somewhat later.
 		r.keys.epoch.Add(1)
-		pass(comparePeriod + comparePeriod/2)
+		pass(mintkeys.ComparePeriod + mintkeys.ComparePeriod/2)
 		r.keys.mu.Lock()
 		r.keys.addVersion(name)
 		r.keys.epoch.Add(^uint64(0))
 		r.keys.mu.Unlock()
 		gen = r.KeyGeneration()
-		pass(compareAgain * comparePeriod)
+		pass(mintkeys.CompareAgain * mintkeys.ComparePeriod)
 		if r.KeyGeneration() == gen {
 			t.Error("a change after its count was not noticed")
 		}
@@ -388,7 +390,7 @@ func TestRotationIsNoticed(t *testing.T) {
 		r.keys.addVersion(MintKeyName(idle))
 		r.keys.epoch.Add(^uint64(0))
 		r.keys.mu.Unlock()
-		pass(compareAlways * comparePeriod)
+		pass(mintkeys.CompareAlways * mintkeys.ComparePeriod)
 		if r.KeyGeneration() == gen {
 			t.Error("a change without a count was not noticed")
 		}
@@ -407,9 +409,9 @@ func TestKeysUnderRotation(t *testing.T) {
 		wg.Go(func() {
 			for range 500 {
 				newest, _ := r.keys.NewestMint(name)
-				r.Service.keys.compare() // from here on at least newest is known
+				r.Service.keys.Compare() // from here on at least newest is known
 				gen := r.KeyGeneration()
-				old := fmt.Sprintf("v%d", max(0, int64(newest)-goodVersions))
+				old := fmt.Sprintf("v%d", max(0, int64(newest)-mintkeys.Good))
 				if key, err := r.MintKey(acme, old); key != nil || err != nil {
 					t.Errorf("%s under generation %d: %v", old, gen, err)
 				}
@@ -505,7 +507,7 @@ func BenchmarkTenant(b *testing.B) {
 func BenchmarkRevoked(b *testing.B) {
 	var rs revocations
 	for i := range 10_000 {
-		rs.add(revocation{tenant: macronode.TenantID{byte(i)}, id: macronode.CapID{byte(i >> 8), byte(i)}})
+		rs.add(dead{scoped: scoped{tenant: macronode.TenantID{byte(i)}, id: macronode.CapID{byte(i >> 8), byte(i)}}})
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -73,7 +73,7 @@ func (s *Service) Delete(ctx context.Context, actor string, id macronode.TenantI
 		if err != nil && now != nil && !now.deleting {
 			return nil, err
 		}
-		s.keys.forget(id) // err: another call was first
+		s.keys.Forget(id) // err: another call was first
 	}
 	if s.tenants.get(id) == nil { // complete already, perhaps before watch
 		s.complete(id)
@@ -180,7 +180,7 @@ func (s *Service) purge(ctx context.Context, x *tenant) error {
 // finish removes the minting keys and then the record: while the record is
 // there, a crash leads back here.
 func (s *Service) finish(ctx context.Context, x *tenant) error {
-	if err := s.keys.ks.DeleteMint(ctx, MintKeyName(x.ID)); err != nil {
+	if err := s.mints.DeleteMint(ctx, MintKeyName(x.ID)); err != nil {
 		return err
 	}
 	if err := s.record(ctx, macronode.AuditEvent{

@@ -13,6 +13,8 @@
 //     step with the durable transaction, after it.
 //   - Minting never widens: a tenant mints for itself alone, and the caveats of
 //     the capability that mints stand first in what it mints.
+//   - A minting key that is revoked mints nothing any more: where it is the newest
+//     one, another is made first.
 //   - A tenant's revocations bind its own capabilities; those of the tenant
 //     system bind everyone's.
 //   - Tenants system and anonymous always exist, and can be neither suspended
@@ -33,4 +35,5 @@
 //	access/label/   label                -> id(16)
 //	access/gone/    id(16)               -> unix ms, big-endian: the id was deleted
 //	access/revoked/ tenant(16) id(16)    -> JSON revocation; tenant zero: whosever it is
+//	access/revoked/ tenant(16) ff(16) kid -> the same, of all that a minting key made
 package access

@@ -25,8 +25,16 @@ func tenantKey(id macronode.TenantID) []byte { return append([]byte(tenantPrefix
 func labelKey(label string) []byte           { return []byte(labelPrefix + label) }
 func goneKey(id macronode.TenantID) []byte   { return append([]byte(gonePrefix), id[:]...) }
 
+// keyMark stands where an id would in the key of a revocation by key id, which
+// goes on behind it and so is longer than any of an id.
+var keyMark = bytes.Repeat([]byte{0xff}, 16)
+
 func revokedKey(k scoped) []byte {
-	return append(append([]byte(revokedPrefix), k.tenant[:]...), k.id[:]...)
+	b := append([]byte(revokedPrefix), k.tenant[:]...)
+	if k.kid != "" {
+		return append(append(b, keyMark...), k.kid...)
+	}
+	return append(b, k.id[:]...)
 }
 
 // after is the end of the keys that begin with prefix.
@@ -165,8 +173,8 @@ func (s kvStore) bury(ctx context.Context, x *tenant, nowMS int64) error {
 }
 
 // addRevocation writes v, or returns the one that is there.
-func addRevocation(tx store.Tx, v revocation) (revocation, error) {
-	k := revokedKey(scoped{v.tenant, v.id})
+func addRevocation(tx store.Tx, v dead) (dead, error) {
+	k := revokedKey(v.scoped)
 	b, err := tx.Get(k)
 	if err == nil {
 		return decodeRevocation(k, b)
@@ -180,27 +188,30 @@ func addRevocation(tx store.Tx, v revocation) (revocation, error) {
 	return v, tx.Set(k, b)
 }
 
-func decodeRevocation(key, value []byte) (v revocation, err error) {
+func decodeRevocation(key, value []byte) (v dead, err error) {
 	var r revokedRecord
-	if len(key) != len(revokedPrefix)+32 {
+	name := key[min(len(revokedPrefix), len(key)):]
+	if len(name) < 32 || len(name) > 32+64 || len(name) > 32 && !bytes.Equal(name[16:32], keyMark) {
 		return v, fmt.Errorf("%w: a revocation's key", store.ErrCorrupt)
 	}
 	if err := json.Unmarshal(value, &r); err != nil {
 		return v, fmt.Errorf("%w: a revocation's record: %w", store.ErrCorrupt, err)
 	}
-	copy(v.tenant[:], key[len(revokedPrefix):])
-	copy(v.id[:], key[len(revokedPrefix)+16:])
+	copy(v.tenant[:], name)
+	if v.kid = string(name[32:]); v.kid == "" {
+		copy(v.id[:], name[16:])
+	}
 	v.ms, v.by = r.MS, r.By
 	return v, nil
 }
 
 // loadAll reads everything at one moment.
-func (s kvStore) loadAll(ctx context.Context) (list []*tenant, revs []revocation, err error) {
+func (s kvStore) loadAll(ctx context.Context) (list []*tenant, revs []dead, err error) {
 	err = s.kv.View(ctx, func(r store.Reader) error {
 		if err := s.scanTenants(r, nil, func(x *tenant) bool { list = append(list, x); return true }); err != nil {
 			return err
 		}
-		return s.scanRevocations(r, []byte(revokedPrefix), nil, func(v revocation) bool { revs = append(revs, v); return true })
+		return s.scanRevocations(r, []byte(revokedPrefix), nil, func(v dead) bool { revs = append(revs, v); return true })
 	})
 	return list, revs, err
 }
@@ -228,7 +239,7 @@ func (s kvStore) scanTenants(r store.Reader, from *macronode.TenantID, f func(*t
 }
 
 // scanRevocations calls f for each revocation below prefix, after the key from.
-func (s kvStore) scanRevocations(r store.Reader, prefix, from []byte, f func(revocation) bool) error {
+func (s kvStore) scanRevocations(r store.Reader, prefix, from []byte, f func(dead) bool) error {
 	lo := prefix
 	if from != nil {
 		lo = append(bytes.Clone(from), 0)

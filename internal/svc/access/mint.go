@@ -160,17 +160,9 @@ func (s *Service) mintsFor(a *macronode.Admitted, ref string) (*tenant, error) {
 // inherited returns the caveats of the capability that mints, which come first
 // in what it mints for its own tenant, so that minting never widens.
 func inherited(a *macronode.Admitted) ([]capability.Caveat, error) {
-	var tok *capability.Token
-	var err error
-	if a.Wire == macronode.WireOAP {
-		tok, err = capability.Decode(a.Token)
-	} else {
-		tok, err = capability.ParseBytes(a.Token)
-	}
-	// The wall verified these bytes; the check is against a caller that is not
-	// the wall.
-	if err != nil || tok.Tenant() != a.Tenant.ID || tok.LeafID() != a.Principal.LeafID {
-		return nil, macronode.Errorf(macronode.Denied, "minting takes a capability")
+	tok, err := ownToken(a)
+	if err != nil {
+		return nil, err
 	}
 	cs := tok.Caveats()
 	for _, c := range cs {
@@ -193,15 +185,15 @@ func (s *Service) mint(ctx context.Context, actor string, t macronode.TenantID, 
 	if t == macronode.AnonymousTenant {
 		return nil, nil, macronode.Errorf(macronode.Invalid, "tenant anonymous has no capabilities")
 	}
-	r, err := s.keys.newest(t)
+	r, err := s.mintable(ctx, t)
 	if err == nil && r == nil {
-		if err = s.keys.ks.CreateMint(ctx, MintKeyName(t)); err == nil {
-			r, err = s.keys.ring(t)
+		if err = s.mints.CreateMint(ctx, MintKeyName(t)); err == nil {
+			r, err = s.keys.Ring(t)
 		}
 		// The tenant may have been buried since it was looked up; then nobody
 		// else would remove the key.
 		if err == nil && s.tenants.get(t) == nil {
-			err = s.keys.ks.DeleteMint(ctx, MintKeyName(t))
+			err = s.mints.DeleteMint(ctx, MintKeyName(t))
 		}
 	}
 	if err != nil {
@@ -212,11 +204,11 @@ func (s *Service) mint(ctx context.Context, actor string, t macronode.TenantID, 
 	}
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:]) // never fails
-	tok, err := capability.Mint(r.key[0], t, r.kid[0], nonce, cs...)
+	tok, err := capability.Mint(r.Key[0], t, r.KID[0], nonce, cs...)
 	if err != nil {
 		return nil, nil, macronode.Errorf(macronode.Invalid, "%s", macronode.AsError(err).Detail)
 	}
-	v, err := tok.Verify(r.key[0])
+	v, err := tok.Verify(r.Key[0])
 	if err != nil {
 		return nil, nil, macronode.Wrap(macronode.Internal, "", err)
 	}

@@ -16,20 +16,26 @@ import (
 // The operator's own are not bounded.
 const maxRevocations = 100_000
 
-// Revoke is the body that revokes.
+// Revoke is the body that revokes: one capability by ID, or all that a tenant's
+// minting key made by KID, or all of a tenant's by Tenant alone.
 type Revoke struct {
-	ID string `json:"id"` // of any link of a capability: 32 hex digits
+	ID     string `json:"id,omitempty"`     // of any link of a capability: 32 hex digits
+	KID    string `json:"kid,omitempty"`    // of a minting key: "v1"
+	Tenant string `json:"tenant,omitempty"` // id or label; an operator names it with KID
 }
 
-// Revoked is the answer: since when the id is revoked.
+// Revoked is the answer: since when the id, or the key ids, are revoked.
 type Revoked struct {
-	ID        string `json:"id"`
-	RevokedMS int64  `json:"revoked_ms"`
+	ID        string   `json:"id,omitempty"`
+	Tenant    string   `json:"tenant,omitempty"`
+	KIDs      []string `json:"kids,omitempty"`
+	RevokedMS int64    `json:"revoked_ms"`
 }
 
-// Revocation is one entry of the list.
+// Revocation is one entry of the list: ID or KID is set.
 type Revocation struct {
-	ID string `json:"id"`
+	ID  string `json:"id,omitempty"`
+	KID string `json:"kid,omitempty"`
 	// Tenant is whose capabilities it binds; empty: everyone's.
 	Tenant    string `json:"tenant,omitempty"`
 	RevokedMS int64  `json:"revoked_ms"`
@@ -69,13 +75,17 @@ func (s *Service) revokeCap(ctx context.Context, a *macronode.Admitted, body []b
 	if err := decodeJSON(body, &req); err != nil {
 		return nil, err
 	}
+	if req.ID == "" {
+		return s.revokeKeys(ctx, a, &req, claim)
+	}
 	id, ok := parseCapID(req.ID)
-	if !ok {
-		return nil, macronode.Errorf(macronode.Invalid, "id is the 32 lower-case hex digits of a capability's id")
+	if !ok || req.KID != "" || req.Tenant != "" {
+		return nil, macronode.Errorf(macronode.Invalid, "id is the 32 lower-case hex digits of a capability's id, and stands alone")
 	}
 	var reply *macronode.Reply
-	err := s.revoke(ctx, revocation{tenant: scope(a), id: id, by: a.Actor()}, func(tx store.Tx, v revocation) (err error) {
-		if reply, err = jsonReply(200, Revoked{ID: id.String(), RevokedMS: v.ms}); err != nil {
+	name := scoped{tenant: scope(a), id: id}
+	err := s.revoke(ctx, []scoped{name}, a.Actor(), func(tx store.Tx, ms int64) (err error) {
+		if reply, err = jsonReply(200, Revoked{ID: id.String(), RevokedMS: ms}); err != nil {
 			return err
 		}
 		return claim.Keep(tx, reply)
@@ -83,35 +93,57 @@ func (s *Service) revokeCap(ctx context.Context, a *macronode.Admitted, body []b
 	return reply, err
 }
 
-// revoke makes v durable and effective. also joins the transaction, with the
-// revocation that holds: the one that was there, or v.
-func (s *Service) revoke(ctx context.Context, v revocation, also func(store.Tx, revocation) error) error {
-	if !v.tenant.IsZero() && s.revoked.of(v.tenant) >= maxRevocations {
-		return macronode.Errorf(macronode.QuotaObjects, "a tenant has at most %d revocations; have its minting key rotated instead", maxRevocations)
+// event is what audit hears of a revocation.
+func (n *scoped) event(by string) macronode.AuditEvent {
+	e := macronode.AuditEvent{Stream: streamOf(n.tenant), Kind: "cap.revoke", Actor: by, Subject: "cap/" + n.id.String()}
+	if n.kid != "" {
+		e.Subject = "tenant/" + n.tenant.String()
+		e.Attrs = map[string]any{"kid": n.kid}
 	}
-	event := macronode.AuditEvent{Stream: streamOf(v.tenant), Kind: "cap.revoke", Actor: v.by, Subject: "cap/" + v.id.String()}
-	if err := s.record(ctx, event); err != nil {
-		return err
-	}
-	v.ms = s.now().UnixMilli()
-	var holds revocation
-	// A full disk must not keep a capability alive.
-	err := s.kv.Reclaim(ctx, func(tx store.Tx) (err error) {
-		if holds, err = addRevocation(tx, v); err != nil {
+	return e
+}
+
+// revoke makes revocations of one tenant (or everyone) durable, then effective.
+// also joins the transaction, with the time since which the last of them holds:
+// of one that was there, the old one.
+func (s *Service) revoke(ctx context.Context, names []scoped, by string, also func(store.Tx, int64) error) error {
+	for i := range names {
+		n := &names[i]
+		if !n.tenant.IsZero() && n.kid == "" && s.revoked.of(n.tenant) >= maxRevocations {
+			return macronode.Errorf(macronode.QuotaObjects, "a tenant has at most %d revocations; have its minting key revoked instead", maxRevocations)
+		}
+		if err := s.record(ctx, n.event(by)); err != nil {
 			return err
+		}
+	}
+	ms := s.now().UnixMilli()
+	var hold []dead
+	// A full disk must not keep a capability alive.
+	err := s.kv.Reclaim(ctx, func(tx store.Tx) error {
+		hold = hold[:0]
+		for _, n := range names {
+			v, err := addRevocation(tx, dead{n, ms, by})
+			if err != nil {
+				return err
+			}
+			hold = append(hold, v)
 		}
 		if also == nil {
 			return nil
 		}
-		return also(tx, holds)
+		return also(tx, hold[len(hold)-1].ms)
 	})
 	if err != nil {
 		err = s.storeError(err)
-		s.failed(event, err)
+		for i := range names {
+			s.failed(names[i].event(by), err)
+		}
 		return err
 	}
-	s.revoked.add(holds)
-	s.m.revoked.Inc()
+	for _, v := range hold {
+		s.revoked.add(v)
+		s.m.revoked.Inc()
+	}
 	s.gauges()
 	return nil
 }
@@ -119,7 +151,7 @@ func (s *Service) revoke(ctx context.Context, v revocation, also func(store.Tx, 
 // Revoke revokes an id of any tenant's capability for the node itself, or for a
 // peer that said so. by is who revoked, in audit form.
 func (s *Service) Revoke(ctx context.Context, id macronode.CapID, by string) error {
-	return s.revoke(ctx, revocation{id: id, by: by}, nil)
+	return s.revoke(ctx, []scoped{{id: id}}, by, nil)
 }
 
 func (s *Service) listRevocations(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
@@ -130,36 +162,48 @@ func (s *Service) listRevocations(ctx context.Context, a *macronode.Admitted) (*
 	if err != nil {
 		return nil, err
 	}
-	// The operator sees all, a tenant its own.
-	prefix := []byte(revokedPrefix)
-	if own := scope(a); !own.IsZero() {
-		prefix = append(prefix, own[:]...)
-	}
-	from, err := revokedCursor(prefix, a.Arg("cursor"))
+	entries, cursor, err := s.revocationPage(ctx, scope(a), a.Arg("cursor"), limit)
 	if err != nil {
 		return nil, err
 	}
-	page := RevocationList{Revocations: []Revocation{}}
+	return jsonReply(200, RevocationList{entries, cursor})
+}
+
+// revocationPage reads at most limit revocations: all for the zero scope, else
+// the tenant's own.
+func (s *Service) revocationPage(ctx context.Context, own macronode.TenantID, cursor string, limit int) ([]Revocation, string, error) {
+	prefix := []byte(revokedPrefix)
+	if !own.IsZero() {
+		prefix = append(prefix, own[:]...)
+	}
+	from, err := revokedCursor(prefix, cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	list, next := []Revocation{}, ""
 	var last scoped
 	err = s.kv.View(ctx, func(r store.Reader) error {
-		return s.store.scanRevocations(r, prefix, from, func(v revocation) bool {
-			if len(page.Revocations) == limit {
-				page.Cursor = hex.EncodeToString(revokedKey(last)[len(revokedPrefix):])
+		return s.store.scanRevocations(r, prefix, from, func(v dead) bool {
+			if len(list) == limit {
+				next = hex.EncodeToString(revokedKey(last)[len(revokedPrefix):])
 				return false
 			}
-			last = scoped{v.tenant, v.id}
-			out := Revocation{ID: v.id.String(), RevokedMS: v.ms, By: v.by}
+			last = v.scoped
+			out := Revocation{KID: v.kid, RevokedMS: v.ms, By: v.by}
+			if v.kid == "" {
+				out.ID = v.id.String()
+			}
 			if !v.tenant.IsZero() {
 				out.Tenant = v.tenant.String()
 			}
-			page.Revocations = append(page.Revocations, out)
+			list = append(list, out)
 			return true
 		})
 	})
 	if err != nil {
-		return nil, s.storeError(err)
+		return nil, "", s.storeError(err)
 	}
-	return jsonReply(200, page)
+	return list, next, nil
 }
 
 // revokedCursor returns the key that a cursor names, which lies below prefix;
@@ -170,7 +214,7 @@ func revokedCursor(prefix []byte, cursor string) ([]byte, error) {
 	}
 	b, err := hex.DecodeString(cursor)
 	key := append([]byte(revokedPrefix), b...)
-	if err != nil || len(b) != 32 || !bytes.HasPrefix(key, prefix) {
+	if err != nil || len(b) < 32 || len(b) > 32+64 || !bytes.HasPrefix(key, prefix) {
 		return nil, badCursor()
 	}
 	return key, nil

@@ -68,14 +68,29 @@ func (s *Service) capRoutes() []macronode.Route {
 	revoke := mint
 	revoke.Op, revoke.Pattern, revoke.Action = "cap.revoke", "/v1/caps/revoke", "cap:revoke"
 	revoke.Doc = macronode.Doc{
-		Summary: "Revoke a capability, and all that was narrowed from it, by the id of any of its links",
-		Request: Revoke{}, Response: Revoked{}, Kinds: []macronode.Kind{macronode.Invalid},
+		Summary: "Revoke a capability, and all that was narrowed from it, by the id of any of its links; or all that a minting key made, by its kid; or all of a tenant's, by the tenant alone",
+		Request: Revoke{}, Response: Revoked{},
+		Kinds: []macronode.Kind{macronode.Invalid, macronode.NotFound, macronode.TenantMismatch, macronode.Conflict, macronode.QuotaObjects},
 	}
 	list := mint
 	list.Op, list.Method, list.Pattern, list.Action = "cap.revocations", "GET", "/v1/caps/revocations", "cap:revoke"
 	list.Cost, list.MaxBody, list.Write = 1, macronode.BodyNone, false
 	list.Doc = macronode.Doc{Summary: "List revocations: all for an operator, its own for a tenant", Query: pageParams, Response: RevocationList{}}
+	export := list
+	export.Op, export.Pattern = "cap.revocations.export", "/v1/caps/revocations/export"
+	export.Doc = macronode.Doc{
+		Summary: "The same list, a page at a time, as DSSE envelopes that the node signed; see package revocation", Query: pageParams,
+		ResponseType: "application/vnd.dsse.envelope.v1+json",
+	}
+	adopt := mint
+	adopt.Op, adopt.Pattern, adopt.Action, adopt.MaxBody = "cap.revocations.import", "/v1/caps/revocations/import", "cap:revoke", maxListBody
+	adopt.Doc = macronode.Doc{
+		Summary:     "Add what a page that this node signed revokes, and is not revoked: after a restore. An operator's",
+		RequestType: "application/vnd.dsse.envelope.v1+json", Response: Imported{}, Kinds: []macronode.Kind{macronode.Invalid},
+	}
 	return []macronode.Route{
+		{Binding: export, Handler: s.exportRevocations},
+		{Binding: adopt, Handler: s.idem.Wrap(s.importRevocations)},
 		{Binding: mint, Handler: s.idem.Wrap(s.mintCap)},
 		{Binding: revoke, Handler: s.idem.Wrap(s.revokeCap)},
 		{Binding: list, Handler: s.listRevocations},

@@ -146,18 +146,19 @@ func (t *tenants) deleting() (list []*tenant) {
 	return list
 }
 
-// revocation says that one link of a capability is dead.
-type revocation struct {
-	tenant macronode.TenantID // whose capabilities it binds; zero: everyone's
-	id     macronode.CapID
-	ms     int64
-	by     string // who revoked, in audit form
+// dead says that one link of a capability is dead, or all that a version
+// of a tenant's minting key made.
+type dead struct {
+	scoped
+	ms int64
+	by string // who revoked, in audit form
 }
 
 // scoped is a revocation's name.
 type scoped struct {
-	tenant macronode.TenantID
-	id     macronode.CapID
+	tenant macronode.TenantID // whose capabilities it binds; zero: everyone's
+	id     macronode.CapID    // zero where kid is set
+	kid    string             // of a tenant's minting key; "" where it is an id
 }
 
 // revocations are all there are, in memory.
@@ -179,13 +180,24 @@ func (r *revocations) has(t macronode.TenantID, id macronode.CapID) bool {
 	if len(r.own) == 0 {
 		return false
 	}
-	_, ok := r.own[scoped{t, id}]
+	_, ok := r.own[scoped{tenant: t, id: id}]
+	return ok
+}
+
+// hasKey reports whether all that a tenant's minting key made is revoked.
+func (r *revocations) hasKey(t macronode.TenantID, kid string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(r.own) == 0 {
+		return false
+	}
+	_, ok := r.own[scoped{tenant: t, kid: kid}]
 	return ok
 }
 
 // add makes a revocation effective. One that is there stays as it is. The
 // generation changes afterwards: see auth.Revocations.
-func (r *revocations) add(v revocation) {
+func (r *revocations) add(v dead) {
 	defer r.gen.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -201,9 +213,8 @@ func (r *revocations) add(v revocation) {
 	if r.own == nil {
 		r.own, r.count = map[scoped]int64{}, map[macronode.TenantID]int{}
 	}
-	k := scoped{v.tenant, v.id}
-	if _, ok := r.own[k]; !ok {
-		r.own[k] = v.ms
+	if _, ok := r.own[v.scoped]; !ok {
+		r.own[v.scoped] = v.ms
 		r.count[v.tenant]++
 	}
 }
@@ -253,16 +264,19 @@ func (s *Service) Find(ref string) *macronode.Tenant {
 // Revoked implements auth.Revocations.
 func (s *Service) Revoked(t macronode.TenantID, id macronode.CapID) bool { return s.revoked.has(t, id) }
 
+// KeyRevoked implements auth.Revocations.
+func (s *Service) KeyRevoked(t macronode.TenantID, kid string) bool { return s.revoked.hasKey(t, kid) }
+
 // RevocationGeneration implements auth.Revocations.
 func (s *Service) RevocationGeneration() uint64 { return s.revoked.gen.Load() }
 
 // MintKey implements auth.Keys.
 func (s *Service) MintKey(t macronode.TenantID, kid string) (*capability.Key, error) {
-	return s.keys.lookup(t, kid)
+	return s.keys.Lookup(t, kid)
 }
 
 // KeyGeneration implements auth.Keys.
-func (s *Service) KeyGeneration() uint64 { return s.keys.gen.Load() }
+func (s *Service) KeyGeneration() uint64 { return s.keys.Generation() }
 
 // ValidLabel reports whether s is [a-z0-9][a-z0-9-]{0,62} and no tenant id.
 func ValidLabel(s string) bool {

@@ -33,6 +33,9 @@ type Tenants interface {
 type Revocations interface {
 	// Revoked reports whether the link id of a capability of tenant is revoked.
 	Revoked(tenant macronode.TenantID, id macronode.CapID) bool
+	// KeyRevoked reports whether all capabilities of tenant that the minting key
+	// kid made are revoked.
+	KeyRevoked(tenant macronode.TenantID, kid string) bool
 	// RevocationGeneration changes after each revocation: whoever has read a
 	// generation sees, in Revoked, all that came before it.
 	RevocationGeneration() uint64
@@ -238,6 +241,9 @@ func (a *Authenticator) verify(c *macronode.Call, keyGen, revGen uint64) (*entry
 }
 
 func (a *Authenticator) revoked(v *capability.Verified) bool {
+	if a.revocations.KeyRevoked(v.Tenant, v.KeyID) {
+		return true
+	}
 	for _, id := range v.IDs {
 		if a.revocations.Revoked(v.Tenant, id) {
 			return true

@@ -26,16 +26,17 @@ var _ wall.Authenticator = (*Authenticator)(nil)
 
 // world is everything an Authenticator asks, in memory.
 type world struct {
-	mu      sync.RWMutex
-	keys    map[string]*capability.Key // by kid, of any tenant but stranger
-	keyErr  error
-	tenants map[macronode.TenantID]*macronode.Tenant
-	revoked map[macronode.CapID]bool
-	keyGen  atomic.Uint64
-	revGen  atomic.Uint64
-	digest  [32]byte
-	now     time.Time
-	lookups int // of keys
+	mu       sync.RWMutex
+	keys     map[string]*capability.Key // by kid, of any tenant but stranger
+	keyErr   error
+	tenants  map[macronode.TenantID]*macronode.Tenant
+	revoked  map[macronode.CapID]bool
+	deadKeys map[string]bool
+	keyGen   atomic.Uint64
+	revGen   atomic.Uint64
+	digest   [32]byte
+	now      time.Time
+	lookups  int // of keys
 }
 
 func (w *world) MintKey(_ macronode.TenantID, kid string) (*capability.Key, error) {
@@ -57,6 +58,12 @@ func (w *world) Revoked(_ macronode.TenantID, id macronode.CapID) bool {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.revoked[id]
+}
+
+func (w *world) KeyRevoked(_ macronode.TenantID, kid string) bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.deadKeys[kid]
 }
 
 func (w *world) RevocationGeneration() uint64 { return w.revGen.Load() }

@@ -171,8 +171,12 @@ func TestNarrowedFromKnown(t *testing.T) {
 		change func(*world)
 		want   macronode.Kind
 	}{
-		"nothing":   {func(*world) {}, 0},
-		"revoked":   {func(w *world) { w.revoke(base.LeafID()) }, macronode.TokenRevoked},
+		"nothing": {func(*world) {}, 0},
+		"revoked": {func(w *world) { w.revoke(base.LeafID()) }, macronode.TokenRevoked},
+		"key revoked": {func(w *world) {
+			w.deadKeys = map[string]bool{"v1": true}
+			w.revGen.Add(1)
+		}, macronode.TokenRevoked},
 		"suspended": {func(w *world) { w.tenants[alice] = &macronode.Tenant{ID: alice, Suspended: true} }, macronode.TenantSuspended},
 		"gone":      {func(w *world) { delete(w.tenants, alice) }, macronode.TokenForged},
 		"rotated": {func(w *world) {
@@ -194,7 +198,13 @@ func TestNarrowedFromKnown(t *testing.T) {
 		if err := narrow(); err != nil {
 			t.Fatal(err)
 		}
+		if _, _, err := w.try(a, call(base)); err != nil {
+			t.Fatal(err)
+		}
 		c.change(w)
+		if _, _, err := w.try(a, call(base)); c.want == 0 && err != nil || c.want != 0 && macronode.KindOf(err) != c.want {
+			t.Errorf("%s, itself and warm: %v, want %v", name, err, c.want)
+		}
 		for range 2 {
 			if err := narrow(); c.want == 0 && err != nil || c.want != 0 && macronode.KindOf(err) != c.want {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
