@@ -4,9 +4,6 @@ package node
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/x509"
 	"log/slog"
 	"sync/atomic"
 
@@ -130,7 +127,7 @@ type accessDeps struct {
 }
 
 func newAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps accessDeps) (*access.Service, error) {
-	c := access.Config{KV: kv, Keys: mintKeys{keys}, NodeID: deps.nodeID, Signer: func() (revocation.Signer, error) { return nodeSigner(keys) }, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
+	c := access.Config{KV: kv, Keys: mintKeys{keys}, NodeID: deps.nodeID, Signer: func() (revocation.Signer, error) { return keys.NodeSigner() }, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
 	if c.Audit == nil {
 		c.Audit = noAudit{}
 	}
@@ -179,25 +176,4 @@ func (n *Node) storageMetrics() storage.Metrics {
 	failed := n.metrics.Counters("integrity_fail_total", "Bytes that were not what was stored, by where they were found.",
 		[]string{"where"}, []string{"object", "scrub"})
 	return storage.NewMetrics(n.metrics, failed.WithLabelValues("object"), failed.WithLabelValues("scrub"), d)
-}
-
-// nodeSigner signs what the node says for itself: with its own key, whose hash
-// is its id. No caller's bytes are signed with it.
-func nodeSigner(keys *kms.Store) (revocation.Signer, error) {
-	signers, err := keys.Signers(kms.Ref{Kind: kms.RefKey, Name: kms.NodeKey}, kms.PurposeNode)
-	if err != nil {
-		return nil, err
-	}
-	return nodeKey{signers[0]}, nil
-}
-
-type nodeKey struct{ *kms.Signer }
-
-// Public implements revocation.Signer.
-func (k nodeKey) Public() ([]byte, error) {
-	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), k.Signer.Public())
-	if err != nil {
-		return nil, macronode.Wrap(macronode.Internal, "", err)
-	}
-	return x509.MarshalPKIXPublicKey(key)
 }
