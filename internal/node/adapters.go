@@ -19,6 +19,7 @@ import (
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/kms/identity"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/quota"
@@ -127,7 +128,7 @@ type accessDeps struct {
 }
 
 func newAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps accessDeps) (*access.Service, error) {
-	c := access.Config{KV: kv, Keys: mintKeys{keys}, NodeID: deps.nodeID, Signer: func() (revocation.Signer, error) { return keys.NodeSigner() }, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
+	c := access.Config{KV: kv, Keys: mintKeys{keys}, NodeID: deps.nodeID, Signer: func() (revocation.Signer, error) { return identity.Of(keys) }, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
 	if c.Audit == nil {
 		c.Audit = noAudit{}
 	}
