@@ -20,6 +20,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/identity"
+	"github.com/rustyonions/macronode/internal/svc/kms/minting"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/quota"
@@ -42,43 +43,6 @@ func (s keysSource) Fetch(context.Context) ([]byte, error) {
 func (n *Node) policySource(ref bundle.Ref) policy.Source {
 	return guard.NewSource(keysSource{n.keys, ref}, n.polAway)
 }
-
-// mintKeys is the keystore as ron-auth wants it: minting keys by name.
-type mintKeys struct{ keys *kms.Store }
-
-var _ access.KeyStore = mintKeys{}
-
-func (m mintKeys) CreateMint(ctx context.Context, name string) error {
-	_, _, err := m.keys.Create(ctx, kms.Spec{Name: name, Alg: kms.MAC256, Purpose: kms.PurposeMint})
-	return err
-}
-
-func (m mintKeys) RotateMint(ctx context.Context, name string) error {
-	_, _, _, err := m.keys.Rotate(ctx, kms.Spec{Name: name})
-	return err
-}
-
-func (m mintKeys) NewestMint(name string) (uint64, error) {
-	k, err := m.keys.Key(name)
-	if err != nil {
-		return 0, err
-	}
-	return k.Newest().Version, nil
-}
-
-func (m mintKeys) WithMint(name string, version uint64, f func(secret []byte) error) error {
-	return m.keys.WithSecret(name, version, kms.PurposeMint, f)
-}
-
-func (m mintKeys) DeleteMint(ctx context.Context, name string) error {
-	err := m.keys.Delete(ctx, name)
-	if err != nil && macronode.KindOf(err) == macronode.NotFound {
-		return nil
-	}
-	return err
-}
-
-func (m mintKeys) Epoch() uint64 { return m.keys.Epoch() }
 
 // maxMetaCache bounds the part of data.cache_bytes that goes to metadata.
 const maxMetaCache = 64 << 20
@@ -128,7 +92,7 @@ type accessDeps struct {
 }
 
 func newAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps accessDeps) (*access.Service, error) {
-	c := access.Config{KV: kv, Keys: mintKeys{keys}, NodeID: deps.nodeID, Signer: func() (revocation.Signer, error) { return identity.Of(keys) }, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
+	c := access.Config{KV: kv, Keys: minting.Keys{Store: keys}, NodeID: deps.nodeID, Signer: func() (revocation.Signer, error) { return identity.Of(keys) }, Audit: deps.audit, Idem: deps.idem, DefaultQuota: deps.quota, Metrics: deps.metrics, Log: deps.log}
 	if c.Audit == nil {
 		c.Audit = noAudit{}
 	}
