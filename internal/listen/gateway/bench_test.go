@@ -143,3 +143,19 @@ func TestAllocationsOfARequest(t *testing.T) {
 		t.Errorf("%v allocations a request", n)
 	}
 }
+
+// One request after another on HTTP/2 over TLS.
+func BenchmarkLoopbackHTTP2(b *testing.B) {
+	conf, pool := serverTLS(b)
+	r := start(b, hello, options{tls: conf})
+	c := h2client(b, pool)
+	b.ReportAllocs()
+	for b.Loop() {
+		resp, err := c.Get("https://" + r.addr + "/o/b3:00")
+		if err != nil {
+			b.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}

@@ -64,12 +64,26 @@ const get = "\x82\x84\x87\x41\x04node"
 
 func (r *rig) h2raw(t *testing.T, pool *x509.CertPool) *h2conn {
 	t.Helper()
-	c, err := tls.Dial("tcp", r.addr, &tls.Config{RootCAs: pool, ServerName: "node", NextProtos: []string{"h2"}})
+	h := r.h2from(t, pool, nil)
+	if h == nil {
+		t.Fatal("no connection")
+	}
+	return h
+}
+
+// h2from connects from an address of this machine; nil: the other end cut it.
+func (r *rig) h2from(t *testing.T, pool *x509.CertPool, from net.IP) *h2conn {
+	t.Helper()
+	raw, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}).Dial("tcp", r.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { raw.Close() })
+	c := tls.Client(raw, &tls.Config{RootCAs: pool, ServerName: "node", NextProtos: []string{"h2"}})
 	c.SetDeadline(time.Now().Add(20 * time.Second))
+	if c.Handshake() != nil {
+		return nil
+	}
 	h := &h2conn{t: t, c: c, w: bufio.NewWriterSize(c, 8<<10)}
 	h.w.WriteString("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 	h.send(fSettings, 0, 0, "")
