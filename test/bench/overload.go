@@ -82,7 +82,7 @@ func measureOverload(ctx context.Context, b *bench) (*report.Section, error) {
 		"Every tenant has weight 1 and no other quota, and an address of its own (127.0.0.2 to 127.0.0.%d).", sizeName(readSize), objectsEach, sizeName(crowdCache), sizeName(writeSize), crowd+1)
 	sec.Note("*Peak* is the most good answers a second of a closed loop with %d, %d, %d or %d connections; the best of these again after the storms, and the mean of both counts. "+
 		"The other phases are open loops of %s: Poisson arrivals at a rate that does not depend on answers, each tenant's its own; a request that finds none of its tenant's connections idle (there are enough for %s of its rate, 32 to 900) waits for one. "+
-		"**Latency is from the time a request was due**, so that a server pays for all whom it keeps waiting. Refused requests are not repeated; a refusal's connection is used again. "+
+		"**Latency is from the time a request was due**, so that a server pays for all whom it keeps waiting. Refused requests are not repeated; a refusal's connection is used again. The generator never sleeps, since waking it would be the server's work here, and over a network is not. "+
 		"*Answers* are those of requests that were due in the phase; *no answer* are those given up after ten seconds or left when the phase was over. *Lateness* is the generator's own delay, which is in the latencies too.",
 		crowd*levels[0], crowd*levels[1], crowd*levels[2], crowd*levels[3], b.set.storm.span, inHand)
 	sec.Note("Two storms, both five times the peak. In the first the nine ask for half of the peak, which is less than their nine tenths, and lose nothing where shares are fair; one tenant adds four and a half times the peak. " +
@@ -182,7 +182,7 @@ func (m *storm) run(ctx context.Context) error {
 // phase runs the generator; load gives each tenant its rate and connections.
 func (m *storm) phase(ctx context.Context, span time.Duration, load func(i int) (float64, int)) (*outcome, error) {
 	m.seed++
-	spec := &openloop.Spec{Addr: strings.TrimPrefix(m.s.url, "http://"), Span: span, Warm: min(2*time.Second, span/4), Grace: 5 * time.Second, Timeout: 10 * time.Second, Seed: uint64(os.Getpid())<<16 | m.seed}
+	spec := &openloop.Spec{Addr: strings.TrimPrefix(m.s.url, "http://"), Span: span, Warm: min(2*time.Second, span/4), Spin: true, Grace: 5 * time.Second, Timeout: 10 * time.Second, Seed: uint64(os.Getpid())<<16 | m.seed}
 	for i := range crowd {
 		f := openloop.Flow{Name: tenantName(i), From: fmt.Sprintf("127.0.0.%d", i+2), Heads: m.s.reads[i], Good: 200, Bytes: readSize}
 		if m.put {

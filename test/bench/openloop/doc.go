@@ -27,7 +27,10 @@ type Spec struct {
 	Grace   time.Duration `json:"grace"`
 	Timeout time.Duration `json:"timeout"` // a request without an answer is given up, with its connection
 	Seed    uint64        `json:"seed"`    // of arrivals and of bodies
-	Flows   []Flow        `json:"flows"`
+	// Spin has the thread never sleep: nobody then pays for waking it. On one
+	// machine that is the server, with every answer; over a network it would not.
+	Spin  bool   `json:"spin"`
+	Flows []Flow `json:"flows"`
 }
 
 // Flow is one client population. Its arrivals are a Poisson process of their
@@ -73,7 +76,7 @@ func (s *Spec) validate() (netip.AddrPort, error) {
 type Result struct {
 	Flows   []FlowResult `json:"flows"`
 	Seconds float64      `json:"seconds"` // that were counted
-	// CPU is the thread's share of its core over the whole run.
+	// CPU is the share of its core that the thread had work for.
 	CPU float64 `json:"cpu"`
 	// LagUS is how long after its time each counted arrival was looked at, in
 	// microseconds: the generator's own delay, which is part of the latencies.

@@ -21,6 +21,10 @@ const eventsAtOnce = 32
 // tick is the longest that the loop sleeps.
 const tick = 20 * time.Millisecond
 
+// spinStep is the longest that a look in vain counts as: the thread was not
+// running for the rest of a longer one.
+const spinStep = 20 * time.Microsecond
+
 // loop is a run in progress. Times are nanoseconds since it began.
 type loop struct {
 	spec  *Spec
@@ -32,7 +36,8 @@ type loop struct {
 	from  int64 // of the counted span
 	until int64
 	lag   []uint32
-	rest  []byte // of every body
+	idle  time.Duration // looked in vain, without sleeping
+	rest  []byte        // of every body
 	serial
 }
 
@@ -101,7 +106,7 @@ func Run(ctx context.Context, spec *Spec) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{Seconds: spec.Span.Seconds(), CPU: float64(after-used) / float64(took), LagUS: l.lag}
+	res := &Result{Seconds: spec.Span.Seconds(), CPU: float64(after-used-l.idle) / float64(took), LagUS: l.lag}
 	for _, f := range l.flows {
 		res.Flows = append(res.Flows, f.res)
 	}
@@ -149,10 +154,16 @@ func (l *loop) run(ctx context.Context) error {
 			}
 			l.giveUp(now)
 		}
-		wait := max(0, min(wake-l.now(), int64(tick)))
+		wait, asked := int64(0), l.now()
+		if !l.spec.Spin {
+			wait = max(0, min(wake-asked, int64(tick)))
+		}
 		n, err := pollWait(l.poll, events, wait)
 		if err != nil {
 			return err
+		}
+		if l.spec.Spin && n == 0 {
+			l.idle += min(time.Duration(l.now()-asked), spinStep)
 		}
 		for i := range n {
 			l.conns[events[i].Fd].ready(l, events[i].Events)
