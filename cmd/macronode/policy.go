@@ -4,11 +4,9 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,134 +53,6 @@ func badPolicy(err error) error {
 		return nil
 	}
 	return cli.Exit(err, macronode.ExitConfig)
-}
-
-func (a *app) policyTest() *cobra.Command {
-	return &cobra.Command{
-		Use: "test SRCDIR|FILE", Short: "Run a policy's own tests; exit 1 if one fails", Args: cli.ExactArgs(1),
-		Example: "  macronode policy test ./policy",
-		RunE: func(_ *cobra.Command, args []string) error {
-			report, err := testPolicy(args[0])
-			if err != nil {
-				return badPolicy(err)
-			}
-			err = a.Print(report, func(w io.Writer) {
-				for _, r := range report.Results {
-					mark := "ok"
-					if !r.Pass {
-						mark = "FAILED"
-					}
-					fmt.Fprintf(w, "%s\t%s\t%s\n", mark, r.Name, r.Detail)
-				}
-				fmt.Fprintf(w, "%d passed, %d failed\n", report.Passed, report.Failed)
-			})
-			if err == nil && report.Failed > 0 {
-				err = cli.ExitSilently(report.Err(), macronode.ExitFailed)
-			}
-			return err
-		},
-	}
-}
-
-// testPolicy runs the tests of a directory or a bundle. A build refuses a
-// directory whose tests fail, but still has the report.
-func testPolicy(path string) (policy.Report, error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		_, report, err := policy.BuildDir(os.DirFS(path), policy.Meta{Version: 1, Issued: time.Now()})
-		if report.Failed > 0 {
-			err = nil
-		}
-		return report, err
-	}
-	payload, err := candidatePayload(path)
-	if err != nil {
-		return policy.Report{}, err
-	}
-	return policy.Test(payload)
-}
-
-func (a *app) policyLint() *cobra.Command {
-	return &cobra.Command{
-		Use: "lint SRCDIR|FILE", Short: "Find rules that are likely mistakes; exit 1 if there are any", Args: cli.ExactArgs(1),
-		Example: "  macronode policy lint ./policy",
-		RunE: func(_ *cobra.Command, args []string) error {
-			payload, err := candidatePayload(args[0])
-			if err != nil {
-				return err
-			}
-			findings, err := policy.Lint(payload)
-			if err != nil {
-				return badPolicy(err)
-			}
-			if findings == nil {
-				findings = []policy.Finding{}
-			}
-			err = a.Print(findings, func(w io.Writer) {
-				for _, f := range findings {
-					fmt.Fprintf(w, "%s\t%s\n", f.Policy, f.Text)
-				}
-			})
-			if err == nil && len(findings) > 0 {
-				err = cli.Exit(fmt.Errorf("%d findings", len(findings)), macronode.ExitFailed)
-			}
-			return err
-		},
-	}
-}
-
-func (a *app) policyExplain() *cobra.Command {
-	var request string
-	c := &cobra.Command{
-		Use: "explain SRCDIR|FILE --request FILE|-", Short: "Say which policy decides a request, and why", Args: cli.ExactArgs(1),
-		Example: `  echo '{"tenant":"system","action":"node:drain","resource":"node/"}' | macronode policy explain ./policy --request -`,
-		RunE: func(_ *cobra.Command, args []string) error {
-			payload, err := candidatePayload(args[0])
-			if err != nil {
-				return err
-			}
-			var text []byte
-			switch request {
-			case "":
-				return cli.Usagef("policy explain needs --request FILE, or - for standard input")
-			case "-":
-				text, err = io.ReadAll(io.LimitReader(a.In, 1<<20))
-			default:
-				text, err = readText(request)
-			}
-			if err != nil {
-				return err
-			}
-			var r policy.Request
-			d := json.NewDecoder(bytes.NewReader(text))
-			d.DisallowUnknownFields()
-			if err := d.Decode(&r); err != nil {
-				return cli.Exit(fmt.Errorf("request: %w", err), macronode.ExitConfig)
-			}
-			e, err := policy.Explain(payload, r)
-			if err != nil {
-				return badPolicy(err)
-			}
-			return a.Print(e, func(w io.Writer) { writeExplanation(w, e) })
-		},
-	}
-	c.Flags().StringVar(&request, "request", "", "file with the request as JSON; - is standard input")
-	return c
-}
-
-func writeExplanation(w io.Writer, e policy.Explanation) {
-	fmt.Fprintf(w, "%s: %s\n", e.Decision, e.Summary)
-	for _, r := range e.Reasons {
-		fmt.Fprintf(w, "decided by\t%s\t%s\t%s:%d\n", r.Effect, r.ID, r.File, r.Line)
-	}
-	for _, f := range e.Errors {
-		fmt.Fprintf(w, "failed\t%s\t%s:%d\t%s\n", f.ID, f.File, f.Line, f.Message)
-	}
-	for _, o := range e.Obligations {
-		fmt.Fprintf(w, "obligation\t%s\n", o)
-	}
-	for _, m := range e.NearMisses {
-		fmt.Fprintf(w, "would permit\t%s\t%s:%d\tbut lacks: %s\n", m.ID, m.File, m.Line, strings.Join(m.Lacks, "; "))
-	}
 }
 
 func (a *app) policyDefaults() *cobra.Command {

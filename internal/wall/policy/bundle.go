@@ -26,6 +26,8 @@ type (
 	Result = rules.Result
 	// Finding is something that Lint found.
 	Finding = rules.Finding
+	// Coverage says which policies a bundle's tests put to the proof.
+	Coverage = rules.Coverage
 	// Explanation says which policies decided a request, and what came close.
 	Explanation = rules.Explanation
 )
@@ -90,6 +92,9 @@ func Reissue(b []byte, meta Meta) ([]byte, Report, error) {
 
 // Test loads a payload and runs its own tests. The error is of loading alone.
 func Test(b []byte) (Report, error) { return rules.Test(b) }
+
+// Cover is Test, and which policies the tests that passed put to the proof.
+func Cover(b []byte) (Report, Coverage, error) { return rules.Cover(b) }
 
 // Lint loads a payload and looks for what is legal but odd.
 func Lint(b []byte) ([]Finding, error) { return rules.Lint(b) }

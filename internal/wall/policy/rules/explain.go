@@ -23,9 +23,11 @@ type Explanation struct {
 	Decision    string    `json:"decision"` // "allow", "deny" or "error"
 	Summary     string    `json:"summary"`  // one sentence
 	Reasons     []RuleRef `json:"reasons"`  // the policies that decided
+	Matched     []RuleRef `json:"matched"`  // those that the request met, and that did not decide
 	Errors      []Failure `json:"errors"`   // the policies that failed; each denies
 	Obligations []string  `json:"obligations"`
-	// NearMisses are permits that did not apply, those that lacked least first.
+	// NearMisses are, of a denied request, permits that did not apply, those that
+	// lacked least first; of an allowed one, forbids within whose scope it is.
 	NearMisses []NearMiss `json:"near_misses"`
 }
 
@@ -43,7 +45,7 @@ type Failure struct {
 	Message string `json:"message"`
 }
 
-// NearMiss is a permit that did not apply.
+// NearMiss is a policy that did not apply.
 type NearMiss struct {
 	RuleRef
 	// Lacks are the parts that were not met: "principal", "action", "resource",
@@ -106,9 +108,9 @@ func (s *Set) Explain(r *wall.PolicyRequest) Explanation {
 	default:
 		e.Summary = "Denied: no policy permits it."
 	}
-	if a.Outcome != Allowed {
-		e.NearMisses = s.nearMisses(r, action)
-	}
+	env := s.env(r, action)
+	e.Matched = s.matched(env, a.Decision.Reasons)
+	e.NearMisses = s.nearMisses(env, a.Outcome != Allowed)
 	return e
 }
 
@@ -127,20 +129,19 @@ func (s *Set) inadmissible(r *wall.PolicyRequest) string {
 	return fmt.Sprintf("Denied: the schema does not let %s apply to %s and %s.", r.Action, r.Principal.Kind, r.Resource.Kind)
 }
 
-func (s *Set) nearMisses(r *wall.PolicyRequest, action int) []NearMiss {
-	var k form.Key
-	k.Fill(r, action, form.AllReads)
-	sc := s.w.scene(&k)
-	env := eval.Env{
-		Entities: sc, Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID,
-		Context: form.Context(&k, form.AllContext),
-	}
+// nearMisses are the permits that did not apply, or the forbids whose conditions
+// alone kept them from applying.
+func (s *Set) nearMisses(env eval.Env, permits bool) []NearMiss {
 	var out []NearMiss
 	for _, rule := range s.rules {
-		if !rule.permit {
+		if rule.permit != permits {
 			continue
 		}
-		if lacks := rule.lacks(env); len(lacks) > 0 {
+		scope, conditions := rule.standing(env)
+		if !permits && len(scope) > 0 {
+			continue
+		}
+		if lacks := append(scope, conditions...); len(lacks) > 0 {
 			out = append(out, NearMiss{s.ref(rule), lacks})
 		}
 	}
@@ -148,36 +149,44 @@ func (s *Set) nearMisses(r *wall.PolicyRequest, action int) []NearMiss {
 	return out[:min(len(out), maxNearMisses)]
 }
 
-// lacks lists the parts of the rule that are not met. Conditions are tried only
-// where the scope is met: outside it they may not even make sense.
+// lacks lists the parts of the rule that are not met.
 func (r *rule) lacks(env eval.Env) []string {
-	var out []string
-	part := func(name string, p *xast.Policy) {
+	scope, conditions := r.standing(env)
+	return append(scope, conditions...)
+}
+
+// standing lists the parts of the rule's scope that are not met, and its
+// conditions. These are tried only where the scope is met: outside it they may
+// not even make sense.
+func (r *rule) standing(env eval.Env) (scope, conditions []string) {
+	unmet := func(name string, p *xast.Policy) []string {
 		v, err := eval.Eval(eval.PolicyToNode(p).AsIsNode(), env)
-		if err != nil {
-			out = append(out, name+" (fails: "+err.Error()+")")
-		} else if v != types.True {
-			out = append(out, name)
+		switch {
+		case err != nil:
+			return []string{name + " (fails: " + err.Error() + ")"}
+		case v != types.True:
+			return []string{name}
 		}
+		return nil
 	}
 	p := xast.Permit()
 	p.Principal = r.ast.Principal
-	part("principal", p)
+	scope = append(scope, unmet("principal", p)...)
 	p = xast.Permit()
 	p.Action = r.ast.Action
-	part("action", p)
+	scope = append(scope, unmet("action", p)...)
 	p = xast.Permit()
 	p.Resource = r.ast.Resource
-	part("resource", p)
-	if len(out) > 0 {
-		return out
+	scope = append(scope, unmet("resource", p)...)
+	if len(scope) > 0 {
+		return scope, nil
 	}
 	for _, c := range r.ast.Conditions {
 		p = xast.Permit()
 		p.Conditions = []xast.ConditionType{c}
-		part(conditionText(c), p)
+		conditions = append(conditions, unmet(conditionText(c), p)...)
 	}
-	return out
+	return nil, conditions
 }
 
 // conditionText is the condition in Cedar's own words: "when { … }".

@@ -30,7 +30,7 @@ when { context.tls } unless { context.bytes > 10 };
 		summary  string
 		near     string // "ID: lacks"
 	}{
-		"allowed": {func(*payload.Request) {}, "allow", []string{"readers"}, nil, "readers permits", ""},
+		"allowed": {func(*payload.Request) {}, "allow", []string{"readers"}, nil, "readers permits", "night: when { context.hour < 6 }"},
 		"forbidden": {func(r *payload.Request) { r.Hour = 3 }, "deny", []string{"night"}, nil, "night forbids",
 			`sys: principal, action`},
 		"condition": {func(r *payload.Request) { r.TLS = &no }, "deny", nil, nil, "no policy permits", `readers: when { context.tls }`},
@@ -100,6 +100,16 @@ func TestLint(t *testing.T) {
 		"only tenants": {`permit (principal == Tenant::"` + dev + `", action in Action::"data", resource);`, []string{"unreachable a.cedar#1"}},
 		"obligation":   {`@obligation("adit") permit (principal in Tenant::"` + dev + `", action in Action::"data", resource);`, []string{"unknown-obligation a.cedar#1"}},
 		"nothing":      {``, []string{"no-permit "}},
+		"any action":   {`permit (principal in Tenant::"` + dev + `", action, resource);`, []string{"any-action a.cedar#1"}},
+		"the clock":    {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.hour < 6 };`, []string{"reads-hour a.cedar#1"}},
+		"no such hour": {`forbid (principal, action == Action::"object:get", resource) when { context.hour > 23 }; permit (principal in Tenant::"` + dev + `", action in Action::"data", resource);`, []string{"unreachable a.cedar#1", "reads-hour a.cedar#1"}},
+		"two hours":    {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.hour < 6 && 20 <= context.hour };`, []string{"unreachable a.cedar#1", "reads-hour a.cedar#1"}},
+		"either hour":  {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.hour < 6 || 20 <= context.hour };`, []string{"reads-hour a.cedar#1"}},
+		"less than 0":  {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) unless { context.bytes >= 0 };`, []string{"unreachable a.cedar#1"}},
+		"a range":      {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.bytes >= 5 && context.bytes <= 5 && !(context.bytes > 5) };`, nil},
+		"two methods":  {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.method == "GET" } when { "PUT" == context.method };`, []string{"unreachable a.cedar#1"}},
+		"no TLS":       {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.tls } unless { context.tls };`, []string{"unreachable a.cedar#1"}},
+		"no such id":   {`permit (principal in Tenant::"acme", action in Action::"data", resource);`, []string{"unknown-tenant a.cedar#1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			found, err := Lint(mustBuild(t, rules(tc.rules)))
@@ -131,6 +141,38 @@ func TestLintDefaults(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		}
+	}
+}
+
+// TestLintTenants: tests say who is known; rules and quotas that speak of others
+// are told.
+func TestLintTenants(t *testing.T) {
+	dev, other := devTenant.String(), "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	src := rules(`@id("a") permit (principal in Tenant::"` + dev + `", action in Action::"data", resource);
+@id("b") permit (principal in Tenant::"` + other + `", action in Action::"data", resource in Tenant::"` + other + `");
+@id("c") permit (principal, action == Action::"object:get", resource) when { principal.label == "dav" };
+@id("d") permit (principal, action == Action::"object:put", resource) when { principal.label == "dev" && principal in Tenant::"Nobody" };`)
+	src[payload.TestsFile] = []byte("[tenants]\ndev = \"" + dev + "\"\n[[test]]\nname = \"a\"\ntenant = \"dev\"\naction = \"object:list\"\nresource = \"object/\"\nexpect = \"allow\"\n")
+	src[payload.QuotasFile] = []byte("[tenants.dev]\nobjects = 1\n[tenants.deb]\nobjects = 1\n[tenants.dav]\nobjects = 1\n[tenants." + other + "]\nobjects = 1\n[tenants.01BX5ZZKBKACTAV9WEVGEMMVRZ]\nobjects = 1\n")
+	found, err := Lint(mustBuild(t, src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range found {
+		if strings.HasPrefix(f.Check, "unknown") {
+			got = append(got, f.Level+" "+f.Check+" "+f.Policy+": "+f.Text)
+		}
+	}
+	want := []string{
+		"note unknown-tenant b: no test and no entity speaks of tenant " + other,
+		`note unknown-label c: no test speaks of a tenant labelled "dav" (did you mean "dev"?)`,
+		`warning unknown-tenant d: no tenant has the id "Nobody": ids are ULIDs in upper case (ronctl tenant ls), labels are in principal.label`,
+		"note unknown-quota : quotas.toml names tenant 01BX5ZZKBKACTAV9WEVGEMMVRZ, of whom no rule, test or entity speaks",
+		`note unknown-quota : quotas.toml names tenant "deb", of whom no rule, test or entity speaks (did you mean "dev"?)`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

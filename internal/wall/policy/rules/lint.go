@@ -45,6 +45,7 @@ func Lint(b []byte) ([]Finding, error) {
 			l.breadth(r)
 		}
 		l.reach(r)
+		l.conditions(r)
 		l.overlap(i, r)
 		for _, o := range r.obligations {
 			if !slices.Contains(knownObligations, o.Key) {
@@ -55,6 +56,7 @@ func Lint(b []byte) ([]Finding, error) {
 	if permits == 0 {
 		l.add("warning", "no-permit", nil, "nothing is permitted: every request will be denied")
 	}
+	l.tenants()
 	l.schema()
 	if len(s.doc.Tests.Tests) == 0 {
 		l.add("warning", "no-tests", nil, "the bundle has no tests")
@@ -98,6 +100,9 @@ func (l *linter) breadth(r *rule) {
 	if _, all := r.ast.Action.(ast.ScopeTypeAll); all && scopeIsAll(r.ast.Principal) && scopeIsAll(r.ast.Resource) && len(r.ast.Conditions) == 0 {
 		l.add("warning", "permits-everything", r, "this permits everything to everybody, callers without a capability too")
 		return
+	}
+	if _, all := r.ast.Action.(ast.ScopeTypeAll); all {
+		l.add("warning", "any-action", r, "this permits every action, those of later versions too: name the actions, or a group of them")
 	}
 	if len(actions) == 0 || (len(actions) == 1 && actions[0] == docsAction) || speaksOfPrincipal(r.ast) {
 		return
