@@ -14,6 +14,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/wall/policy/payload"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/conditions"
 )
 
 // Finding is something in a bundle that is allowed, but likely not meant.
@@ -172,6 +173,17 @@ func (l *linter) reach(r *rule) {
 		if v, ok := c.Body.(ast.NodeValue); ok && v.Value == types.Value(types.Boolean(c.Condition == ast.ConditionUnless)) {
 			l.add("warning", "unreachable", r, "the condition %s is never met", conditionText(c))
 		}
+	}
+}
+
+// conditions looks for rules whose conditions are never met, and for those that
+// read the clock.
+func (l *linter) conditions(r *rule) {
+	if why := conditions.Clash(r.ast.Conditions); why != "" {
+		l.add("warning", "unreachable", r, "the conditions can never be met: %s", why)
+	}
+	if conditions.ReadContext(r.ast.Conditions, "hour") {
+		l.add("note", "reads-hour", r, "this reads context.hour (UTC): what it decides changes with the clock, and no test covers every hour")
 	}
 }
 

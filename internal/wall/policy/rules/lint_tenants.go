@@ -10,6 +10,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/conditions"
 	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
 )
 
@@ -100,50 +101,11 @@ func (l *linter) tenantsOf(r *rule, k known, named map[macronode.TenantID]bool, 
 			tenant(*e)
 		}
 	}
-	for _, c := range r.ast.Conditions {
-		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
-			if v, ok := n.(ast.NodeValue); ok {
-				eachEntity(v.Value, tenant)
-			}
-			if label, ok := comparedLabel(n); ok {
-				labels[label] = true
-				if k.any && !k.labels[label] {
-					tell("note", "unknown-label", label, "no test speaks of a tenant labelled %q%s", label, suggest(label, slices.Sorted(maps.Keys(k.labels))))
-				}
-			}
-			return true
-		})
-	}
-}
-
-// eachEntity calls f with every entity in a literal.
-func eachEntity(v types.Value, f func(types.EntityUID)) {
-	switch v := v.(type) {
-	case types.EntityUID:
-		f(v)
-	case types.Set:
-		for e := range v.All() {
-			eachEntity(e, f)
+	conditions.Entities(r.ast.Conditions, tenant)
+	conditions.Labels(r.ast.Conditions, func(label string) {
+		labels[label] = true
+		if k.any && !k.labels[label] {
+			tell("note", "unknown-label", label, "no test speaks of a tenant labelled %q%s", label, suggest(label, slices.Sorted(maps.Keys(k.labels))))
 		}
-	}
-}
-
-// comparedLabel is the literal that n compares principal.label with.
-func comparedLabel(n ast.IsNode) (string, bool) {
-	eq, ok := n.(ast.NodeTypeEquals)
-	if !ok {
-		return "", false
-	}
-	for _, pair := range [][2]ast.IsNode{{eq.Left, eq.Right}, {eq.Right, eq.Left}} {
-		a, ok := pair[0].(ast.NodeTypeAccess)
-		if !ok || a.Value != "label" {
-			continue
-		}
-		v, isVar := a.Arg.(ast.NodeTypeVariable)
-		lit, isLit := pair[1].(ast.NodeValue)
-		if text, isText := lit.Value.(types.String); isVar && isLit && isText && v.Name == "principal" {
-			return string(text), true
-		}
-	}
-	return "", false
+	})
 }

@@ -1,6 +1,8 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package rules
+// Package conditions reads what the conditions of Cedar policies say, without
+// evaluating them: for lint.
+package conditions
 
 import (
 	"fmt"
@@ -20,29 +22,56 @@ type possible struct {
 	clash string                         // what cannot be
 }
 
-// conditions looks for rules whose conditions contradict each other, or what the
-// context can hold, so that they never match; and for those that read the clock.
-func (l *linter) conditions(r *rule) {
+// Clash says why the conditions can never be met together, be it that they
+// contradict each other or what the context can hold; "" where they may. It finds
+// plain contradictions between attributes and literals, and no others.
+func Clash(list []ast.ConditionType) string {
 	p := possible{
 		// What the node fills in: hours of a day, and lengths.
 		longs: map[types.String][2]int64{"hour": {0, 23}, "bytes": {0, math.MaxInt64}},
 		texts: map[types.String]types.String{}, bools: map[types.String]types.Boolean{},
 	}
-	hour := false
-	for _, c := range r.ast.Conditions {
+	for _, c := range list {
 		p.must(c.Body, c.Condition == ast.ConditionWhen)
+	}
+	return p.clash
+}
+
+// ReadContext reports whether some condition reads the attribute of the context.
+func ReadContext(list []ast.ConditionType, attr types.String) bool {
+	found := false
+	each(list, func(n ast.IsNode) {
+		a, ok := contextAttribute(n)
+		found = found || (ok && a == attr)
+	})
+	return found
+}
+
+// Entities calls f with every entity that the conditions name.
+func Entities(list []ast.ConditionType, f func(types.EntityUID)) {
+	each(list, func(n ast.IsNode) {
+		if v, ok := n.(ast.NodeValue); ok {
+			eachEntity(v.Value, f)
+		}
+	})
+}
+
+// Labels calls f with every literal that the conditions compare principal.label
+// with.
+func Labels(list []ast.ConditionType, f func(string)) {
+	each(list, func(n ast.IsNode) {
+		if label, ok := comparedLabel(n); ok {
+			f(label)
+		}
+	})
+}
+
+func each(list []ast.ConditionType, f func(ast.IsNode)) {
+	for _, c := range list {
 		ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
-			if attr, ok := contextAttribute(n); ok && attr == "hour" {
-				hour = true
-			}
+			f(n)
 			return true
 		})
-	}
-	if p.clash != "" {
-		l.add("warning", "unreachable", r, "the conditions can never be met: %s", p.clash)
-	}
-	if hour {
-		l.add("note", "reads-hour", r, "this reads context.hour (UTC): what it decides changes with the clock, and no test covers every hour")
 	}
 }
 
@@ -166,3 +195,35 @@ func (p *possible) long(attr types.String, n int64, rel relation, turned, want b
 // under and over are the next numbers, stopping at the ends.
 func under(n int64) int64 { return max(n, math.MinInt64+1) - 1 }
 func over(n int64) int64  { return min(n, math.MaxInt64-1) + 1 }
+
+// eachEntity calls f with every entity in a literal.
+func eachEntity(v types.Value, f func(types.EntityUID)) {
+	switch v := v.(type) {
+	case types.EntityUID:
+		f(v)
+	case types.Set:
+		for e := range v.All() {
+			eachEntity(e, f)
+		}
+	}
+}
+
+// comparedLabel is the literal that n compares principal.label with.
+func comparedLabel(n ast.IsNode) (string, bool) {
+	eq, ok := n.(ast.NodeTypeEquals)
+	if !ok {
+		return "", false
+	}
+	for _, pair := range [][2]ast.IsNode{{eq.Left, eq.Right}, {eq.Right, eq.Left}} {
+		a, ok := pair[0].(ast.NodeTypeAccess)
+		if !ok || a.Value != "label" {
+			continue
+		}
+		v, isVar := a.Arg.(ast.NodeTypeVariable)
+		lit, isLit := pair[1].(ast.NodeValue)
+		if text, isText := lit.Value.(types.String); isVar && isLit && isText && v.Name == "principal" {
+			return string(text), true
+		}
+	}
+	return "", false
+}
