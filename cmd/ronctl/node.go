@@ -16,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/cmd/ronctl/inspect"
+	"github.com/rustyonions/macronode/cmd/ronctl/state"
 )
 
 // probeEvery is how often ready --wait asks.
@@ -46,11 +47,11 @@ func (a *app) nodeStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var s nodeState
+			var s state.Node
 			if err := json.Unmarshal(doc, &s); err != nil {
 				return fmt.Errorf("the node's status is no status: %w", err)
 			}
-			return a.Print(doc, s.write) // JSON: as it came, with what is newer than this ronctl
+			return a.Print(doc, s.Write) // JSON: as it came, with what is newer than this ronctl
 		},
 	}
 }

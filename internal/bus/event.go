@@ -18,6 +18,7 @@ const (
 	NameServiceCrashed = "ServiceCrashed"
 	NameDrain          = "Drain"
 	NameShutdown       = "Shutdown"
+	NameAdmission      = "Admission"
 )
 
 // maxTextBytes bounds a text field of an event.
@@ -68,6 +69,15 @@ func ServiceCrashed(service, reason string) Event {
 // Drain says which phase of draining was reached and how many calls are left.
 func Drain(phase string, left int) Event {
 	return Event{Name: NameDrain, Fields: []Field{{"phase", phase}}, Extra: []Field{{"left", int64(left)}}}
+}
+
+// Admission says that calls of a class are being refused, or no more.
+func Admission(class, state, cause, why string) Event {
+	e := Event{Name: NameAdmission, Fields: []Field{{"class", class}, {"state", state}, {"cause", cause}}}
+	if why != "" {
+		e.Extra = []Field{{"reason", clean(why)}}
+	}
+	return e
 }
 
 // Shutdown says that the node is about to stop.
@@ -146,6 +156,12 @@ func (e *Event) level() slog.Level {
 	case NameBreaker:
 		if len(e.Fields) > 1 && e.Fields[1].Value == "open" {
 			return slog.LevelWarn
+		}
+	case NameAdmission:
+		for _, f := range e.Fields {
+			if f.Key == "state" && f.Value == "shedding" {
+				return slog.LevelWarn
+			}
 		}
 	case NameHealth:
 		for _, f := range e.Fields {

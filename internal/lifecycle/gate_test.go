@@ -207,69 +207,11 @@ func TestNoneSlipsPastAClosedGate(t *testing.T) {
 	}
 }
 
-func TestLimiterShedsInOrder(t *testing.T) {
-	ctx := context.Background()
-	l := NewLimiter(16)
-	admit := func(b *macronode.Binding) bool {
-		err := l.Admit(ctx, nil, b)
-		if err != nil && (macronode.KindOf(err) != macronode.Overload || macronode.AsError(err).RetryHint() <= 0) {
-			t.Errorf("%v", err)
-		}
-		return err == nil
-	}
-	fill := func(b *macronode.Binding) (n int) {
-		for admit(b) {
-			n++
-		}
-		return n
-	}
-	if n := fill(facet); n != 12 {
-		t.Errorf("%d facets", n)
-	}
-	if n := fill(write); n != 2 {
-		t.Errorf("%d more writes", n)
-	}
-	if n := fill(read); n != 2 {
-		t.Errorf("%d more reads", n)
-	}
-	for range 100 {
-		if !admit(control) || !admit(watch) || !admit(events) {
-			t.Fatal("control or long-running refused")
-		}
-	}
-	if l.InFlight() != 16 {
-		t.Errorf("%d in flight", l.InFlight())
-	}
-	l.Release(nil, watch)
-	l.Release(nil, control)
-	l.Release(nil, facet)
-	if admit(facet) || !admit(read) || admit(read) {
-		t.Error("the freed place went wrong")
-	}
-	l.SetLimit(macronode.NoLimit)
-	if !admit(facet) {
-		t.Error("refused without a limit")
-	}
-	l.SetLimit(0)
-	if admit(read) {
-		t.Error("admitted by a limit of 0")
-	}
-	one := NewLimiter(1)
-	for _, b := range []*macronode.Binding{facet, write, read} {
-		if err := one.Admit(ctx, nil, b); err != nil {
-			t.Errorf("a limit of 1 refuses %s", b.Op)
-		}
-		one.Release(nil, b)
-	}
-}
-
 func BenchmarkGate(b *testing.B) {
 	g, _ := newGate(10)
-	l := NewLimiter(512)
 	b.ReportAllocs()
 	for b.Loop() {
-		if g.Enter(read) == nil && l.Admit(context.Background(), nil, read) == nil {
-			l.Release(nil, read)
+		if g.Enter(read) == nil {
 			g.Leave(read)
 		}
 	}

@@ -2,8 +2,8 @@
 
 // Package lifecycle knows where the node is between its start and its end:
 // named states (Machine), whether it may take traffic (Readiness), the gate
-// that every call passes (Gate), how many calls run (Limiter), and the drain
-// that empties the node and can be undone (Drainer).
+// that every call passes (Gate), and the drain that empties the node and can be
+// undone (Drainer).
 package lifecycle
 
 import (

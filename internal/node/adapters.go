@@ -22,6 +22,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/kms/identity"
 	"github.com/rustyonions/macronode/internal/svc/kms/minting"
 	"github.com/rustyonions/macronode/internal/svc/storage"
+	"github.com/rustyonions/macronode/internal/wall/admit"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/quota"
 	"github.com/rustyonions/macronode/revocation"
@@ -85,6 +86,7 @@ type accessDeps struct {
 	audit   macronode.Auditor
 	storage *storage.Service
 	meter   *quota.Meter
+	admit   *admit.Controller
 	idem    *idem.Keeper
 	quota   func() macronode.Quota
 	metrics access.Metrics
@@ -105,7 +107,7 @@ func newAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps accessDep
 	}
 	c.Purgers = append(c.Purgers, c.Idem)
 	if deps.meter != nil {
-		c.Purgers = append(c.Purgers, forgetful{deps.meter})
+		c.Purgers = append(c.Purgers, forgetful{deps.meter, deps.admit})
 		c.InFlight = deps.meter.InFlight
 	}
 	return access.New(ctx, c)
@@ -118,11 +120,15 @@ type noAudit struct{}
 func (noAudit) Record(macronode.AuditEvent)                        {}
 func (noAudit) Append(context.Context, macronode.AuditEvent) error { return nil }
 
-// forgetful drops what the quota stage counted for a deleted tenant.
-type forgetful struct{ meter *quota.Meter }
+// forgetful drops what the wall counted for a deleted tenant.
+type forgetful struct {
+	meter *quota.Meter
+	admit *admit.Controller
+}
 
 func (f forgetful) Purge(_ context.Context, t macronode.TenantID) error {
 	f.meter.Forget(t)
+	f.admit.Forget(t)
 	return nil
 }
 

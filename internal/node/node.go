@@ -41,6 +41,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/storage/hot"
 	"github.com/rustyonions/macronode/internal/trace"
 	"github.com/rustyonions/macronode/internal/wall"
+	"github.com/rustyonions/macronode/internal/wall/admit"
 	"github.com/rustyonions/macronode/internal/wall/auth"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/policy/shadow"
@@ -96,7 +97,7 @@ type Node struct {
 	policy  *policy.Service
 	idem    *idem.Keeper
 	meter   *quota.Meter
-	limiter *lifecycle.Limiter
+	admit   *admit.Controller
 	gate    *lifecycle.Gate
 	drainer *lifecycle.Drainer
 	ready   *lifecycle.Readiness
@@ -303,13 +304,13 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	n.audit = audit.New(audit.Config{Writer: n.nodeID, Log: n.log, Metrics: n.metrics, Queue: int(c.Audit.QueueRecords)})
 	n.keys.SetAuditor(n.audit)
 	n.meter = quota.New()
-	n.limiter = lifecycle.NewLimiter(c.Server.MaxInflight)
+	n.startAdmission(c)
 	n.gate = lifecycle.NewGate(n.metrics, serviceNames(), c.Server.MaxLongRunning)
 	var err error
 	n.idem = idem.New(idem.Config{KV: n.kv})
 	if n.storage, err = storage.New(n.storageConfig(c)); err != nil {
 		return err
 	}
-	n.access, err = newAccess(ctx, n.kv, n.keys, accessDeps{nodeID: n.nodeID, audit: n.audit, storage: n.storage, meter: n.meter, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
+	n.access, err = newAccess(ctx, n.kv, n.keys, accessDeps{nodeID: n.nodeID, audit: n.audit, storage: n.storage, meter: n.meter, admit: n.admit, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
 	return err
 }

@@ -112,7 +112,7 @@ func (n *Node) apply(l *config.Loaded, p *prepared) error {
 	n.wall.SetLimits(wallLimits(c))
 	n.meta.SetReserve(int64(c.Data.ReserveBytes))
 	n.objects.SetReserve(int64(c.Data.ReserveBytes))
-	n.limiter.SetLimit(c.Server.MaxInflight)
+	n.admit.SetLimit(c.Server.MaxInflight)
 	n.gate.SetMaxLongRunning(c.Server.MaxLongRunning)
 	rules, err := n.listenRules(c)
 	err = errors.Join(err, n.caps.SetRules(rules), n.storage.SetLimits(storageLimits(c)), n.gateway.SetLimits(gatewayLimits(c)),

@@ -164,7 +164,7 @@ func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
 	n.authn = auth.New(auth.Config{Keys: n.access, Tenants: n.access, Revocations: n.access, NodeID: n.nodeID, Metrics: n.metrics,
 		PolicyDigest: func() [32]byte { return *n.policyPin.Load() }})
 	n.wall, err = wall.New(table, wallLimits(&l.Config), wall.Stages{
-		Gate: n.gate, Auth: n.authn, Policy: n.policy, Quota: n.meter, Admission: n.limiter,
+		Gate: n.gate, Auth: n.authn, Policy: n.policy, Quota: n.meter, Admission: n.admit,
 		Audit: n.audit, Services: lateServices{n}, Log: n.log, Tracer: n.tracing.Tracer(), Metrics: n.metrics,
 	})
 	return err

@@ -5,7 +5,6 @@ package wall
 import (
 	"context"
 	"errors"
-	"io"
 	"strconv"
 	"time"
 
@@ -42,7 +41,9 @@ type flight struct {
 	reply   *macronode.Reply
 	reasons []string
 
-	entered, charged, admitted, broken bool
+	place Place // nil: none is held
+
+	entered, charged, done, broken bool
 
 	status int
 	sent   int64 // body bytes of the reply
@@ -272,73 +273,4 @@ func (f *flight) annotate(outcome string) {
 	}
 	f.span.SetAttributes(attribute.Int("status", f.status), attribute.String("outcome", outcome))
 	f.span.End()
-}
-
-// bodyReader bounds and counts a request's body.
-type bodyReader struct {
-	r           io.Reader
-	left, bound int64
-	read        int64
-	kind        macronode.Kind
-}
-
-func (b *bodyReader) Read(p []byte) (int, error) {
-	if b.left == 0 {
-		// One byte more tells a body that fits exactly from one that does not.
-		var one [1]byte
-		n, err := io.ReadFull(b.r, one[:])
-		if n > 0 {
-			return 0, macronode.Errorf(b.kind, "the body may have %d bytes", b.bound)
-		}
-		return 0, err
-	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
-	}
-	n, err := b.r.Read(p)
-	b.left -= int64(n)
-	b.read += int64(n)
-	return n, err
-}
-
-// boundedStream breaks a reply off that exceeds what the capability allows.
-type boundedStream struct {
-	macronode.Stream
-	left int64
-}
-
-func (s *boundedStream) WriteTo(w io.Writer) (int64, error) {
-	return s.Stream.WriteTo(&boundedWriter{w: w, left: s.left})
-}
-
-type boundedWriter struct {
-	w    io.Writer
-	left int64
-}
-
-func (b *boundedWriter) Write(p []byte) (int, error) {
-	if int64(len(p)) > b.left {
-		return 0, macronode.Errorf(macronode.TooLarge, "the capability's max_bytes is used up")
-	}
-	b.left -= int64(len(p))
-	return b.w.Write(p)
-}
-
-func (b *boundedWriter) Flush() error {
-	if f, ok := b.w.(macronode.Flusher); ok {
-		return f.Flush()
-	}
-	return nil
-}
-
-// countedStream knows how much of a reply went out, whole or not.
-type countedStream struct {
-	macronode.Stream
-	n int64
-}
-
-func (s *countedStream) WriteTo(w io.Writer) (int64, error) {
-	n, err := s.Stream.WriteTo(w)
-	s.n = n
-	return n, err
 }

@@ -80,10 +80,22 @@ type Meter interface {
 
 // Admission decides whether an admitted tenant's call may run on this node now.
 type Admission interface {
-	// Admit returns once the call may run, or refuses with Overload. Each nil
-	// is paired with a Release.
-	Admit(ctx context.Context, t *macronode.Tenant, b *macronode.Binding) error
-	Release(t *macronode.Tenant, b *macronode.Binding)
+	// Admit returns once the call may run, or refuses with Overload and a
+	// RetryAfter within 50 ms. length is that of the request's body, 0 unknown.
+	// Each place is released once.
+	Admit(ctx context.Context, t *macronode.Tenant, b *macronode.Binding, length int64) (Place, error)
+}
+
+// Place is what a call holds while it runs. Its methods are for one goroutine at
+// a time.
+type Place interface {
+	// Await says that the call waits for its client from now on, to send or to
+	// take bytes, and Resume that it goes on. The time between is the client's.
+	Await()
+	Resume()
+	// Release ends the call. moved is the body bytes that went either way; ok is
+	// whether the call was done, so that its time says something.
+	Release(moved int64, ok bool)
 }
 
 // Obliger makes obligations hold that must hold before the handler.

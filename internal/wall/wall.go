@@ -135,18 +135,19 @@ func (f *flight) quota(ctx context.Context) error {
 	if f.b.Class == macronode.Control || f.b.LongRunning {
 		return nil
 	}
-	if err := f.w.Admission.Admit(ctx, f.adm.Tenant, f.b); err != nil {
+	place, err := f.w.Admission.Admit(ctx, f.adm.Tenant, f.b, max(f.call.Length, 0))
+	if err != nil {
 		f.settle()
 		return err
 	}
-	f.admitted = true
+	f.place, f.body.place = place, place
 	return nil
 }
 
 func (f *flight) settle() {
-	if f.admitted {
-		f.w.Admission.Release(f.adm.Tenant, f.b)
-		f.admitted = false
+	if f.place != nil {
+		f.place.Release(f.body.read+f.sent, f.done)
+		f.place, f.body.place = nil, nil
 	}
 	if f.charged {
 		f.w.Quota.Settle(f.start.Add(f.w.since(f.start)), f.charge, f.body.read+f.sent)
@@ -214,10 +215,10 @@ func (f *flight) send(send macronode.Send) error {
 	f.status = r.Status
 	var counted *countedStream
 	if r.Stream != nil {
-		counted = &countedStream{Stream: r.Stream}
+		counted = &countedStream{Stream: r.Stream, to: toClient{place: f.place}}
 		r.Stream = counted
 	}
-	err := send(r)
+	err := f.handOver(send, counted != nil)
 	switch {
 	case counted != nil:
 		f.sent = counted.n
@@ -230,5 +231,16 @@ func (f *flight) send(send macronode.Send) error {
 		_, refused := errors.AsType[*macronode.Error](err)
 		f.broken = f.sent > 0 || !refused
 	}
+	f.done = err == nil
 	return err
+}
+
+// handOver calls send. A reply without a stream is all the client's time.
+func (f *flight) handOver(send macronode.Send, streams bool) error {
+	if f.place == nil || streams {
+		return send(f.reply)
+	}
+	f.place.Await()
+	defer f.place.Resume()
+	return send(f.reply)
 }

@@ -31,8 +31,16 @@ type parts struct {
 	panics  int
 	events  []macronode.AuditEvent
 	settled []int64
-	long    chan struct{}
-	ran     func(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error)
+	// of the place
+	awaits   int
+	released []released
+	long     chan struct{}
+	ran      func(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error)
+}
+
+type released struct {
+	moved int64
+	ok    bool
 }
 
 func (p *parts) step(name string) error {
@@ -55,13 +63,18 @@ func (p *parts) Settle(_ time.Time, _ wall.Charge, moved int64) {
 	p.order = append(p.order, "settle")
 	p.settled = append(p.settled, moved)
 }
-func (p *parts) Admit(context.Context, *macronode.Tenant, *macronode.Binding) error {
-	return p.step("admit")
+func (p *parts) Admit(context.Context, *macronode.Tenant, *macronode.Binding, int64) (wall.Place, error) {
+	return p, p.step("admit")
 }
-func (p *parts) Release(*macronode.Tenant, *macronode.Binding) { p.order = append(p.order, "release") }
-func (p *parts) Up(string) bool                                { return !p.down }
-func (p *parts) Panicked(string, any, []byte)                  { p.panics++ }
-func (p *parts) Record(e macronode.AuditEvent)                 { p.events = append(p.events, e) }
+func (p *parts) Await()  { p.awaits++ }
+func (p *parts) Resume() { p.awaits-- }
+func (p *parts) Release(moved int64, ok bool) {
+	p.order = append(p.order, "release")
+	p.released = append(p.released, released{moved, ok})
+}
+func (p *parts) Up(string) bool                { return !p.down }
+func (p *parts) Panicked(string, any, []byte)  { p.panics++ }
+func (p *parts) Record(e macronode.AuditEvent) { p.events = append(p.events, e) }
 func (p *parts) Append(_ context.Context, e macronode.AuditEvent) error {
 	p.events = append(p.events, e)
 	return p.step("append")
@@ -369,5 +382,83 @@ func TestDeadlines(t *testing.T) {
 	}
 	if err := serve(w, p, &macronode.Call{Method: "GET", Path: "/watch", Peer: macronode.Peer{TLS: true}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// watched is a client that notes whether the place knows of it.
+type watched struct {
+	io.Reader
+	p    *parts
+	seen []int
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	w.seen = append(w.seen, w.p.awaits)
+	return w.Reader.Read(b)
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	w.seen = append(w.seen, w.p.awaits)
+	return len(b), nil
+}
+
+type stream struct {
+	write func(w io.Writer) (int64, error)
+}
+
+func (s stream) WriteTo(w io.Writer) (int64, error) { return s.write(w) }
+func (stream) Close() error                         { return nil }
+
+// TestClientsTime: the place is told of every read from and write to the client,
+// and of nothing else, and pays for the bytes of both.
+func TestClientsTime(t *testing.T) {
+	p := newParts()
+	w := newWall(t, p)
+	body, out := &watched{Reader: strings.NewReader("hello"), p: p}, &watched{p: p}
+	inside := -1
+	p.ran = func(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+		if _, err := io.Copy(io.Discard, a.Body); err != nil {
+			return nil, err
+		}
+		inside = p.awaits
+		return &macronode.Reply{Length: 7, Stream: stream{func(w io.Writer) (int64, error) {
+			inside += p.awaits
+			n, err := w.Write([]byte("goodbye"))
+			return int64(n), err
+		}}}, nil
+	}
+	c := put("")
+	c.Body, c.Length = body, 5
+	err := w.Serve(context.Background(), c, func(r *macronode.Reply) error {
+		_, err := r.Stream.WriteTo(out)
+		return err
+	})
+	if err != nil || inside != 0 || p.awaits != 0 || len(body.seen) == 0 || len(out.seen) != 1 {
+		t.Fatalf("%v, inside %d, left %d, %v %v", err, inside, p.awaits, body.seen, out.seen)
+	}
+	for _, n := range append(body.seen, out.seen...) {
+		if n != 1 {
+			t.Errorf("reads %v, writes %v", body.seen, out.seen)
+		}
+	}
+	if len(p.released) != 1 || p.released[0] != (released{12, true}) {
+		t.Errorf("released %v", p.released)
+	}
+	// A reply without a stream is the client's time as a whole; a handler's
+	// failure says nothing about how long its calls take.
+	p.released = nil
+	p.ran = func(context.Context, *macronode.Admitted) (*macronode.Reply, error) {
+		return &macronode.Reply{Body: []byte("ok")}, nil
+	}
+	sending := 0
+	if err := w.Serve(context.Background(), put(""), func(*macronode.Reply) error { sending = p.awaits; return nil }); err != nil || sending != 1 || p.awaits != 0 {
+		t.Errorf("%v, %d while sending, %d after", err, sending, p.awaits)
+	}
+	p.ran = func(context.Context, *macronode.Admitted) (*macronode.Reply, error) {
+		return nil, macronode.Errorf(macronode.NotFound, "")
+	}
+	_ = serve(w, p, put(""))
+	if len(p.released) != 2 || p.released[0] != (released{2, true}) || p.released[1] != (released{0, false}) {
+		t.Errorf("released %v", p.released)
 	}
 }

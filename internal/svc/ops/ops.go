@@ -135,8 +135,46 @@ type (
 		// InFlight counts calls by class: control, core_read, core_write, facet.
 		InFlight    map[string]int64 `json:"in_flight"`
 		LongRunning int64            `json:"long_running"`
+		Admission   Admission        `json:"admission"`
 		Services    []ServiceStatus  `json:"services"`
 		Breakers    []BreakerStatus  `json:"breakers"`
+	}
+
+	// Admission is how many calls may work at once, what that was concluded
+	// from, and whether calls are refused.
+	Admission struct {
+		Limit       int64 `json:"limit"`
+		Floor       int64 `json:"floor"`        // the limit is never less
+		MaxInflight int64 `json:"max_inflight"` // nor more
+		// Cause is why the limit is where it is: growth, processor, latency,
+		// max_inflight.
+		Cause       string `json:"cause"`
+		Working     int64  `json:"working"`      // calls that hold a place
+		ClientWaits int64  `json:"client_waits"` // calls inside that wait for their clients
+		Queued      int64  `json:"queued"`
+		// ProcessorWaitUS is how long work waited for a processor, LatencyUS how
+		// long calls took in the node, and BaselineUS how long they take on a
+		// quiet one, in the last window under load.
+		ProcessorWaitUS int64            `json:"processor_wait_us"`
+		LatencyUS       int64            `json:"latency_us"`
+		BaselineUS      int64            `json:"baseline_us"`
+		Classes         []AdmissionClass `json:"classes"`
+		// TopTenant used most lately: TopShare of all that was used, in percent.
+		TopTenant string `json:"top_tenant,omitempty"`
+		TopShare  int64  `json:"top_share"`
+	}
+
+	// AdmissionClass is what happens to the calls of a class.
+	AdmissionClass struct {
+		Class   string `json:"class"`
+		State   string `json:"state"` // open, shedding, recovering
+		SinceMS int64  `json:"since_ms"`
+		Refused uint64 `json:"refused"` // since the start
+		// Cause, Why and Ends are there while the class is not open: what calls
+		// were refused for last, what was measured, and what would end it.
+		Cause string `json:"cause,omitempty"`
+		Why   string `json:"why,omitempty"`
+		Ends  string `json:"ends,omitempty"`
 	}
 
 	// ServiceStatus is one supervised service.

@@ -1,6 +1,7 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package state is what ronctl shows of a node's /v1/admin/status.
+package state
 
 import (
 	"fmt"
@@ -14,9 +15,9 @@ import (
 	"github.com/rustyonions/macronode/cmd/ronctl/inspect"
 )
 
-// nodeState is the part of /v1/admin/status that the text form shows. Times
+// Node is the part of /v1/admin/status that the text form shows. Times
 // are unix milliseconds.
-type nodeState struct {
+type Node struct {
 	NodeID    string   `json:"node_id"`
 	State     string   `json:"state"`
 	SinceMS   int64    `json:"since_ms"`
@@ -37,6 +38,7 @@ type nodeState struct {
 	InFlight    map[string]int64 `json:"in_flight"`
 	LongRunning int64            `json:"long_running"`
 	Breakers    []client.Breaker `json:"breakers"`
+	Admission   admission        `json:"admission"`
 	Services    []struct {
 		Name      string `json:"name"`
 		State     string `json:"state"`
@@ -67,7 +69,8 @@ func judged(ok, degraded bool, yes, no string) string {
 	return text
 }
 
-func (s *nodeState) write(w io.Writer) {
+// Write shows s as text, in columns that a tab separates.
+func (s *Node) Write(w io.Writer) {
 	fmt.Fprintf(w, "node\t%s\n", s.NodeID)
 	fmt.Fprintf(w, "state\t%s since %s, started %s\n", s.State, since(s.SinceMS), since(s.StartedMS))
 	fmt.Fprintf(w, "readiness\t%s\n", judged(s.Ready, s.Degraded, "ready", "not ready"))
@@ -89,6 +92,7 @@ func (s *nodeState) write(w io.Writer) {
 		fmt.Fprintln(w)
 		inspect.WriteBreakers(w, s.Breakers, time.Now())
 	}
+	s.Admission.write(w)
 	fmt.Fprintf(w, "\nSERVICE\tSTATE\tHEALTH\tRESTARTS\tSINCE\tLAST ERROR\n")
 	for _, v := range s.Services {
 		last := v.LastError

@@ -1,0 +1,69 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package admit
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/rustyonions/macronode/internal/wall"
+)
+
+// verdict is what became of a call that waits.
+type verdict uint8
+
+const (
+	undecided verdict = iota
+	granted
+	refused
+)
+
+// handedBack, as the beginning of a wait, says that the place was taken back.
+const handedBack = -1
+
+// Place is what an admitted call holds. Its methods are for the call's own
+// goroutine, one at a time.
+type Place struct {
+	c       *Controller
+	t       *tenant
+	profile *profile
+	queue   int // of class queueOf
+	charged int64
+	period  uint64 // busy period it was charged in; 0: in none
+
+	start  time.Duration // when it began to wait, then when it began to run
+	held   bool          // it holds a place; under Controller.mu
+	light  bool          // the node had little to do then
+	since  time.Duration // when the wait for the client began
+	idle   time.Duration // time spent waiting for the client
+	waits  atomic.Int64  // since, for the controller; 0: it does not wait
+	ahead  int64         // cost that was to go first, its own with it
+	prev   *Place        // of those that hold a place; under Controller.mu
+	next   *Place
+	qprev  *Place // of those that wait; under Controller.mu
+	qnext  *Place
+	result verdict // under Controller.mu
+	why    Cause   // under Controller.mu, where refused
+	hint   time.Duration
+	ready  chan struct{}
+	timer  *time.Timer
+}
+
+var _ wall.Place = (*Place)(nil)
+
+// Await implements wall.Place.
+func (p *Place) Await() {
+	p.since = p.c.now()
+	p.waits.Store(int64(p.since))
+}
+
+// Resume implements wall.Place.
+func (p *Place) Resume() {
+	p.idle += p.c.now() - p.since
+	if p.waits.Swap(0) == handedBack {
+		p.c.takeUp(p)
+	}
+}
+
+// Release implements wall.Place.
+func (p *Place) Release(moved int64, ok bool) { p.c.release(p, moved, ok) }
