@@ -16,12 +16,14 @@ import (
 
 const (
 	// QueueDeadline bounds how long a call waits for a place.
-	QueueDeadline = 40 * time.Millisecond
+	QueueDeadline = 25 * time.Millisecond
 	// workCost is what a unit of a route's Cost is in bytes.
 	workCost = 16 << 10
 	// minQueue and maxQueue bound the calls that wait; in between it is twice
 	// max_inflight. One tenant has half of them.
 	minQueue, maxQueue = 128, 8192
+	// fewWait is a queue that is let be whatever was measured.
+	fewWait = 8
 	// maxPlaces stands for a max_inflight without limit.
 	maxPlaces = 1 << 20
 	// clientPatience is how long a call may wait for its client and keep its

@@ -10,7 +10,7 @@ import (
 
 const (
 	// floorPerCore bounds the limit from below: what a core can keep moving.
-	floorPerCore = 2
+	floorPerCore = 4
 	// startPerCore is where the limit begins, and where it returns to when the
 	// node has nothing to do.
 	startPerCore = 32
@@ -212,7 +212,10 @@ func (l *limiter) step(now, processor time.Duration, working int64) {
 	case l.last.pressure < 0.7 && l.wanted:
 		l.cause = CauseGrowth
 		grow := 1.1
-		if l.last.pressure < 0.3 {
+		switch {
+		case l.last.pressure < 0.1:
+			grow = 4 // nothing is in the way
+		case l.last.pressure < 0.3:
 			grow = 2
 		}
 		l.places = min(max(l.places*grow, l.places+1), l.most)

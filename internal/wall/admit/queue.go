@@ -47,12 +47,9 @@ func (c *Controller) unwelcome(p *Place) Cause {
 	if p.queue == 2 && (c.classes[0].state == Shedding || c.classes[1].state == Shedding) {
 		return CauseOrder
 	}
-	if t.waiting == 0 {
-		return NoCause
-	}
-	// One that would wait too long is told so at once. Where nobody of the
-	// tenant waits there is nothing to go by but old measurements.
-	if t.pace.wait(p.queue, p.ahead) > QueueDeadline {
+	// One that would wait too long is told so at once. Where few of the tenant
+	// wait, what was measured says more about the past than about them.
+	if t.waiting >= fewWait && t.pace.wait(p.queue, p.ahead) > QueueDeadline {
 		return c.short()
 	}
 	most := c.queueLimit()
