@@ -107,7 +107,7 @@ func newAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps accessDep
 	}
 	c.Purgers = append(c.Purgers, c.Idem)
 	if deps.meter != nil {
-		c.Purgers = append(c.Purgers, forgetful{deps.meter, deps.admit})
+		c.Purgers = append(c.Purgers, deps.meter, deps.admit)
 		c.InFlight = deps.meter.InFlight
 	}
 	return access.New(ctx, c)
@@ -119,18 +119,6 @@ type noAudit struct{}
 
 func (noAudit) Record(macronode.AuditEvent)                        {}
 func (noAudit) Append(context.Context, macronode.AuditEvent) error { return nil }
-
-// forgetful drops what the wall counted for a deleted tenant.
-type forgetful struct {
-	meter *quota.Meter
-	admit *admit.Controller
-}
-
-func (f forgetful) Purge(_ context.Context, t macronode.TenantID) error {
-	f.meter.Forget(t)
-	f.admit.Forget(t)
-	return nil
-}
 
 // depth is a queue's length that its owner sets and a scrape reads.
 type depth struct {

@@ -42,6 +42,7 @@ import (
 	"github.com/rustyonions/macronode/internal/trace"
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/admit"
+	"github.com/rustyonions/macronode/internal/wall/admit/desk"
 	"github.com/rustyonions/macronode/internal/wall/auth"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/policy/shadow"
@@ -304,7 +305,9 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	n.audit = audit.New(audit.Config{Writer: n.nodeID, Log: n.log, Metrics: n.metrics, Queue: int(c.Audit.QueueRecords)})
 	n.keys.SetAuditor(n.audit)
 	n.meter = quota.New()
-	n.startAdmission(c)
+	var stop func(context.Context) error
+	n.admit, stop = desk.Start(c.Server.MaxInflight, n.metrics, n.bus)
+	n.onStop("admission", stop)
 	n.gate = lifecycle.NewGate(n.metrics, serviceNames(), c.Server.MaxLongRunning)
 	var err error
 	n.idem = idem.New(idem.Config{KV: n.kv})

@@ -14,6 +14,7 @@ import (
 	"github.com/rustyonions/macronode/internal/route/openapi"
 	"github.com/rustyonions/macronode/internal/store/mem"
 	"github.com/rustyonions/macronode/internal/svc/ops"
+	admitdesk "github.com/rustyonions/macronode/internal/wall/admit/desk"
 )
 
 // spareBytes bounds the answers that are kept in memory for operators.
@@ -88,7 +89,7 @@ func (n *Node) Status(ctx context.Context) ops.Status {
 		Ready: report.Ready, Degraded: report.Degraded, Missing: report.Missing,
 		Config:   ops.Applied{Version: l.Version, BundleHash: l.Hash.String()},
 		Drain:    ops.Progress{Phase: string(drained.Phase), SinceMS: drained.Since.UnixMilli(), Left: drained.Left},
-		InFlight: make(map[string]int64), LongRunning: long, Admission: n.admission(), Services: []ops.ServiceStatus{}, Breakers: desk.New(n.breakers, n.audit).Breakers(),
+		InFlight: make(map[string]int64), LongRunning: long, Admission: admitdesk.Document(n.admit), Services: []ops.ServiceStatus{}, Breakers: desk.New(n.breakers, n.audit).Breakers(),
 	}
 	for c, count := range byClass {
 		s.InFlight[macronode.Class(c).String()] = count

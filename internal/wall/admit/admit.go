@@ -132,14 +132,15 @@ func (c *Controller) SetLimit(n int64) {
 	c.tell()
 }
 
-// Forget drops what is known of a deleted tenant.
-func (c *Controller) Forget(id macronode.TenantID) {
+// Purge drops what is known of a deleted tenant.
+func (c *Controller) Purge(_ context.Context, id macronode.TenantID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.tenants[id]; t != nil {
 		t.gone = true
 		c.forget(t)
 	}
+	return nil
 }
 
 func (c *Controller) forget(t *tenant) {

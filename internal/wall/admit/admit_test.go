@@ -537,7 +537,7 @@ func TestForget(t *testing.T) {
 	within(t, 8, func(r *rig) {
 		a := named("a", 1)
 		p := r.must(a, get)
-		r.Forget(a.ID)
+		_ = r.Purge(r.t.Context(), a.ID)
 		if len(r.tenants) != 1 {
 			t.Error("forgotten with a call inside")
 		}
@@ -545,7 +545,7 @@ func TestForget(t *testing.T) {
 		if len(r.tenants) != 0 {
 			t.Error("not forgotten")
 		}
-		r.Forget(named("never", 1).ID)
+		_ = r.Purge(r.t.Context(), named("never", 1).ID)
 	})
 }
 

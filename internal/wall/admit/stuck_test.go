@@ -66,7 +66,7 @@ func (w *world) do(a act) {
 	case "limit":
 		w.c.SetLimit(int64(a.n) + 1)
 	case "forget":
-		w.c.Forget(tn.ID)
+		_ = w.c.Purge(context.Background(), tn.ID)
 	}
 	pass(a.wait)
 }

@@ -10,6 +10,7 @@
 package quota
 
 import (
+	"context"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -62,11 +63,12 @@ func (m *Meter) usage(id macronode.TenantID) *usage {
 	return u
 }
 
-// Forget drops what was counted for a deleted tenant.
-func (m *Meter) Forget(id macronode.TenantID) {
+// Purge drops what was counted for a deleted tenant.
+func (m *Meter) Purge(_ context.Context, id macronode.TenantID) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.tenants, id)
+	return nil
 }
 
 // InFlight is the number of the tenant's calls that run now, long-running ones
