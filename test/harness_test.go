@@ -159,6 +159,13 @@ func (n *node) macronode(args ...string) result {
 
 func (n *node) start() {
 	n.t.Helper()
+	n.spawn()
+	n.awaitReady()
+}
+
+// spawn starts the process and does not wait for it.
+func (n *node) spawn() {
+	n.t.Helper()
 	os.Remove(n.file) // a killed node leaves its own
 	n.cmd = exec.Command(binary(n.t, "macronode"), n.args...)
 	n.log = &tail{}
@@ -169,6 +176,10 @@ func (n *node) start() {
 	cmd, done := n.cmd, make(chan error, 1)
 	n.done = done
 	go func() { done <- cmd.Wait() }()
+}
+
+func (n *node) awaitReady() {
+	n.t.Helper()
 	n.await("ready", func() bool {
 		text, err := os.ReadFile(n.file)
 		if err != nil || json.Unmarshal(text, n) != nil {

@@ -15,7 +15,8 @@ import (
 
 func (a *app) kmsCommand() *cobra.Command {
 	return cli.Group("kms", "Keys and stored objects of a data directory", "  macronode kms list --data DIR",
-		a.kmsList(), a.kmsCreate(), a.kmsRotate(), a.kmsDropVersion(), a.kmsCSR(), a.kmsImport(), a.kmsExportPublic(), a.kmsPutObject(), a.kmsExportRecovery(), a.kmsRestoreRoot())
+		a.kmsList(), a.kmsCreate(), a.kmsRotate(), a.kmsDropVersion(), a.kmsCSR(), a.kmsImport(), a.kmsExportPublic(), a.kmsPutObject(), a.kmsExportRecovery(), a.kmsRestoreRoot(),
+		a.kmsSplitRoot(), a.kmsUnseal())
 }
 
 // withKeys runs f with the keys of --data.
@@ -217,7 +218,7 @@ func (a *app) kmsExportRecovery() *cobra.Command {
 			if out == "" {
 				return cli.Usagef("kms export-recovery needs --out FILE")
 			}
-			export, err := datadir.ExportRecovery(dir)
+			export, err := datadir.ExportRecovery(dir, a.warnings())
 			if err != nil {
 				return err
 			}

@@ -38,7 +38,7 @@ var forms = sync.OnceValue(func() map[string]form {
 		"pinnedobj": {`one version of an object, "KMS:obj/NAME@vN"`, refOf(bundle.RefObject, true)},
 		"metadata":  {`"embedded", "KMS:obj/NAME" of an object that holds a DSN, or a postgres:// DSN without a password`, isMetadata},
 		"objects":   {`"embedded", or "s3://BUCKET?endpoint=URL&credentials=KMS:obj/NAME"`, isObjects},
-		"root":      {`"keyfile:PATH", "passphrase-file:PATH", "systemd:NAME" or an https URL without credentials`, isRoot},
+		"root":      {`"keyfile:PATH", "passphrase-file:PATH", "systemd:NAME", "shares:PATH" or an https URL without credentials`, isRoot},
 		"otlp":      {`an http or https URL without credentials, such as "http://127.0.0.1:4318"`, isOTLP},
 		"base64":    {"base64", func(s string) bool { return len(s) <= 64<<10 && isBase64(s) }},
 		"hash":      {"64 lower-case hex digits", func(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }},
@@ -150,7 +150,7 @@ func isObjects(s string) bool {
 func isRoot(s string) bool {
 	scheme, rest, _ := strings.Cut(s, ":")
 	switch scheme {
-	case "keyfile", "passphrase-file":
+	case "keyfile", "passphrase-file", "shares":
 		return rest != "" && len(rest) <= 4096 && !strings.ContainsFunc(rest, unicode.IsControl)
 	case "systemd":
 		return rest != "" && len(rest) <= 255 && !strings.ContainsAny(rest, "/\x00") && rest != "." && rest != ".."

@@ -90,12 +90,14 @@ func ExitCode(err error) int {
 type Dir struct {
 	FS   *disk.FS
 	Path string // absolute
+	// Unseal says how to wait for the shares of the root; nil: not at all.
+	Unseal *Unsealing
 }
 
 // Open names the data directory at path; it need not be there yet.
 func Open(f *disk.FS, path string) (Dir, error) {
 	abs, err := f.Abs(path)
-	return Dir{f, abs}, err
+	return Dir{FS: f, Path: abs}, err
 }
 
 // At is the path of a name in the directory.
@@ -197,6 +199,9 @@ func (d Dir) Root(setting string) (keystore.Root, error) {
 		r.CredentialsDir = os.Getenv("CREDENTIALS_DIRECTORY")
 	} else {
 		r.Path = d.In(r.Path)
+	}
+	if r.Kind == keystore.Shares && d.Unseal != nil {
+		r.Gather = d.gather
 	}
 	return r, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/rustyonions/macronode/internal/listen"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
+	"github.com/rustyonions/macronode/internal/svc/kms/shares"
 )
 
 // Keys is a data directory's keys for commands. Where no process holds the
@@ -55,6 +56,7 @@ func OpenKeys(path string, log *slog.Logger) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.Unseal = &Unsealing{Context: context.Background(), Told: tellShares(log, d.Path)}
 	store, err := d.OpenKeystore(d.RootSetting(), kms.Options{Log: log}, false)
 	if err != nil {
 		lock.Close()
@@ -127,7 +129,7 @@ func (d Dir) OpenKeystore(setting string, o kms.Options, readOnly bool, guards .
 	switch {
 	case errors.Is(err, keystore.ErrAbsent):
 		return nil, Exitf(macronode.ExitConfig, "%s holds no keystore; make one with: macronode init --data %s", d.Path, d.Path)
-	case errors.Is(err, keystore.ErrWrongRoot), errors.Is(err, keystore.ErrRootMode), errors.Is(err, keystore.ErrRootKind), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, keystore.ErrWrongRoot), errors.Is(err, keystore.ErrRootMode), errors.Is(err, keystore.ErrSealed), errors.Is(err, shares.ErrSet), errors.Is(err, keystore.ErrRootKind), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return nil, Exitf(macronode.ExitConfig, "kms.root: %w", err)
 	case err != nil:
 		return nil, err
@@ -350,11 +352,12 @@ func PublicKeys(path string) (*kms.PublicDocument, error) {
 
 // ExportRecovery returns the recovery file of the directory at path: whoever has
 // it and the directory has every key.
-func ExportRecovery(path string) ([]byte, error) {
+func ExportRecovery(path string, log *slog.Logger) ([]byte, error) {
 	d, err := Open(disk.Real(), path)
 	if err != nil {
 		return nil, err
 	}
+	d.Unseal = &Unsealing{Context: context.Background(), Told: tellShares(log, d.Path)}
 	root, err := d.Root(d.RootSetting())
 	if err != nil {
 		return nil, err
@@ -379,12 +382,21 @@ func RestoreRoot(path string, export []byte) error {
 	if err != nil {
 		return err
 	}
+	made := false
 	if root.Kind == keystore.KeyFile {
 		if _, err := d.FS.Stat(root.Path); errors.Is(err, fs.ErrNotExist) {
 			if err := keystore.WriteKeyFile(d.FS, root.Path); err != nil {
 				return err
 			}
+			made = true
 		}
 	}
-	return keystore.Restore(d.FS, d.At(KeystoreDir), export, root)
+	err = keystore.Restore(d.FS, d.At(KeystoreDir), export, root)
+	if err != nil && made {
+		_ = d.FS.Remove(root.Path) // it opens nothing
+	}
+	if errors.Is(err, keystore.ErrSealed) {
+		return Exitf(macronode.ExitConfig, "%w; set kms.root to a key file, restore, and split it anew", err)
+	}
+	return err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/lifecycle"
 	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
@@ -168,6 +169,10 @@ func (r *CheckReport) keys(ctx context.Context, d datadir.Dir, l *config.Loaded)
 	}
 	defer lock.Close()
 	store, err := d.OpenKeystore(c.KMS.Root, kms.Options{Log: slog.New(slog.DiscardHandler)}, true)
+	if errors.Is(err, keystore.ErrSealed) {
+		r.add("keystore", nil, "its root is in shares: not opened, and neither policy nor certificate was looked at", severityError, "")
+		return
+	}
 	if !r.add("keystore", err, "opens", severityError, "see kms.root, or restore it: macronode kms restore-root") {
 		return
 	}

@@ -249,7 +249,8 @@ func (n *Node) lockDirectory(context.Context, *config.Loaded) error {
 	return n.dir.FS.RemoveTemp(n.dir.Path)
 }
 
-func (n *Node) openKeystore(_ context.Context, l *config.Loaded) error {
+func (n *Node) openKeystore(ctx context.Context, l *config.Loaded) error {
+	n.dir.Unseal = n.unsealing(ctx)
 	keys, err := n.dir.OpenKeystore(l.Config.KMS.Root, kms.Options{Log: n.log, Metrics: kms.NewMetrics(n.metrics)}, false, guard.Keystore(n.breakers))
 	if err != nil {
 		return err

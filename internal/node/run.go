@@ -29,9 +29,14 @@ func Run(ctx context.Context, o Options) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	n, err := Start(ctx, o)
-	if err != nil {
+	n, told, err := startUnlessTold(ctx, o, signals)
+	switch {
+	case err != nil && told:
+		return nil // it was asked to stop before it ran
+	case err != nil:
 		return err
+	case told:
+		return n.Stop(context.WithoutCancel(ctx))
 	}
 	n.greet()
 	n.notify("READY=1\nSTATUS=ready")
@@ -44,6 +49,59 @@ func Run(ctx context.Context, o Options) error {
 	defer close(stopped)
 	return errors.Join(cause, n.Stop(context.WithoutCancel(ctx)))
 }
+
+// startUnlessTold is Start, which SIGTERM and SIGINT end early: a start that
+// waits for shares of the root may take for ever.
+func startUnlessTold(ctx context.Context, o Options, signals <-chan os.Signal) (n *Node, told bool, err error) {
+	starting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	started := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for {
+			select {
+			case s := <-signals:
+				if s != syscall.SIGHUP {
+					told = true
+					cancel(errors.New("told to stop"))
+					return
+				}
+			case <-started:
+				return
+			}
+		}
+	})
+	n, err = Start(starting, o)
+	close(started)
+	watch.Wait()
+	return n, told, err
+}
+
+// unsealing tells the log and systemd how far the shares of a split root are.
+func (n *Node) unsealing(ctx context.Context) *datadir.Unsealing {
+	last := -1
+	return &datadir.Unsealing{Context: ctx, Told: func(have, need int) {
+		state := fmt.Sprintf("STATUS=sealed: %d of %d shares", have, need)
+		if have >= need {
+			state = "STATUS=unsealed, starting"
+		}
+		// A person may take long; systemd is asked for the time.
+		n.notify(state + fmt.Sprintf("\nEXTEND_TIMEOUT_USEC=%d", sealedPatience.Microseconds()))
+		if have == last {
+			return
+		}
+		last = have
+		if have >= need {
+			n.log.Info("the keystore is unsealed", "event", "kms_unsealed", "have", have, "need", need)
+			return
+		}
+		n.log.Warn("the keystore is sealed: hand over shares", "event", "kms_sealed", "have", have, "need", need,
+			"with", "macronode kms unseal --data "+n.dir.Path+" < share")
+	}}
+}
+
+// sealedPatience is how long systemd is asked to wait on, each time.
+const sealedPatience = 2 * time.Minute
 
 // signalBurst is how close signals count as one: tools that end a process
 // signal it and its group.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/svc/kms/locked"
+	"github.com/rustyonions/macronode/internal/svc/kms/shares"
 )
 
 const (
@@ -45,7 +46,9 @@ var (
 	// ErrRootAbsent: this build has no client for key services.
 	ErrRootAbsent = errors.New("keystore: a key service as root is not available in this build; use keyfile:PATH, passphrase-file:PATH or systemd:NAME")
 	// ErrRootSpec: the text is none of the known forms.
-	ErrRootSpec = errors.New("keystore: a root is keyfile:PATH, passphrase-file:PATH, systemd:NAME or a URL")
+	ErrRootSpec = errors.New("keystore: a root is keyfile:PATH, passphrase-file:PATH, systemd:NAME, shares:PATH or a URL")
+	// ErrSealed: the root is in shares, and nobody here gathers them.
+	ErrSealed = errors.New("keystore: it is sealed: its root is in shares, which are handed to a node that starts")
 )
 
 // Root is a source of the root secret: where it lies and how it seals. Nothing
@@ -58,6 +61,12 @@ type Root struct {
 	// ScryptLogN is the work factor for sealing by passphrase; 0: 18, about a
 	// second and 256 MiB.
 	ScryptLogN int
+	// Gather returns the root secret of a set, in the arena, once enough shares
+	// came; it may wait for long. Nil: ErrSealed.
+	Gather func(*shares.Set, *locked.Arena) (*locked.Secret, error)
+	// Secret, where there is one, is the root secret of kind Shares, known
+	// already; it stays its owner's.
+	Secret *locked.Secret
 }
 
 // RootKind is the sort of root.
@@ -69,6 +78,8 @@ const (
 	KeyFile        RootKind = "keyfile"
 	PassphraseFile RootKind = "passphrase-file"
 	Systemd        RootKind = "systemd"
+	// Shares: the file at Path is a shares.Set.
+	Shares RootKind = "shares"
 )
 
 const defaultLogN = 18
@@ -84,13 +95,13 @@ func ParseRoot(spec string) (Root, error) {
 		return Root{}, ErrRootSpec
 	}
 	if strings.HasPrefix(rest, "//") {
-		if kind == string(KeyFile) || kind == string(PassphraseFile) {
+		if kind == string(KeyFile) || kind == string(PassphraseFile) || kind == string(Shares) {
 			return Root{Kind: RootKind(kind), Path: rest}, nil
 		}
 		return Root{}, ErrRootAbsent
 	}
 	switch RootKind(kind) {
-	case KeyFile, PassphraseFile:
+	case KeyFile, PassphraseFile, Shares:
 		return Root{Kind: RootKind(kind), Path: rest}, nil
 	case Systemd:
 		if strings.ContainsAny(rest, "/") || rest == "." || rest == ".." {
@@ -158,7 +169,7 @@ func decodeKey(prefix string, text []byte, n int) ([]byte, error) {
 
 // secret is a root's content, read.
 type secret struct {
-	kind RootKind // KeyFile or PassphraseFile
+	kind RootKind // KeyFile, PassphraseFile or Shares
 	data *locked.Secret
 	logN int
 }
@@ -170,6 +181,8 @@ func (r Root) read(f *disk.FS, a *locked.Arena) (*secret, error) {
 	p := r.Path
 	switch r.Kind {
 	case KeyFile, PassphraseFile:
+	case Shares:
+		return r.gathered(f, a)
 	case Systemd:
 		if r.CredentialsDir == "" {
 			return nil, fmt.Errorf("keystore: root %s: there is no credentials directory; is LoadCredential= set in the unit?", r)
@@ -209,6 +222,29 @@ func (r Root) read(f *disk.FS, a *locked.Arena) (*secret, error) {
 	return &secret{kind: KeyFile, data: a.Take(key)}, nil
 }
 
+// gathered is the secret of a root in shares.
+func (r Root) gathered(f *disk.FS, a *locked.Arena) (*secret, error) {
+	if r.Secret != nil {
+		return &secret{kind: Shares, data: a.Copy(r.Secret.Bytes())}, nil
+	}
+	text, err := f.ReadFile(r.Path, shares.MaxSetBytes)
+	if err != nil {
+		return nil, fmt.Errorf("keystore: root %s: %w", r, err)
+	}
+	set, err := shares.ParseSet(text)
+	if err != nil {
+		return nil, fmt.Errorf("keystore: root %s: %w", r, err)
+	}
+	if r.Gather == nil {
+		return nil, ErrSealed
+	}
+	data, err := r.Gather(set, a)
+	if err != nil {
+		return nil, err
+	}
+	return &secret{kind: Shares, data: data}, nil
+}
+
 func (s *secret) suite() uint8 {
 	if s.kind == PassphraseFile {
 		return suiteAge
@@ -218,7 +254,7 @@ func (s *secret) suite() uint8 {
 
 // sealKey returns the body of a root envelope with the associated data ad.
 func (s *secret) sealKey(a *locked.Arena, ad []byte, dataKey *locked.Secret) ([]byte, error) {
-	if s.kind == KeyFile {
+	if s.kind != PassphraseFile {
 		k := subkey(a, contextRoot, s.data)
 		defer k.Wipe()
 		return sealBody(k.Bytes(), ad, dataKey.Bytes())
@@ -255,7 +291,7 @@ func (s *secret) sealKey(a *locked.Arena, ad []byte, dataKey *locked.Secret) ([]
 
 // openKey is the inverse of sealKey. The error is ErrWrongRoot.
 func (s *secret) openKey(a *locked.Arena, ad, body []byte) (*locked.Secret, error) {
-	if s.kind == KeyFile {
+	if s.kind != PassphraseFile {
 		k := subkey(a, contextRoot, s.data)
 		defer k.Wipe()
 		dataKey, err := openBody(a, k.Bytes(), ad, body)
