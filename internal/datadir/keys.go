@@ -56,7 +56,7 @@ func OpenKeys(path string, log *slog.Logger) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.Unseal = &Unsealing{Context: context.Background(), Told: tellShares(log, d.Path)}
+	d.Unseal = d.Unsealing(context.Background(), log, nil)
 	store, err := d.OpenKeystore(d.RootSetting(), kms.Options{Log: log}, false)
 	if err != nil {
 		lock.Close()
@@ -357,7 +357,7 @@ func ExportRecovery(path string, log *slog.Logger) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.Unseal = &Unsealing{Context: context.Background(), Told: tellShares(log, d.Path)}
+	d.Unseal = d.Unsealing(context.Background(), log, nil)
 	root, err := d.Root(d.RootSetting())
 	if err != nil {
 		return nil, err

@@ -39,15 +39,30 @@ type Unsealing struct {
 	Told func(have, need int)
 }
 
-// tellShares is an Unsealing's Told that logs what a person has to do.
-func tellShares(log *slog.Logger, dir string) func(have, need int) {
+// Unsealing waits until ctx ends, and tells the log what a person has to do;
+// notify hears of it in the words of sd_notify(3), and may be nil.
+func (d Dir) Unsealing(ctx context.Context, log *slog.Logger, notify func(state string)) *Unsealing {
 	last := -1
-	return func(have, need int) {
-		if have != last && have < need {
-			log.Warn("the keystore is sealed: hand over shares", "event", "kms_sealed", "have", have, "need", need, "with", "macronode kms unseal --data "+dir+" < share")
+	return &Unsealing{Context: ctx, Told: func(have, need int) {
+		if notify != nil {
+			state := fmt.Sprintf("STATUS=sealed: %d of %d shares", have, need)
+			if have >= need {
+				state = "STATUS=unsealed, starting"
+			}
+			// A person may take long; systemd is asked for the time.
+			notify(state + fmt.Sprintf("\nEXTEND_TIMEOUT_USEC=%d", (4*remindEvery).Microseconds()))
+		}
+		if have == last {
+			return
 		}
 		last = have
-	}
+		if have >= need {
+			log.Info("the keystore is unsealed", "event", "kms_unsealed", "have", have, "need", need)
+			return
+		}
+		log.Warn("the keystore is sealed: hand over shares", "event", "kms_sealed", "have", have, "need", need,
+			"with", "macronode kms unseal --data "+d.Path+" < share")
+	}}
 }
 
 const (

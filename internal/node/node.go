@@ -250,7 +250,7 @@ func (n *Node) lockDirectory(context.Context, *config.Loaded) error {
 }
 
 func (n *Node) openKeystore(ctx context.Context, l *config.Loaded) error {
-	n.dir.Unseal = n.unsealing(ctx)
+	n.dir.Unseal = n.dir.Unsealing(ctx, n.log, n.notify)
 	keys, err := n.dir.OpenKeystore(l.Config.KMS.Root, kms.Options{Log: n.log, Metrics: kms.NewMetrics(n.metrics)}, false, guard.Keystore(n.breakers))
 	if err != nil {
 		return err

@@ -7,19 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"github.com/rustyonions/macronode/internal/datadir"
-	"net"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/bus"
 	"github.com/rustyonions/macronode/internal/lifecycle"
 	"github.com/rustyonions/macronode/internal/supervise"
+	"github.com/rustyonions/macronode/internal/systemd"
 )
 
 // Run runs a node until it is told to stop: by SIGTERM, SIGINT (a second one
@@ -76,32 +74,6 @@ func startUnlessTold(ctx context.Context, o Options, signals <-chan os.Signal) (
 	watch.Wait()
 	return n, told, err
 }
-
-// unsealing tells the log and systemd how far the shares of a split root are.
-func (n *Node) unsealing(ctx context.Context) *datadir.Unsealing {
-	last := -1
-	return &datadir.Unsealing{Context: ctx, Told: func(have, need int) {
-		state := fmt.Sprintf("STATUS=sealed: %d of %d shares", have, need)
-		if have >= need {
-			state = "STATUS=unsealed, starting"
-		}
-		// A person may take long; systemd is asked for the time.
-		n.notify(state + fmt.Sprintf("\nEXTEND_TIMEOUT_USEC=%d", sealedPatience.Microseconds()))
-		if have == last {
-			return
-		}
-		last = have
-		if have >= need {
-			n.log.Info("the keystore is unsealed", "event", "kms_unsealed", "have", have, "need", need)
-			return
-		}
-		n.log.Warn("the keystore is sealed: hand over shares", "event", "kms_sealed", "have", have, "need", need,
-			"with", "macronode kms unseal --data "+n.dir.Path+" < share")
-	}}
-}
-
-// sealedPatience is how long systemd is asked to wait on, each time.
-const sealedPatience = 2 * time.Minute
 
 // signalBurst is how close signals count as one: tools that end a process
 // signal it and its group.
@@ -197,33 +169,9 @@ func (n *Node) greet() {
 		"  export RON_NODE=%s RON_CAP=@%s\n  ronctl put README.md\n  ronctl ls\n\n", e.HTTP, e.HTTP, e.TenantCap)
 }
 
-// notify tells systemd, where it listens, how the node is (sd_notify(3)).
+// notify tells systemd, where it listens, how the node is.
 func (n *Node) notify(state string) {
-	path := os.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return
-	}
-	if path[0] == '@' {
-		path = "\x00" + path[1:]
-	}
-	if state == "RELOADING=1" {
-		state += fmt.Sprintf("\nMONOTONIC_USEC=%d", monotonicMicros())
-	}
-	c, err := net.Dial("unixgram", path)
-	if err == nil {
-		_, err = c.Write([]byte(state))
-		err = errors.Join(err, c.Close())
-	}
-	if err != nil {
+	if err := systemd.Notify(state); err != nil {
 		n.log.Warn("systemd was not told", "event", "notify", "error", err.Error())
 	}
-}
-
-// monotonicMicros is CLOCK_MONOTONIC, as systemd wants it of a reload.
-func monotonicMicros() int64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		return 0
-	}
-	return t.Nano() / 1000
 }
