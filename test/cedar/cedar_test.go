@@ -29,8 +29,8 @@ import (
 )
 
 const (
-	sets     = 60
-	requests = 40
+	sets     = 40
+	requests = 60
 	// maxExcluded is the share of requests, in percent, on which a rule may
 	// fail. Here that denies, and Cedar goes on without the rule.
 	maxExcluded = 10
@@ -86,11 +86,12 @@ type asked struct {
 // given are made here, from what the documentation says the node makes them.
 func TestAgainstCedar(t *testing.T) {
 	dir := install(t)
-	var b batch
+	schemas := [2]*resolved.Schema{resolve(t, rulegen.Schema(false)), resolve(t, rulegen.Schema(true))}
+	b := batch{Actions: actions(schemas[0])} // they are the same in both
 	var ours [][]asked
 	foreign := 0
 	for seed := range uint64(sets) {
-		w := newWorld(t, rand.New(rand.NewPCG(seed, 6)), &b)
+		w := newWorld(t, rand.New(rand.NewPCG(seed, 6)), schemas)
 		qs := questions{Policies: w.policies, Entities: w.static}
 		var list []asked
 		for len(list) < requests {
@@ -128,6 +129,7 @@ func askCedar(t *testing.T, dir string, b *batch) *reply {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	begun := time.Now()
 	cmd := exec.CommandContext(ctx, "node", "authorize.mjs", dir)
 	cmd.Stdin = bytes.NewReader(in)
 	var stderr bytes.Buffer
@@ -136,6 +138,7 @@ func askCedar(t *testing.T, dir string, b *batch) *reply {
 	if err != nil {
 		t.Fatalf("node: %v\n%.2000s", err, stderr.Bytes())
 	}
+	t.Logf("Cedar took %s", time.Since(begun).Round(time.Millisecond))
 	r := new(reply)
 	if err := json.Unmarshal(out, r); err != nil {
 		t.Fatalf("node: %v in %.200q", err, out)
@@ -200,17 +203,12 @@ type world struct {
 	byUID    map[uid]entity
 }
 
-func newWorld(t *testing.T, src *rand.Rand, b *batch) *world {
+func newWorld(t *testing.T, src *rand.Rand, schemas [2]*resolved.Schema) *world {
 	t.Helper()
-	w := &world{gen: rulegen.Gen{Src: src, Faults: 25}, policies: map[string]string{}, byUID: map[uid]entity{}}
+	w := &world{gen: rulegen.Gen{Src: src, Faults: 25}, schema: schemas[0], policies: map[string]string{}, byUID: map[uid]entity{}}
 	tangled := src.IntN(3) == 0
-	var parsed schema.Schema
-	if err := parsed.UnmarshalCedar([]byte(rulegen.Schema(tangled))); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if w.schema, err = parsed.Resolve(); err != nil {
-		t.Fatal(err)
+	if tangled {
+		w.schema = schemas[1]
 	}
 	check := validate.New(w.schema, validate.WithStrict())
 	for want := 4 + src.IntN(10); len(w.policies) < want; {
@@ -241,16 +239,33 @@ func newWorld(t *testing.T, src *rand.Rand, b *batch) *world {
 	for _, e := range w.static {
 		w.byUID[e.UID] = e
 	}
-	if b.Actions == nil { // they are the same in both schemas
-		for id, a := range w.schema.Actions {
-			e := entity{UID: uid{string(id.Type), string(id.ID)}, Attrs: map[string]any{}, Parents: []uid{}}
-			for p := range a.Entity.Parents.All() {
-				e.Parents = append(e.Parents, uid{string(p.Type), string(p.ID)})
-			}
-			b.Actions = append(b.Actions, e)
-		}
-	}
 	return w
+}
+
+func resolve(t *testing.T, text string) *resolved.Schema {
+	t.Helper()
+	var s schema.Schema
+	if err := s.UnmarshalCedar([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// actions are the schema's, as entities.
+func actions(s *resolved.Schema) []entity {
+	var out []entity
+	for id, a := range s.Actions {
+		e := entity{UID: uid{string(id.Type), string(id.ID)}, Attrs: map[string]any{}, Parents: []uid{}}
+		for p := range a.Entity.Parents.All() {
+			e.Parents = append(e.Parents, uid{string(p.Type), string(p.ID)})
+		}
+		out = append(out, e)
+	}
+	return out
 }
 
 // knows reports whether the schema knows such a request.
