@@ -50,7 +50,8 @@ func (c *Client) do(ctx context.Context, r Request) (resp *http.Response, blind 
 		at, err := seeker.Seek(0, io.SeekCurrent)
 		canSeek, start = err == nil, at
 	}
-	repeat = repeat && (r.Body == nil || canSeek)
+	resend := r.Body == nil || canSeek
+	repeat = repeat && resend
 	for try := 0; ; try++ {
 		call, back := r, func() {}
 		if r.Body != nil {
@@ -67,10 +68,12 @@ func (c *Client) do(ctx context.Context, r Request) (resp *http.Response, blind 
 			return resp, blind, nil
 		}
 		back()
-		if !repeat || try >= c.retries || ctx.Err() != nil || !again(err) {
+		var refused *Error
+		// A capability that is refused let nothing be done.
+		may := repeat || resend && errors.As(err, &refused) && refused.again
+		if !may || try >= c.retries || ctx.Err() != nil || !again(err) {
 			return nil, blind, err
 		}
-		var refused *Error
 		blind = blind || !errors.As(err, &refused)
 		if err := wait(ctx, err, try); err != nil {
 			return nil, blind, err
@@ -89,7 +92,7 @@ func (c *Client) do(ctx context.Context, r Request) (resp *http.Response, blind 
 func again(err error) bool {
 	var e *Error
 	if errors.As(err, &e) {
-		return e.Retryable || e.Status == 502 && e.Code != "integrity" || e.Status == 504
+		return e.again || e.Retryable || e.Status == 502 && e.Code != "integrity" || e.Status == 504
 	}
 	var body *bodyError
 	var cert *tls.CertificateVerificationError
@@ -154,10 +157,11 @@ func (c *Client) once(ctx context.Context, r Request) (*http.Response, error) {
 			req.Header.Set("Expect", "100-continue")
 		}
 	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-		if c.proof != "" {
-			req.Header.Set("X-Ron-Discharge", c.proof)
+	cap := c.caps.of(r.Method, r.Path)
+	if cap.token != "" {
+		req.Header.Set("Authorization", "Bearer "+cap.token)
+		if cap.proof != "" {
+			req.Header.Set("X-Ron-Discharge", cap.proof)
 		}
 	}
 	req.Header.Set("User-Agent", c.agent)
@@ -169,7 +173,9 @@ func (c *Client) once(ctx context.Context, r Request) (*http.Response, error) {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, refusal(resp)
+	refused := refusal(resp)
+	refused.again = c.caps.heed(cap, refused.Code, resp.Header)
+	return nil, refused
 }
 
 // JSON makes a call with in (nil: no body) as JSON and decodes the answer into

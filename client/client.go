@@ -46,6 +46,11 @@ type Options struct {
 	// Discharges are those that Token's third-party caveats need, as texts. They
 	// are bound to what is sent, unless they are bound already.
 	Discharges []string
+	// WholeToken sends Token as it is. Else each call carries one cut down to its
+	// action and resource, good for a minute (an hour for calls that watch), so
+	// that what a log or a proxy keeps of it is worth little. Calls that are not
+	// known, and minting, which hands the caveats on, carry the whole one.
+	WholeToken bool
 	// CA verifies the node's certificate; nil: the system's roots.
 	CA *x509.CertPool
 	// Certificate is shown to nodes that ask for one; nil: none.
@@ -68,8 +73,7 @@ type Options struct {
 type Client struct {
 	base    *url.URL
 	http    *http.Client
-	token   string
-	proof   string // X-Ron-Discharge; "" for none
+	caps    *narrower
 	retries int
 	agent   string
 }
@@ -77,7 +81,7 @@ type Client struct {
 // Dial prepares a client for the node at "http://HOST:PORT", "https://HOST:PORT"
 // or "unix:///PATH". It does not connect yet.
 func Dial(node string, o Options) (*Client, error) {
-	proof, err := o.proof()
+	caps, err := newNarrower(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +128,7 @@ func Dial(node string, o Options) (*Client, error) {
 		}
 		return &hearing{Conn: conn, closed: make(chan struct{})}, nil
 	}
-	c := &Client{base: u, http: &http.Client{Transport: t, CheckRedirect: noRedirect}, token: o.Token, proof: proof, retries: o.Retries, agent: o.UserAgent}
+	c := &Client{base: u, http: &http.Client{Transport: t, CheckRedirect: noRedirect}, caps: caps, retries: o.Retries, agent: o.UserAgent}
 	if c.retries == 0 {
 		c.retries = DefaultRetries
 	}

@@ -42,19 +42,3 @@ func (p *proofs) header(tok *capability.Token) (string, error) {
 	}
 	return strings.Join(texts, ","), nil
 }
-
-// proof is the X-Ron-Discharge of Token as it is.
-func (o *Options) proof() (string, error) {
-	if len(o.Discharges) == 0 {
-		return "", nil
-	}
-	p, err := readProofs(o.Discharges)
-	if err != nil {
-		return "", err
-	}
-	tok, err := capability.Parse(o.Token)
-	if err != nil {
-		return "", err
-	}
-	return p.header(tok)
-}

@@ -18,6 +18,7 @@ import (
 type Error struct {
 	macronode.Problem
 	RetryAfter time.Duration // asked for by the node, at most a day; 0: none
+	again      bool          // with another capability it may be taken
 }
 
 func (e *Error) Error() string {
@@ -51,7 +52,7 @@ func (e *Error) Denied() bool {
 	return e.Status == 401 || e.Status == 403 || e.Status == 429
 }
 
-func refusal(resp *http.Response) error {
+func refusal(resp *http.Response) *Error {
 	e := &Error{}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxProblemBytes))
 	if err != nil || json.Unmarshal(text, &e.Problem) != nil || e.Problem.Status == 0 {

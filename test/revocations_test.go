@@ -68,7 +68,7 @@ func TestRevokeKeysAndTenants(t *testing.T) {
 	if err := os.WriteFile(pem, []byte(n.macronode("kms", "export-public", "node", "--data", n.dir).must(t, 0).out), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	offline(list, "--key", pem).must(t, 0)
+	offline(list, "--public-key", pem).must(t, 0)
 	offline(list).must(t, 2)
 	offline(list, "--node-id", "b3:"+strings.Repeat("0", 64)).must(t, 4)
 	changed := filepath.Join(t.TempDir(), "changed")

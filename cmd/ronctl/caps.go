@@ -120,8 +120,8 @@ func (a *app) capMint() *cobra.Command {
 		Use: "mint", Short: "Make a new capability; prints the token", Args: cli.NoArgs,
 		Example: "  ronctl cap mint --tenant acme --actions 'object:*' --expires 720h",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if n.Node != "" {
-				return cli.Usagef("--for-node narrows offline: use cap attenuate on the minted token")
+			if n.Node != "" || n.ClientCert != "" {
+				return cli.Usagef("--for-node and --client-cert narrow offline: use cap attenuate on the minted token")
 			}
 			// The same checks as offline, so that what is wrong is never sent.
 			if _, err := n.Caveats(time.Now(), c.Flags().Changed); err != nil {

@@ -26,6 +26,8 @@ type savedContext struct {
 	Node string `json:"node"`
 	Cap  string `json:"cap,omitempty"`
 	CA   string `json:"ca,omitempty"`
+	Cert string `json:"cert,omitempty"`
+	Key  string `json:"key,omitempty"` // its file
 }
 
 type savedContexts struct {
@@ -131,12 +133,16 @@ func (a *app) contextSet() *cobra.Command {
 			if _, err := client.Dial(saved.Node, client.Options{}); err != nil {
 				return cli.Usage(err)
 			}
-			if saved.CA != "" {
-				abs, err := filepath.Abs(saved.CA)
+			saved.Cert, saved.Key = a.cert, a.key
+			for _, path := range []*string{&saved.CA, &saved.Cert, &saved.Key} {
+				if *path == "" {
+					continue
+				}
+				abs, err := filepath.Abs(*path)
 				if err != nil {
 					return err
 				}
-				saved.CA = abs
+				*path = abs
 			}
 			if saved.Cap != "" && saved.Cap[0] != '@' {
 				return cli.Usagef("a context keeps a capability as @FILE, not the token itself")

@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ const maxCapFileBytes = 16 << 10
 type app struct {
 	cli.Terminal
 	node, cap, context, ca string
+	cert, key              string
 	discharges             []string
 	insecure               bool
 	timeout                time.Duration
@@ -120,6 +122,8 @@ func (a *app) command() *cobra.Command {
 	f.StringArrayVar(&a.discharges, "discharge", nil, "discharge of a third-party caveat of the capability, TOKEN or @FILE; repeatable")
 	f.StringVar(&a.context, "context", "", "named context to use (RON_CONTEXT)")
 	f.StringVar(&a.ca, "ca", "", "PEM file with the certificate authority of the node (RON_CA)")
+	f.StringVar(&a.cert, "cert", "", "PEM file with the certificate to show to the node (RON_CERT)")
+	f.StringVar(&a.key, "key", "", "PEM file with the certificate's key, mode 0600; default: in the file of --cert (RON_KEY)")
 	f.BoolVar(&a.insecure, "insecure-tls", false, "accept any certificate; for nodes on this machine alone")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
@@ -166,6 +170,13 @@ func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error)
 			return nil, nil, cli.Exit(fmt.Errorf("%s holds no certificate", t.ca), macronode.ExitConfig)
 		}
 	}
+	if t.cert != "" {
+		pair, err := clientPair(t.cert, cmp.Or(t.key, t.cert))
+		if err != nil {
+			return nil, nil, err
+		}
+		o.Certificate = &pair
+	}
 	if jobs, err := c.Flags().GetInt("jobs"); err == nil {
 		o.IdleConns = max(jobs, client.DefaultIdleConns)
 	}
@@ -178,7 +189,7 @@ func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error)
 }
 
 // target is where a command goes and with what.
-type target struct{ node, token, ca string }
+type target struct{ node, token, ca, cert, key string }
 
 func (a *app) target() (target, error) {
 	saved, err := a.currentContext()
@@ -195,9 +206,13 @@ func (a *app) target() (target, error) {
 	}
 	t := target{node: cmp.Or(pick(a.node, "RON_NODE", saved.Node), defaultNode)}
 	if t.node != saved.Node {
-		saved.Cap, saved.CA = "", "" // not for another node's eyes
+		saved.Cap, saved.CA, saved.Cert, saved.Key = "", "", "", "" // not for another node's eyes
 	}
 	t.ca = pick(a.ca, "RON_CA", saved.CA)
+	t.cert, t.key = pick(a.cert, "RON_CERT", saved.Cert), pick(a.key, "RON_KEY", saved.Key)
+	if a.cert != "" && a.key == "" {
+		t.key = "" // one of another certificate
+	}
 	t.token, err = readCap(pick(a.cap, "RON_CAP", saved.Cap))
 	return t, err
 }
@@ -244,4 +259,20 @@ func each(f func(cursor string) (next string, err error)) error {
 		}
 		cursor = next
 	}
+}
+
+// clientPair reads a client certificate and its key, which others must not read.
+func clientPair(cert, key string) (tls.Certificate, error) {
+	info, err := os.Stat(key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("client certificate's key: %w", err)
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return tls.Certificate{}, fmt.Errorf("client certificate's key %s: others may read it; chmod 600 it first", key)
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return pair, cli.Exit(fmt.Errorf("client certificate %s with key %s: %w", cert, key, err), macronode.ExitConfig)
+	}
+	return pair, nil
 }

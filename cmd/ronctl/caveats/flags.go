@@ -5,7 +5,12 @@
 package caveats
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +27,7 @@ type Flags struct {
 	Actions, Resources, Methods, Confine, Nets []string
 	Expires                                    time.Duration
 	MaxBytes                                   int64
-	Rate, Node                                 string
+	Rate, Node, ClientCert                     string
 }
 
 // Register adds the flags to f.
@@ -35,6 +40,7 @@ func (n *Flags) Register(f *pflag.FlagSet) {
 	f.DurationVar(&n.Expires, "expires", 0, "valid this long from now")
 	f.Int64Var(&n.MaxBytes, "max-bytes", 0, "request plus response bytes of one call")
 	f.StringVar(&n.Rate, "rate", "", "requests a second and burst: PER_S/BURST")
+	f.StringVar(&n.ClientCert, "client-cert", "", "PEM file: good only over a connection with this client certificate")
 	f.StringVar(&n.Node, "for-node", "", "the one node_id that may accept it")
 }
 
@@ -63,7 +69,7 @@ func (n *Flags) check(changed func(string) bool) error {
 			return cli.Usagef("--%s is empty", l.flag)
 		}
 	}
-	for _, t := range []struct{ flag, text string }{{"rate", n.Rate}, {"for-node", n.Node}} {
+	for _, t := range []struct{ flag, text string }{{"rate", n.Rate}, {"for-node", n.Node}, {"client-cert", n.ClientCert}} {
 		if changed(t.flag) && t.text == "" {
 			return cli.Usagef("--%s is empty", t.flag)
 		}
@@ -115,10 +121,39 @@ func (n *Flags) Caveats(now time.Time, changed func(string) bool) ([]capability.
 	if n.Node != "" {
 		out = append(out, capability.ForNode(n.Node))
 	}
+	if n.ClientCert != "" {
+		sum, err := certHash(n.ClientCert)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, capability.WithClientCert(sum))
+	}
 	for _, c := range out {
 		if err := c.Err(); err != nil {
 			return nil, cli.Usage(err)
 		}
 	}
 	return out, nil
+}
+
+// certHash is the SHA-256 of the first certificate of a PEM file, DER: the one
+// that a client shows first.
+func certHash(path string) (sum [32]byte, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return sum, fmt.Errorf("client certificate: %w", err)
+	}
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			return sum, fmt.Errorf("client certificate %s: the file holds no PEM certificate", path)
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return sum, fmt.Errorf("client certificate %s: %w", path, err)
+		}
+		return sha256.Sum256(block.Bytes), nil
+	}
 }

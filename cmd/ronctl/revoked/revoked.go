@@ -104,7 +104,7 @@ func (a *Revoked) list() *cobra.Command {
 				return err
 			case verify != "" && export == "" && adopt == "":
 				if id == "" {
-					return cli.Usagef("--verify needs --node-id or --key: a list that vouches for itself proves nothing")
+					return cli.Usagef("--verify needs --node-id or --public-key: a list that vouches for itself proves nothing")
 				}
 				return a.verifyRevocations(verify, id)
 			case export != "" && adopt == "" && verify == "":
@@ -141,7 +141,7 @@ func (a *Revoked) list() *cobra.Command {
 	f.StringVar(&verify, "verify", "", "verify this file, offline, and show what it revokes")
 	f.StringVar(&adopt, "import", "", "give the node what this file revokes")
 	f.StringVar(&nodeID, "node-id", "", "id of the node that signed: b3:…, as /version shows it")
-	f.StringVar(&keyFile, "key", "", "PEM file with the node's public key, instead of its id")
+	f.StringVar(&keyFile, "public-key", "", "PEM file with the node's public key, instead of its id")
 	return c
 }
 
@@ -159,10 +159,10 @@ func printRevocations(w io.Writer, list []client.Revocation) {
 	}
 }
 
-// givenNode is the node's id from --node-id, or that of the public key in --key.
+// givenNode is the node's id from --node-id, or that of the public key in --public-key.
 func givenNode(id, keyFile string) (string, error) {
 	if id != "" && keyFile != "" {
-		return "", cli.Usagef("--node-id or --key, not both")
+		return "", cli.Usagef("--node-id or --public-key, not both")
 	}
 	if keyFile == "" {
 		return id, nil
