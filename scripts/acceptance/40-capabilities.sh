@@ -1,4 +1,5 @@
 # Capabilities: third parties, revocation by key and tenant, the signed list. Sourced by scripts/acceptance.sh.
+caps_w=$W; mkdir -p "$W/caps"; export W=$W/caps # a node of its own: its tenant's capabilities die
 dev
 export RON_CAP=@$W/dev/tenant.cap OP=@$W/dev/operator.cap
 head -c 32 /dev/urandom >sso.key; chmod 600 sso.key
@@ -15,4 +16,4 @@ prove "Revocations outlive kill -9" '401 revoked.*401 revoked' 'ronctl --cap @on
 prove "The list of revocations is signed, and verifies offline with the node id alone" 'verified: 2 revocations.*exit 0' 'ronctl --cap $OP cap revocations --export list.dsse; ID=$(curl -s "$URL/version" | jq -r .node_id); RON_NODE=http://127.0.0.1:1 ronctl cap revocations --verify list.dsse --node-id "$ID"'
 prove "A changed list does not" 'exit 4' 'sed "s/\"payload\": \"ey/\"payload\": \"fy/" list.dsse >bad.dsse; ronctl cap revocations --verify bad.dsse --node-id "$(curl -s "$URL/version" | jq -r .node_id)"'
 kill "$pid"; wait "$pid" || true; pid=
-unset RON_CAP OP
+export W=$caps_w; export RON_CAP=@$W/dev/tenant.cap OP=@$W/dev/operator.cap
