@@ -71,7 +71,7 @@ type signature struct {
 type Count struct {
 	Requests, Failed, Slow int
 	Fresh                  int // requests with a handshake
-	Dials                  int // connections; Fresh and one a worker are expected
+	Ended                  int // kept connections that the node ended
 	Took                   []time.Duration
 	Errors                 []string // the first ones
 }
@@ -94,7 +94,7 @@ func (l *Load) Done() int { return int(l.done.Load()) }
 type worker struct {
 	*Load
 	kept, own *http.Client
-	dials     atomic.Int64
+	ended     atomic.Int64
 	rnd       *rand.Rand
 	count     Count
 	body      []byte
@@ -104,17 +104,40 @@ func (l *Load) worker(n int) *worker {
 	w := &worker{Load: l, rnd: rand.New(rand.NewPCG(uint64(n), 5)), body: make([]byte, WriteBytes)}
 	rand.NewChaCha8([32]byte{byte(n), 9}).Read(w.body)
 	make := func(keep bool) *http.Client {
-		d := &net.Dialer{Timeout: giveUp}
+		d := &tls.Dialer{NetDialer: &net.Dialer{Timeout: giveUp}, Config: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: l.Roots}}
 		return &http.Client{Timeout: giveUp, Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: l.Roots}, DisableKeepAlives: !keep, MaxConnsPerHost: 1, DisableCompression: true,
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				w.dials.Add(1)
-				return d.DialContext(ctx, network, addr)
+			DisableKeepAlives: !keep, MaxConnsPerHost: 1, DisableCompression: true,
+			DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := d.DialContext(ctx, network, addr)
+				if err != nil || !keep {
+					return c, err
+				}
+				return &watched{Conn: c, ended: &w.ended}, nil
 			},
 		}}
 	}
 	w.kept, w.own = make(true), make(false)
 	return w
+}
+
+// watched counts itself where the other side ends it.
+type watched struct {
+	net.Conn
+	closed atomic.Bool
+	ended  *atomic.Int64
+}
+
+func (c *watched) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && !c.closed.Swap(true) {
+		c.ended.Add(1)
+	}
+	return n, err
+}
+
+func (c *watched) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
 }
 
 // Run makes the requests, each when it is due, and returns when all have been
@@ -154,17 +177,17 @@ func (l *Load) Run(ctx context.Context) (Count, error) {
 	group.Wait()
 	var sum Count
 	for _, w := range all {
-		sum.add(&w.count, int(w.dials.Load()))
+		sum.add(&w.count, int(w.ended.Load()))
 	}
 	return sum, ctx.Err()
 }
 
-func (c *Count) add(o *Count, dials int) {
+func (c *Count) add(o *Count, ended int) {
 	c.Requests += o.Requests
 	c.Failed += o.Failed
 	c.Slow += o.Slow
 	c.Fresh += o.Fresh
-	c.Dials += dials
+	c.Ended += ended
 	c.Took = append(c.Took, o.Took...)
 	c.Errors = append(c.Errors, o.Errors...)
 	c.Errors = c.Errors[:min(len(c.Errors), keptErrors)]
@@ -310,6 +333,9 @@ func (w *worker) send(ctx context.Context, c *http.Client, method, path, token s
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
+	if res.Close && c == w.kept {
+		w.ended.Add(1) // by its word
+	}
 	got, err := io.ReadAll(res.Body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)

@@ -96,8 +96,8 @@ func TestLoad(t *testing.T) {
 			if failed := got.Failed > 0; failed != (c.want != "") || failed && !strings.Contains(got.Errors[0], c.want) {
 				t.Errorf("%d failed: %v", got.Failed, got.Errors)
 			}
-			if extra := got.Dials - got.Fresh - 4; (extra > 0) != c.lost {
-				t.Errorf("%d connections more than needed", extra)
+			if (got.Ended > 0) != c.lost {
+				t.Errorf("%d connections ended", got.Ended)
 			}
 			if f.tokens["Bearer first"] < 30 || f.tokens["Bearer second"] < 30 || f.tokens["Bearer o"] < 10 {
 				t.Errorf("capabilities in use: %v", f.tokens)

@@ -28,8 +28,7 @@ func (c *Changes) Report(sec *report.Section, before, count Count, made []Change
 	sec.Value("requests", fmt.Sprint(count.Requests), fmt.Sprint(wanted), met(count.Requests == wanted))
 	sec.Value("failed", fmt.Sprint(count.Failed), "0", met(count.Failed == 0))
 	sec.Value("slower than a second", fmt.Sprint(count.Slow), "0", met(count.Slow == 0))
-	extra := count.Dials - count.Fresh - c.Load.Workers
-	sec.Value("kept connections that ended", fmt.Sprint(max(extra, 0)), "0", met(extra <= 0))
+	sec.Value("kept connections that the node ended", fmt.Sprint(count.Ended), "0", met(count.Ended == 0))
 	sec.Value("handshakes for one request", fmt.Sprint(count.Fresh), "", nil)
 	times := func(d []time.Duration) string {
 		return fmt.Sprintf("p50 %.2f, p99 %.2f, p99.9 %.1f, longest %.1f ms", ms(at(d, 500)), ms(at(d, 990)), ms(at(d, 999)), ms(at(d, 1000)))
