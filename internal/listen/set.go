@@ -87,6 +87,7 @@ type Set struct {
 	mu        sync.Mutex
 	listeners map[string]*listener // by endpoint key
 	closed    bool
+	views     int                // open ones
 	waiting   map[*Conn]struct{} // in a handshake, or not yet taken
 }
 
@@ -288,8 +289,9 @@ func (s *Set) Files() (map[string]*os.File, error) {
 	return files, nil
 }
 
-// Close stops accepting. Connections already accepted are still handed out,
-// until ctx ends; then they are closed. After it no goroutine of the Set runs.
+// Close stops accepting. Connections already accepted are still handed out while
+// there is a View to take them, until ctx ends; then they are closed. After it no
+// goroutine of the Set runs.
 // Connections that were handed out are their holders'.
 func (s *Set) Close(ctx context.Context) error {
 	s.mu.Lock()
@@ -302,7 +304,11 @@ func (s *Set) Close(ctx context.Context) error {
 	for _, l := range s.listeners {
 		l.shut()
 	}
+	taken := s.views > 0
 	s.mu.Unlock()
+	if !taken {
+		s.drop()
+	}
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
 	select {
@@ -361,7 +367,12 @@ type View struct {
 }
 
 // View returns a new view. Several may be open; each connection goes to one.
-func (s *Set) View() *View { return &View{set: s, done: make(chan struct{})} }
+func (s *Set) View() *View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.views++
+	return &View{set: s, done: make(chan struct{})}
+}
 
 var _ net.Listener = (*View)(nil)
 
@@ -385,7 +396,17 @@ func (v *View) Accept() (net.Conn, error) {
 
 // Close ends Accept.
 func (v *View) Close() error {
-	v.once.Do(func() { close(v.done) })
+	v.once.Do(func() {
+		close(v.done)
+		s := v.set
+		s.mu.Lock()
+		s.views--
+		last := s.closed && s.views == 0
+		s.mu.Unlock()
+		if last {
+			s.drop()
+		}
+	})
 	return nil
 }
 

@@ -5,6 +5,7 @@ package listen
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -335,4 +336,40 @@ func FuzzForwarded(f *testing.F) {
 			t.Errorf("%q %q: no address", xff, fwd)
 		}
 	})
+}
+
+// What nobody will take is not waited for.
+func TestCloseWithoutViews(t *testing.T) {
+	a := newAuthority(t)
+	cert := a.issue(t, "node")
+	for _, lastLeaves := range []bool{false, true} {
+		s, _ := newSet(t, wide())
+		e := tcp("127.0.0.1:0")
+		e.TLS = mustTLS(t, TLSConfig{Certificate: func() *tls.Certificate { return cert }, ClientAuth: "none", PQ: "off"})
+		addr := apply(t, s, e)
+		v := s.View()
+		if !lastLeaves {
+			v.Close()
+		}
+		waiting, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: a.pool, ServerName: "node"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent := dial(t, addr) // in its handshake
+		eventually(t, "accepted", func() bool { return value(t, s.conf.Metrics.open.WithLabelValues("http")) == 2 })
+		done := make(chan error, 1)
+		go func() { done <- s.Close(context.Background()) }()
+		if lastLeaves {
+			eventually(t, "closing", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.closed })
+			v.Close()
+		}
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Fatal("Close waits for a View that will not come")
+		}
+		ended(t, silent)
+		waiting.SetDeadline(time.Now().Add(patience))
+		ended(t, waiting)
+	}
 }

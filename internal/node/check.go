@@ -17,6 +17,7 @@ import (
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/lifecycle"
+	"github.com/rustyonions/macronode/internal/listen/certs"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
 	"github.com/rustyonions/macronode/internal/wall/policy"
@@ -191,8 +192,16 @@ func (r *CheckReport) keys(ctx context.Context, d datadir.Dir, l *config.Loaded)
 	}
 	r.add("policy bundle", err, c.Policy.BundleKMS.String(), severityError, "build and install it: macronode policy build SRCDIR -o FILE --data "+d.Path+" --install NAME@vN")
 	if c.Server.TLS.Enabled {
-		_, err := store.Certificate(ctx, c.Server.TLS.KMSKey, c.Server.TLS.CertChain)
-		r.add("certificate", err, c.Server.TLS.CertChain.String(), severityError, "put a chain that fits the key: macronode kms put-object")
+		cert, err := store.Certificate(ctx, c.Server.TLS.KMSKey, c.Server.TLS.CertChain)
+		var warning error
+		if err == nil {
+			if err, warning = certs.Inspect(cert, c.Server.TLS.OCSP); err != nil {
+				err = datadir.Exitf(macronode.ExitConfig, "%w", err)
+			}
+		}
+		if r.add("certificate", err, c.Server.TLS.CertChain.String(), severityError, "put a chain that fits the key: macronode kms put-object") {
+			r.add("certificate lasts", warning, "until "+cert.Leaf.NotAfter.UTC().Format(time.RFC3339), severityWarning, "make a new one: macronode runbook, Certificates")
+		}
 	}
 }
 

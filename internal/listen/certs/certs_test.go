@@ -477,3 +477,30 @@ func TestFetchIsBounded(t *testing.T) {
 		t.Errorf("link-local: %v", err)
 	}
 }
+
+func TestInspect(t *testing.T) {
+	a := newCA(t)
+	year := 8760 * time.Hour
+	for _, c := range []struct {
+		name          string
+		spec          spec
+		staple        bool
+		fault, warned bool
+	}{
+		{"good", spec{serial: 1, life: year}, false, false, false},
+		{"good, with a responder", spec{serial: 1, life: year, responder: "http://r.example/"}, true, false, false},
+		{"without a responder", spec{serial: 1, life: year}, true, false, true},
+		{"a responder that cannot be asked", spec{serial: 1, life: year, responder: "ldap://r.example/"}, true, false, true},
+		{"about to end", spec{serial: 1, life: 10 * time.Minute}, false, false, true},
+		{"ended", spec{serial: 1, life: -time.Minute}, false, true, true},
+		{"not begun", spec{serial: 1, life: time.Hour, begins: 2 * time.Hour}, false, true, true},
+		{"demanding", spec{serial: 1, life: year, must: true}, false, true, false},
+		{"demanding in vain", spec{serial: 1, life: year, must: true}, true, true, true},
+		{"demanding, with a responder", spec{serial: 1, life: year, must: true, responder: "http://r.example/"}, true, false, false},
+	} {
+		fault, warning := Inspect(a.issue(t, c.spec), c.staple)
+		if (fault != nil) != c.fault || (warning != nil) != c.warned {
+			t.Errorf("%s: %v, %v", c.name, fault, warning)
+		}
+	}
+}

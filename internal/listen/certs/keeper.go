@@ -127,21 +127,15 @@ func (k *Keeper) Prepare(ctx context.Context, cert *tls.Certificate, staple bool
 	if err := good(cert.Leaf, now); err != nil && old != nil && good(old.Leaf, now) == nil {
 		return nil, err
 	}
-	must := mustStaple(cert.Leaf)
 	if !staple {
-		if must {
-			return nil, errors.New("the certificate demands a stapled OCSP response, and server.tls.ocsp is false")
-		}
 		c.staple = nil
-		return c, nil
+	} else {
+		c.target, c.why = aim(cert)
 	}
-	if c.target, c.why = aim(cert); c.target == nil {
-		if must {
-			return nil, fmt.Errorf("the certificate demands a stapled OCSP response, and none can be had: %w", c.why)
-		}
-		return c, nil
+	if err := demands(cert, staple, c.why); err != nil {
+		return nil, err
 	}
-	if must && c.staple == nil {
+	if c.target != nil && c.staple == nil && mustStaple(cert.Leaf) {
 		ctx, cancel := context.WithTimeout(ctx, prefetchTime)
 		defer cancel()
 		var result string
@@ -149,6 +143,37 @@ func (k *Keeper) Prepare(ctx context.Context, cert *tls.Certificate, staple bool
 		k.fetches.WithLabelValues(result).Inc()
 	}
 	return c, nil
+}
+
+// demands says whether a certificate demands a staple that it cannot have; why is
+// the reason for which none can be had.
+func demands(cert *tls.Certificate, staple bool, why error) error {
+	switch {
+	case !mustStaple(cert.Leaf):
+		return nil
+	case !staple:
+		return errors.New("the certificate demands a stapled OCSP response, and server.tls.ocsp is false")
+	case why != nil:
+		return fmt.Errorf("the certificate demands a stapled OCSP response, and none can be had: %w", why)
+	}
+	return nil
+}
+
+// Inspect looks at a certificate without using it: fault is what clients would turn
+// away for, warning what needs somebody's attention.
+func Inspect(cert *tls.Certificate, staple bool) (fault, warning error) {
+	var why error
+	if staple {
+		_, why = aim(cert)
+	}
+	now := time.Now()
+	if fault = good(cert.Leaf, now); fault == nil {
+		fault = demands(cert, staple, why)
+	}
+	if warning = lasting(cert.Leaf, now); warning == nil && why != nil {
+		warning = fmt.Errorf("server.tls.ocsp has nothing to staple: %w", why)
+	}
+	return fault, warning
 }
 
 // Use serves c from the next handshake on. Connections go on as they are.
