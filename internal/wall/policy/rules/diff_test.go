@@ -66,11 +66,7 @@ func (g *generator) set(t interface{ Fatal(...any) }, src rulegen.Source, faults
 			rules.WriteString(text)
 		}
 	}
-	schema, err := json.Marshal(rulegen.Schema(tangled))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := compile(&payload.Doc{Cedar: map[string]string{"a.cedar": rules.String()}, Schema: schema, Entities: json.RawMessage(gen.Entities(tangled))})
+	s, err := m.compile(&payload.Doc{Cedar: map[string]string{"a.cedar": rules.String()}, Entities: json.RawMessage(gen.Entities(tangled))})
 	if err != nil {
 		t.Fatal(err, rules.String())
 	}

@@ -93,6 +93,11 @@ func compile(p *payload.Doc) (s *Set, err error) {
 	if err != nil {
 		return nil, err
 	}
+	return m.compile(p)
+}
+
+// compile is the rest, where the schema is known.
+func (m *model) compile(p *payload.Doc) (s *Set, err error) {
 	w, err := loadWorld(m, p.Entities)
 	if err != nil {
 		return nil, err
