@@ -104,11 +104,25 @@ func ParseBytes(text []byte) (*Token, error) {
 	if bytes.IndexByte(b64, '\n') >= 0 || bytes.IndexByte(b64, '\r') >= 0 {
 		return nil, malformed("it is not base64url without padding")
 	}
-	var buf [MaxTokenBytes]byte
-	if encoding.DecodedLen(len(b64)) > len(buf) {
+	// Two sizes, because most tokens are small and clearing 4 KiB shows.
+	switch n := encoding.DecodedLen(len(b64)); {
+	case n > MaxTokenBytes:
 		return nil, malformed("it is too long")
+	case n > commonBytes:
+		var buf [MaxTokenBytes]byte
+		return decodeText(buf[:], b64)
+	default:
+		var buf [commonBytes]byte
+		return decodeText(buf[:], b64)
 	}
-	n, err := encoding.Decode(buf[:], b64)
+}
+
+// commonBytes is more than most tokens have.
+const commonBytes = 512
+
+// decodeText reads base64url that fits buf.
+func decodeText(buf, b64 []byte) (*Token, error) {
+	n, err := encoding.Decode(buf, b64)
 	if err != nil {
 		return nil, malformed("it is not base64url without padding")
 	}

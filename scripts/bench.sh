@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The node beside its peers: objects read and written, memory at one large object,
 # a million small ones, hashing, overload, TLS, changes
-# under load, policy. Writes docs/performance.md between its
+# under load, policy, capabilities. Writes docs/performance.md between its
 # markers and bin/bench/report.json. A full run takes an hour, on a machine that
 # does nothing else.
 #
-#   BENCH            parts: "get put footprint million hash overload tls steady policy"
+#   BENCH            parts: "get put footprint million hash overload tls steady policy caps"
 #   BENCH_ROUNDS     5     rounds, servers in turn
 #   BENCH_GET_TIME   4s    a wrk run; also a run of "million" and of "tls"
 #   BENCH_PUT_TIME   6s    a put run
@@ -14,7 +14,7 @@
 #   BENCH_LARGE      5GiB  the object of "footprint"
 #   BENCH_FEW, BENCH_MANY   1000, 1000000  objects of "million"
 #   BENCH_HASH_TIME  1s    a benchmark of b3
-#   BENCH_TURN       300ms a turn of "policy", in processor time
+#   BENCH_TURN       300ms a turn of "policy" and "caps", in processor time
 #   OVERLOAD_SECONDS 20    a phase of "overload"
 #   OVERLOAD_SERVERS "macronode MinIO nginx"
 #   OVERLOAD_REQUESTS "get put"
@@ -30,10 +30,10 @@
 #   BENCH=overload OVERLOAD_SECONDS=5 OVERLOAD_SERVERS=macronode BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 set -euo pipefail
 export MACRONODE_BIN=${MACRONODE_BIN:-$PWD/bin} BENCH_DIR=${BENCH_DIR:-$PWD/bin/bench}
-parts=${BENCH:-get put footprint million hash overload tls steady policy}
+parts=${BENCH:-get put footprint million hash overload tls steady policy caps}
 # Parts inside one process, beside libraries: test/peers, a module of its own.
 peers=
-for part in policy; do
+for part in policy caps; do
 	[[ " $parts " == *" $part "* ]] || continue
 	peers+=" $part"; parts=" $parts "; parts=${parts/ $part / }
 done

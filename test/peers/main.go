@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/report"
+	"github.com/rustyonions/macronode/test/peers/caps"
 	"github.com/rustyonions/macronode/test/peers/policy"
 	"github.com/rustyonions/macronode/test/peers/rounds"
 )
@@ -32,6 +33,7 @@ type part struct {
 
 var parts = []part{
 	{"policy", "Policy decisions", policy.Measure},
+	{"caps", "Capabilities", caps.Measure},
 }
 
 func main() {
