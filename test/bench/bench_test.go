@@ -94,8 +94,8 @@ func TestSettings(t *testing.T) {
 	if err != nil || len(s.parts) != 2 || !s.parts["put"] || !slices.Equal(s.sizes, []int64{1 << 10, 16 << 20, 7}) || s.large != 5<<30 || s.rounds != 5 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for name, value := range map[string]string{"BENCH": "gte", "BENCH_SIZES": "1KB", "BENCH_ROUNDS": "0", "BENCH_GET_TIME": "10ms", "BENCH_CACHE": "-1MiB"} {
-		if _, err := readSettings(env(map[string]string{name: value})); err == nil || !strings.Contains(err.Error(), name) {
+	for name, value := range map[string]string{"BENCH": "gte", "BENCH_SIZES": "1KB", "BENCH_ROUNDS": "0", "BENCH_GET_TIME": "10ms", "BENCH_CACHE": "-1MiB", "OVERLOAD_SECONDS": "0", "OVERLOAD_SERVERS": "apache", "OVERLOAD_REQUESTS": "head:1KiB", "STEADY_RATE": "x"} {
+		if _, err := readSettings(env(map[string]string{name: value})); err == nil || !strings.Contains(err.Error(), strings.TrimSuffix(strings.TrimSuffix(name, "_SERVERS"), "_REQUESTS")) {
 			t.Errorf("%s=%s: %v", name, value, err)
 		}
 	}

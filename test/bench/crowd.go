@@ -28,17 +28,37 @@ const (
 	crowdCache  = 16 * mib
 	// Names that MinIO's writes use in turn; each is signed beforehand.
 	namesEach = 4096
-
-	readSize  = mib
-	writeSize = 64 * kib
 )
+
+// crowdRequest is what all tenants ask for.
+type crowdRequest struct {
+	put  bool
+	size int64
+}
+
+func (r crowdRequest) String() string {
+	if r.put {
+		return "PUT " + sizeName(r.size)
+	}
+	return "GET " + sizeName(r.size)
+}
+
+// parseRequest reads get:SIZE or put:SIZE.
+func parseRequest(text string) (crowdRequest, error) {
+	kind, size, _ := strings.Cut(text, ":")
+	n, err := parseSize(size)
+	if err == nil && kind != "get" && kind != "put" {
+		err = fmt.Errorf("%q is neither get:SIZE nor put:SIZE", text)
+	}
+	return crowdRequest{kind == "put", n}, err
+}
 
 // crowdServer is a server with the requests of all tenants. Servers that know
 // no tenants have as many clients.
 type crowdServer struct {
 	*server
-	reads, writes [crowd][]string // heads; no writes: it does not store
-	wrote         int             // status of a good write
+	heads [crowd][]string // of what each tenant asks
+	good  int             // status of a good answer
 }
 
 func tenantName(i int) string { return "t" + strconv.Itoa(i) }
@@ -55,7 +75,7 @@ func head(req *http.Request) string {
 }
 
 // crowdNode is a node with ten tenants, whose objects are stored.
-func (b *bench) crowdNode(ctx context.Context) (*crowdServer, error) {
+func (b *bench) crowdNode(ctx context.Context, r crowdRequest) (*crowdServer, error) {
 	s, err := b.startNode(ctx, crowdCache)
 	if err != nil {
 		return nil, err
@@ -75,7 +95,10 @@ func (b *bench) crowdNode(ctx context.Context) (*crowdServer, error) {
 	if err != nil {
 		return nil, s.Failed(err)
 	}
-	out := &crowdServer{server: s, wrote: http.StatusCreated}
+	out := &crowdServer{server: s, good: http.StatusOK}
+	if r.put {
+		out.good = http.StatusCreated
+	}
 	for i, t := range tenants {
 		own := *s
 		own.getHeader[1] = "Bearer " + t.Token
@@ -86,24 +109,27 @@ func (b *bench) crowdNode(ctx context.Context) (*crowdServer, error) {
 			}
 			return req, err
 		}
-		if err := out.fill(ctx, &own, i); err != nil {
-			return nil, err
+		if !r.put {
+			if err := out.fill(ctx, &own, i, r.size); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		req, err := own.put("", make([]byte, writeSize))
+		req, err := own.put("", make([]byte, r.size))
 		if err != nil {
 			return nil, err
 		}
-		out.writes[i] = []string{head(req)}
+		out.heads[i] = []string{head(req)}
 	}
 	return out, nil
 }
 
 // fill stores tenant i's objects as own, and makes the requests that read them.
-func (c *crowdServer) fill(ctx context.Context, own *server, i int) error {
+func (c *crowdServer) fill(ctx context.Context, own *server, i int, size int64) error {
 	client := newClient(1)
 	defer client.CloseIdleConnections()
 	for j := range objectsEach {
-		path, err := storeOne(ctx, client, own, fmt.Sprintf("%s-%d", tenantName(i), j), content(readSize, i*objectsEach+j))
+		path, err := storeOne(ctx, client, own, fmt.Sprintf("%s-%d", tenantName(i), j), content(size, i*objectsEach+j))
 		if err != nil {
 			return err
 		}
@@ -114,22 +140,25 @@ func (c *crowdServer) fill(ctx context.Context, own *server, i int) error {
 		if own.getHeader[0] != "" {
 			req.Header.Set(own.getHeader[0], own.getHeader[1])
 		}
-		c.reads[i] = append(c.reads[i], head(req))
+		c.heads[i] = append(c.heads[i], head(req))
 	}
 	return nil
 }
 
 // crowdMinIO is MinIO with its own limit of requests on: without it, it takes
 // thousands at once and refuses nobody.
-func (b *bench) crowdMinIO(ctx context.Context) (*crowdServer, error) {
+func (b *bench) crowdMinIO(ctx context.Context, r crowdRequest) (*crowdServer, error) {
 	s, keys, err := b.startMinIOWith(ctx, fmt.Sprintf("MINIO_API_REQUESTS_MAX=%d", minioRequests))
 	if err != nil {
 		return nil, err
 	}
-	out := &crowdServer{server: s, wrote: http.StatusOK}
+	out := &crowdServer{server: s, good: http.StatusOK}
 	for i := range crowd {
-		if err := out.fill(ctx, s, i); err != nil {
-			return nil, err
+		if !r.put {
+			if err := out.fill(ctx, s, i, r.size); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		now := time.Now() // good for 15 minutes
 		for j := range namesEach {
@@ -138,8 +167,8 @@ func (b *bench) crowdMinIO(ctx context.Context) (*crowdServer, error) {
 				return nil, err
 			}
 			keys.Sign(req, sigv4.Unsigned, now)
-			req.ContentLength = writeSize
-			out.writes[i] = append(out.writes[i], head(req))
+			req.ContentLength = r.size
+			out.heads[i] = append(out.heads[i], head(req))
 		}
 	}
 	return out, nil
@@ -165,7 +194,7 @@ http {
 
 // crowdNginx serves the same objects as files. It checks nothing, and it does
 // not store: no write of nginx is durable.
-func (b *bench) crowdNginx(ctx context.Context) (*crowdServer, error) {
+func (b *bench) crowdNginx(ctx context.Context, r crowdRequest) (*crowdServer, error) {
 	dir, err := b.scratch("nginx")
 	if err != nil {
 		return nil, err
@@ -178,14 +207,14 @@ func (b *bench) crowdNginx(ctx context.Context) (*crowdServer, error) {
 	if os.Geteuid() == 0 {
 		user = "user root;\n" // the scratch folder is ours alone
 	}
-	out := &crowdServer{}
+	out := &crowdServer{good: http.StatusOK}
 	err = errors.Join(os.Mkdir(root, 0o700), os.WriteFile(filepath.Join(root, "ready"), []byte("ready\n"), 0o600),
 		os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, addr, root, user), 0o600))
 	for i := range crowd {
 		for j := range objectsEach {
 			name := fmt.Sprintf("%s-%d", tenantName(i), j)
-			err = errors.Join(err, os.WriteFile(filepath.Join(root, name), content(readSize, i*objectsEach+j), 0o600))
-			out.reads[i] = append(out.reads[i], "GET /"+name+" HTTP/1.1\r\nHost: "+addr+"\r\n\r\n")
+			err = errors.Join(err, os.WriteFile(filepath.Join(root, name), content(r.size, i*objectsEach+j), 0o600))
+			out.heads[i] = append(out.heads[i], "GET /"+name+" HTTP/1.1\r\nHost: "+addr+"\r\n\r\n")
 		}
 	}
 	if err != nil {

@@ -91,7 +91,7 @@ func run(ctx context.Context) (err error) {
 		b.procs.KillAll()
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	b.facts = b.machine(ctx)
+	b.facts = report.Machine(ctx, set.bin, dir)
 	for _, f := range b.facts {
 		fmt.Println(f)
 	}

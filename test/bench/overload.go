@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
@@ -22,22 +23,29 @@ import (
 
 // stormSettings are those of the part "overload".
 type stormSettings struct {
-	span              time.Duration // of a phase
-	servers, requests []string
+	span     time.Duration // of a phase
+	servers  []string
+	requests []crowdRequest
 }
 
-func (s stormSettings) validate() error {
-	for _, l := range []struct{ given, known []string }{{s.servers, []string{"macronode", "MinIO", "nginx"}}, {s.requests, []string{"get", "put"}}} {
-		for _, g := range l.given {
-			if !slices.Contains(l.known, g) {
-				return fmt.Errorf("%q is none of %s", g, strings.Join(l.known, ", "))
-			}
-		}
-		if len(l.given) == 0 {
-			return errors.New("nothing is to be measured")
+func readStorm(span time.Duration, servers, requests string) (stormSettings, error) {
+	s := stormSettings{span: span, servers: strings.Fields(servers)}
+	for _, name := range s.servers {
+		if !slices.Contains([]string{"macronode", "MinIO", "nginx"}, name) {
+			return s, fmt.Errorf("there is no server %q", name)
 		}
 	}
-	return nil
+	for _, text := range strings.Fields(requests) {
+		r, err := parseRequest(text)
+		if err != nil {
+			return s, err
+		}
+		s.requests = append(s.requests, r)
+	}
+	if len(s.servers) == 0 || len(s.requests) == 0 {
+		return s, errors.New("nothing is to be measured")
+	}
+	return s, nil
 }
 
 // Goals of a storm.
@@ -78,8 +86,9 @@ func measureOverload(ctx context.Context, b *bench) (*report.Section, error) {
 	defer func() { b.procs.Before, b.procs.Env = nil, nil }()
 	sec := &report.Section{Head: []string{"request", "server", "phase", "asked/s", "good/s", "of peak", "the nine: good/s", "p50 ms", "p99 ms", "the one: good/s", "admitted p99 ms", "refused p99 ms", "answers", "RSS MiB", "server's core", "generator's core, lateness p99 / max ms", "goals"}}
 	sec.Note("Each server alone on the first core (`taskset -c 0`, `GOMAXPROCS=1`), the generator ([test/bench/openloop](../test/bench/openloop)) alone on the second. "+
-		"GET: %s, each of ten tenants (clients, where a server knows no tenants) reads its own %d objects in turn; the node has a cache of %s, so that it reads and checks nearly all of them. PUT: %s of new incompressible bytes, durable when answered; the body is sent at once and not after a `100 Continue`. "+
-		"Every tenant has weight 1 and no other quota, and an address of its own (127.0.0.2 to 127.0.0.%d).", sizeName(readSize), objectsEach, sizeName(crowdCache), sizeName(writeSize), crowd+1)
+		"GET: each of ten tenants (clients, where a server knows no tenants) reads its own %d objects in turn; the node has a cache of %s, so that it reads and checks nearly all of them. PUT: new incompressible bytes, durable when answered; the body is sent at once and not after a `100 Continue`. "+
+		"What a request costs the server stands in the row of its peak: where that is less than a millisecond, refusing four fifths of the load weighs more than it should. "+
+		"Every tenant has weight 1 and no other quota, and an address of its own (127.0.0.2 to 127.0.0.%d).", objectsEach, sizeName(crowdCache), crowd+1)
 	sec.Note("*Peak* is the most good answers a second of a closed loop with %d, %d, %d or %d connections; the best of these again after the storms, and the mean of both counts. "+
 		"The other phases are open loops of %s: Poisson arrivals at a rate that does not depend on answers, each tenant's its own; a request that finds none of its tenant's connections idle (there are enough for %s of its rate, 32 to 900) waits for one. "+
 		"**Latency is from the time a request was due**, so that a server pays for all whom it keeps waiting. Refused requests are not repeated; a refusal's connection is used again. The generator never sleeps, since waking it would be the server's work here, and over a network is not. "+
@@ -88,14 +97,14 @@ func measureOverload(ctx context.Context, b *bench) (*report.Section, error) {
 	sec.Note("Two storms, both five times the peak. In the first the nine ask for half of the peak, which is less than their nine tenths, and lose nothing where shares are fair; one tenant adds four and a half times the peak. " +
 		"In the second half of the load is the one's and half the nine's, who then ask for more than there is themselves. Each is compared with the same nine alone. Goals: good answers at least 85 %% of the peak; the nine's p99 at most twice theirs alone; p99 of admitted requests at most 120 ms and of refusals 50 ms; " +
 		"memory in the second half of a storm no more than in its first (a tenth and 8 MiB are noise); every request answered on a connection that stays, every refusal with `Retry-After`.")
-	starts := map[string]func(context.Context) (*crowdServer, error){"macronode": b.crowdNode, "MinIO": b.crowdMinIO, "nginx": b.crowdNginx}
+	starts := map[string]func(context.Context, crowdRequest) (*crowdServer, error){"macronode": b.crowdNode, "MinIO": b.crowdMinIO, "nginx": b.crowdNginx}
 	listed := map[string]bool{}
 	for _, request := range b.set.storm.requests {
 		for _, name := range b.set.storm.servers {
-			if request == "put" && name == "nginx" {
+			if request.put && name == "nginx" {
 				continue
 			}
-			s, err := starts[name](ctx)
+			s, err := starts[name](ctx, request)
 			if err != nil {
 				return nil, err
 			}
@@ -104,13 +113,14 @@ func measureOverload(ctx context.Context, b *bench) (*report.Section, error) {
 				s.command = "`taskset -c 0 env GOMAXPROCS=1 …` before " + s.command
 				servers(sec, s.server)
 			}
-			if err := (&storm{b: b, s: s, sec: sec, put: request == "put"}).run(ctx); err != nil {
+			if err := (&storm{b: b, s: s, sec: sec, req: request}).run(ctx); err != nil {
 				return nil, s.Failed(err)
 			}
 			s.Kill()
 			if err := os.RemoveAll(s.dir); err != nil {
 				return nil, err
 			}
+			syscall.Sync() // what was removed is trimmed now, not in the next run
 		}
 	}
 	return sec, nil
@@ -121,7 +131,7 @@ type storm struct {
 	b    *bench
 	s    *crowdServer
 	sec  *report.Section
-	put  bool
+	req  crowdRequest
 	seed uint64
 	done []*outcome
 }
@@ -184,9 +194,9 @@ func (m *storm) phase(ctx context.Context, span time.Duration, load func(i int) 
 	m.seed++
 	spec := &openloop.Spec{Addr: strings.TrimPrefix(m.s.url, "http://"), Span: span, Warm: min(2*time.Second, span/4), Spin: true, Grace: 5 * time.Second, Timeout: 10 * time.Second, Seed: uint64(os.Getpid())<<16 | m.seed}
 	for i := range crowd {
-		f := openloop.Flow{Name: tenantName(i), From: fmt.Sprintf("127.0.0.%d", i+2), Heads: m.s.reads[i], Good: 200, Bytes: readSize}
-		if m.put {
-			f.Heads, f.Body, f.Good, f.Bytes = m.s.writes[i], int(writeSize), m.s.wrote, -1
+		f := openloop.Flow{Name: tenantName(i), From: fmt.Sprintf("127.0.0.%d", i+2), Heads: m.s.heads[i], Good: m.s.good, Bytes: m.req.size}
+		if m.req.put {
+			f.Body, f.Bytes = int(m.req.size), -1
 		}
 		if f.Rate, f.Conns = load(i); f.Conns > 0 {
 			spec.Flows = append(spec.Flows, f)
@@ -274,10 +284,7 @@ func (o *outcome) flat() bool { return o.rss[1] <= o.rss[0]+o.rss[0]/10+8*mib }
 
 // report adds a phase's row, and judges the node in a storm.
 func (m *storm) report(p stormPhase, o *outcome, peak float64) {
-	request := "GET " + sizeName(readSize)
-	if m.put {
-		request = "PUT " + sizeName(writeSize)
-	}
+	request := m.req.String()
 	asked := o.Asked(all)
 	if p.calm < 0 && p.nine == 0 {
 		asked = math.NaN() // a closed loop

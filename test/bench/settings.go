@@ -3,13 +3,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -90,8 +85,7 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		dir: get("BENCH_DIR", "bin/bench"), report: get("BENCH_OUT", "docs/performance.md"), json: get("BENCH_JSON", "bin/bench/report.json"),
 		rounds: count("BENCH_ROUNDS", "5"), getTime: span("BENCH_GET_TIME", "4s"), putTime: span("BENCH_PUT_TIME", "6s"),
 		cache: size("BENCH_CACHE", "256MiB"), large: size("BENCH_LARGE", "5GiB"),
-		nginx: get("BENCH_NGINX", "nginx"), storm: stormSettings{
-			span: span("OVERLOAD_SECONDS", "20s"), servers: strings.Fields(get("OVERLOAD_SERVERS", "macronode MinIO nginx")), requests: strings.Fields(get("OVERLOAD_REQUESTS", "get put"))},
+		nginx:    get("BENCH_NGINX", "nginx"),
 		requests: count("STEADY_REQUESTS", "200000"), rate: count("STEADY_RATE", "1500"),
 		few: count("BENCH_FEW", "1000"), many: count("BENCH_MANY", "1000000"), hashTime: get("BENCH_HASH_TIME", "1s"),
 	}
@@ -110,7 +104,9 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		}
 		s.parts[name] = true
 	}
-	fail("OVERLOAD", s.storm.validate())
+	var err error
+	s.storm, err = readStorm(span("OVERLOAD_SECONDS", "20s"), get("OVERLOAD_SERVERS", "macronode MinIO nginx"), get("OVERLOAD_REQUESTS", "get:1MiB get:2MiB put:64KiB"))
+	fail("OVERLOAD", err)
 	return s, errors.Join(errs...)
 }
 
@@ -154,40 +150,4 @@ func onDisk(dir string) error {
 		return fmt.Errorf("%s is in memory; set BENCH_DIR to a folder on a disk", dir)
 	}
 	return nil
-}
-
-// machine says what the figures were taken on.
-func (b *bench) machine(ctx context.Context) []string {
-	first := func(file, key string) string {
-		data, _ := os.ReadFile(file)
-		for line := range strings.Lines(string(data)) {
-			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == key {
-				return strings.TrimSpace(v)
-			}
-		}
-		return "unknown"
-	}
-	out := func(name string, args ...string) string {
-		text, err := exec.CommandContext(ctx, name, args...).Output()
-		if err != nil {
-			return "unknown"
-		}
-		line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
-		return line
-	}
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	load, _ := os.ReadFile("/proc/loadavg")
-	commit := out("git", "rev-parse", "HEAD")
-	if out("git", "status", "--porcelain", "-uno", "--", "*.go") != "" {
-		commit += " with changes not committed"
-	}
-	return []string{
-		"date: " + time.Now().UTC().Format("2006-01-02 15:04 UTC"),
-		"commit: " + commit,
-		"node: " + out(filepath.Join(b.set.bin, "macronode"), "version"),
-		fmt.Sprintf("machine: %s, %d cores, %s of memory, Linux %s", first("/proc/cpuinfo", "model name"), runtime.NumCPU(), first("/proc/meminfo", "MemTotal"), strings.TrimSpace(string(kernel))),
-		"disk: " + out("findmnt", "-no", "SOURCE,FSTYPE,OPTIONS", "-T", b.dir),
-		"Go: " + out("go", "env", "GOVERSION"),
-		fmt.Sprintf("load before the run (1, 5, 15 minutes): %s; clients and servers share the cores", strings.Join(strings.Fields(string(load))[:3], " ")),
-	}
 }
