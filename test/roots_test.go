@@ -5,10 +5,13 @@ package test
 import (
 	"bytes"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rustyonions/macronode/internal/keyservice/transittest"
 )
 
 // withRoot sets kms.root in a bundle.
@@ -225,4 +228,58 @@ func (n *node) kms(path, body string) string {
 		n.t.Fatalf("%s: %d %s", path, resp.StatusCode, text)
 	}
 	return string(text)
+}
+
+// TestKeyService: a node whose root a key service opens waits for one that is
+// away, starts when it is back, ends with 5 where a command cannot wait, and with
+// 3 where the service says no; and its token is told to nobody.
+func TestKeyService(t *testing.T) {
+	vault := transittest.New()
+	srv := httptest.NewServer(vault)
+	defer srv.Close()
+	n := makeSigned(t, nil)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(vault.Token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := "hashivault://node?addr=" + srv.URL + "&token_file=" + token
+	n.macronode("kms", "seal-root", "--to", root+"&token=s.x", "--data", n.dir).must(t, 3)
+	vault.Set(100, 0)
+	n.macronode("kms", "seal-root", "--to", root, "--data", n.dir).must(t, 5)
+	n.macronode("kms", "list", "--data", n.dir).must(t, 0) // nothing was changed
+	vault.Set(0, 0)
+	n.macronode("kms", "seal-root", "--to", root, "--data", n.dir).must(t, 0)
+	n.macronode("kms", "list", "--data", n.dir).must(t, 3) // the old root opens it no more
+	if err := os.Remove(filepath.Join(n.dir, "root.key")); err != nil {
+		t.Fatal(err)
+	}
+	n.edit(withRoot(root))
+
+	vault.Set(3, 0) // away, three times
+	n.run()
+	if vault.Calls() < 4 || !strings.Contains(n.log.String(), "kms_root_away") {
+		t.Errorf("%d calls\n%s", vault.Calls(), n.log)
+	}
+	if code := n.stop(); code != 0 {
+		t.Fatal(code)
+	}
+	vault.Set(0, 403)
+	r := n.macronode("kms", "list", "--data", n.dir).must(t, 3)
+	if !strings.Contains(r.err, "403") {
+		t.Errorf("%s", r.err)
+	}
+	// Told to stop while it waits for a service that is away.
+	vault.Set(1<<30, 0)
+	n.spawn()
+	n.await("asking", func() bool { return vault.Calls() > 1 })
+	if code := n.stop(); code != 0 {
+		t.Errorf("told to stop while it waits: exit %d\n%s", code, n.log)
+	}
+	for _, text := range []string{n.log.String(), r.err, string(read(t, n.bundle())), string(read(t, filepath.Join(n.dir, "root.sealed")))} {
+		if strings.Contains(text, vault.Token) {
+			t.Error("the token is told")
+		}
+	}
+	vault.Set(0, 0)
+	n.start()
 }

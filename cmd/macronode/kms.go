@@ -16,7 +16,7 @@ import (
 func (a *app) kmsCommand() *cobra.Command {
 	return cli.Group("kms", "Keys and stored objects of a data directory", "  macronode kms list --data DIR",
 		a.kmsList(), a.kmsCreate(), a.kmsRotate(), a.kmsDropVersion(), a.kmsCSR(), a.kmsImport(), a.kmsExportPublic(), a.kmsPutObject(), a.kmsExportRecovery(), a.kmsRestoreRoot(),
-		a.kmsSplitRoot(), a.kmsUnseal())
+		a.kmsSplitRoot(), a.kmsUnseal(), a.kmsSealRoot())
 }
 
 // withKeys runs f with the keys of --data.

@@ -87,3 +87,29 @@ func (a *app) readShare() ([]byte, error) {
 	}
 	return share, err
 }
+
+func (a *app) kmsSealRoot() *cobra.Command {
+	var dir, to, from string
+	c := &cobra.Command{
+		Use: "seal-root --to URL --data DIR", Short: "Seal the keystore by a new root that a key service opens", Args: cli.NoArgs,
+		Long: "The node must be stopped. The old root opens the keystore no more. Then set kms.root\n" +
+			"to the same URL in the bundle and sign it with --bump. The secret that the service\n" +
+			"sealed lies in DIR/" + datadir.RootSealedName + "; the service's token in a file of its own, mode 0600.",
+		Example: "  macronode kms seal-root --to 'hashivault://macronode?addr=https://vault:8200&token_file=/etc/macronode/vault.token' --data DIR",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if to == "" {
+				return cli.Usagef("kms seal-root needs --to URL")
+			}
+			if err := datadir.SealRoot(c.Context(), dir, to, from); err != nil {
+				return err
+			}
+			return a.Print(map[string]string{"root": to}, func(w io.Writer) {
+				fmt.Fprintf(w, "sealed; now set kms.root = %q and sign the bundle\n", to)
+			})
+		},
+	}
+	a.dataFlag(c, &dir, true)
+	c.Flags().StringVar(&to, "to", "", "the key service: hashivault://KEY?addr=URL&token_file=PATH or base64key:///PATH")
+	c.Flags().StringVar(&from, "from", "", "the root that opens the keystore now; the bundle's where missing")
+	return c
+}

@@ -125,6 +125,7 @@ var rules = []rule{
 	{prefix: "internal/wall/policy", may: []string{".", "./b3", "./bundle", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},
 	{prefix: "internal/wall", may: []string{".", "./capability", "./bundle", "./internal/route", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "both wires share the wall"},
 	{prefix: "internal/listen", may: []string{".", "./b3", "./oap", "./internal/listen", "./internal/metrics"}, why: "a listener reaches no handler but through the wall"},
+	{prefix: "internal/keyservice", may: []string{".", "./internal/disk", "./internal/keyservice"}, why: "it knows key services, not what they open"},
 	{prefix: "internal/datadir", not: []string{"./internal/node"}, why: "commands use it without a node"},
 	{prefix: "internal/idem", may: []string{".", "./b3", "./internal/store"}, not: []string{"net/http", "os"}, why: "it runs inside services"},
 	{prefix: "internal/breaker/guard", may: []string{".", "./b3", "./internal/breaker", "./internal/store", "./internal/svc/kms"}, not: []string{"net/http", "os"}, why: "a guard is the store it stands before"},

@@ -128,5 +128,5 @@ type Limits struct {
 
 // KMS is how the keystore is opened.
 type KMS struct {
-	Root string `key:"root" form:"root" redact:"yes" apply:"restart" doc:"Root secret of the keystore: keyfile:PATH, passphrase-file:PATH, systemd:NAME, shares:PATH (the public half of a split root: the start waits until enough shares were handed over), or the https URL of a key service. A path that is not absolute is below the data directory. The secret itself never stands here, in an argument or in the environment."`
+	Root string `key:"root" form:"root" redact:"yes" apply:"restart" doc:"Root secret of the keystore: keyfile:PATH, passphrase-file:PATH, systemd:NAME, shares:PATH (the public half of a split root: the start waits until enough shares were handed over), or the URL of a key service, hashivault://KEY?addr=https://HOST:PORT&token_file=PATH (Vault's transit engine) or base64key:///PATH, which opens what lies in DIR/root.sealed. A path that is not absolute is below the data directory. The secret itself never stands here, in an argument or in the environment."`
 }

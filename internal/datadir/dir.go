@@ -16,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode/internal/buildinfo"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/keyservice"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
 )
@@ -90,7 +91,8 @@ func ExitCode(err error) int {
 type Dir struct {
 	FS   *disk.FS
 	Path string // absolute
-	// Unseal says how to wait for the shares of the root; nil: not at all.
+	// Unseal says how to wait for the root: for shares, and for a key service
+	// that is away; nil: not at all.
 	Unseal *Unsealing
 }
 
@@ -191,6 +193,9 @@ func (d Dir) SetApplied(a config.Applied) error {
 
 // Root is the keystore's root as the config says it.
 func (d Dir) Root(setting string) (keystore.Root, error) {
+	if keyservice.Is(setting) {
+		return d.serviceRoot(setting)
+	}
 	r, err := keystore.ParseRoot(setting)
 	if err != nil {
 		return r, Exitf(macronode.ExitConfig, "kms.root: %w", err)

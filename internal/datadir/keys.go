@@ -132,7 +132,7 @@ func (d Dir) OpenKeystore(setting string, o kms.Options, readOnly bool, guards .
 	case errors.Is(err, keystore.ErrWrongRoot), errors.Is(err, keystore.ErrRootMode), errors.Is(err, keystore.ErrSealed), errors.Is(err, shares.ErrSet), errors.Is(err, keystore.ErrRootKind), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return nil, Exitf(macronode.ExitConfig, "kms.root: %w", err)
 	case err != nil:
-		return nil, err
+		return nil, serviceExit(err)
 	}
 	var v kms.Vault = vault
 	for _, guard := range guards {

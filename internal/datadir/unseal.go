@@ -37,13 +37,21 @@ type Unsealing struct {
 	// Told hears how many shares there are and how many it takes: when the wait
 	// begins, at each share, and every remindEvery.
 	Told func(have, need int)
+	// Away hears of each try to reach the key service that failed; nil: nobody.
+	Away func(error)
 }
 
 // Unsealing waits until ctx ends, and tells the log what a person has to do;
 // notify hears of it in the words of sd_notify(3), and may be nil.
 func (d Dir) Unsealing(ctx context.Context, log *slog.Logger, notify func(state string)) *Unsealing {
 	last := -1
-	return &Unsealing{Context: ctx, Told: func(have, need int) {
+	away := func(err error) {
+		log.Warn("the root of the keystore cannot be had yet; trying again", "event", "kms_root_away", "reason", err.Error())
+		if notify != nil {
+			notify("STATUS=waiting for the key service")
+		}
+	}
+	return &Unsealing{Context: ctx, Away: away, Told: func(have, need int) {
 		if notify != nil {
 			state := fmt.Sprintf("STATUS=sealed: %d of %d shares", have, need)
 			if have >= need {
@@ -189,24 +197,40 @@ func HandShare(ctx context.Context, path string, share []byte) (string, error) {
 	return answer, nil
 }
 
-// SplitRoot seals the keystore of the directory at path, which nobody may hold,
-// by a new root in n shares of which threshold open it, and writes the shares
-// into outDir, one file each of mode 0600. The old root, which is from or, where
-// that is "", what the bundle says, opens it no more. It returns the files.
-func SplitRoot(path, outDir, from string, n, threshold int) ([]string, error) {
-	d, err := Open(disk.Real(), path)
-	if err != nil {
-		return nil, err
-	}
+// reseal seals the keystore, which nobody may hold, by another root: prepare
+// makes it and writes what it needs. The old root is from or, where that is "",
+// what the bundle says.
+func (d Dir) reseal(from string, prepare func(*locked.Arena) (keystore.Root, error)) error {
 	lock, err := d.FS.LockDir(d.Path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer lock.Close()
 	if from == "" {
 		from = d.RootSetting()
 	}
 	old, err := d.Root(from)
+	if err != nil {
+		return err
+	}
+	a := locked.New(nil)
+	defer a.Close()
+	to, err := prepare(a)
+	if err != nil {
+		return err
+	}
+	err = keystore.Reseal(d.FS, d.At(KeystoreDir), old, to)
+	if errors.Is(err, keystore.ErrWrongRoot) || errors.Is(err, keystore.ErrRootKind) || errors.Is(err, keystore.ErrSealed) {
+		return Exitf(macronode.ExitConfig, "%s: %w; name the root that opens it now with --from", from, err)
+	}
+	return err
+}
+
+// SplitRoot seals the keystore of the directory at path by a new root in n shares
+// of which threshold open it, and writes the shares into outDir, one file each of
+// mode 0600. The old root opens it no more. It returns the files.
+func SplitRoot(path, outDir, from string, n, threshold int) ([]string, error) {
+	d, err := Open(disk.Real(), path)
 	if err != nil {
 		return nil, err
 	}
@@ -219,41 +243,38 @@ func SplitRoot(path, outDir, from string, n, threshold int) ([]string, error) {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	a := locked.New(nil)
-	defer a.Close()
-	set, root, texts, err := shares.Split(a, n, threshold)
-	if err != nil {
-		return nil, Exitf(macronode.ExitUsage, "%w", err)
-	}
-	defer func() {
-		for _, t := range texts {
-			clear(t)
+	files := make([]string, max(n, 0))
+	err = d.reseal(from, func(a *locked.Arena) (keystore.Root, error) {
+		set, root, texts, err := shares.Split(a, n, threshold)
+		if err != nil {
+			return keystore.Root{}, Exitf(macronode.ExitUsage, "%w", err)
 		}
-	}()
-	public, err := set.Encode()
-	if err != nil {
-		return nil, err
-	}
-	if err := d.FS.MkdirAllSync(out); err != nil {
-		return nil, err
-	}
-	// The shares are on the disk before anything needs them.
-	files := make([]string, n)
-	for i, text := range texts {
-		files[i] = filepath.Join(out, fmt.Sprintf("share-%d-of-%d", i+1, n))
-		if err := d.FS.ReplaceFile(files[i], text, disk.FileMode); err != nil {
-			return nil, err
+		to := keystore.Root{Kind: keystore.Shares, Path: d.At(SharesName), Secret: root}
+		defer func() {
+			for _, t := range texts {
+				clear(t)
+			}
+		}()
+		public, err := set.Encode()
+		if err != nil {
+			return to, err
 		}
-	}
-	for _, p := range []string{filepath.Join(out, SharesName), d.At(SharesName)} {
-		if err := d.FS.ReplaceFile(p, public, disk.FileMode); err != nil {
-			return nil, err
+		if err := d.FS.MkdirAllSync(out); err != nil {
+			return to, err
 		}
-	}
-	to := keystore.Root{Kind: keystore.Shares, Path: d.At(SharesName), Secret: root}
-	err = keystore.Reseal(d.FS, d.At(KeystoreDir), old, to)
-	if errors.Is(err, keystore.ErrWrongRoot) || errors.Is(err, keystore.ErrRootKind) || errors.Is(err, keystore.ErrSealed) {
-		return nil, Exitf(macronode.ExitConfig, "%s: %w; name the root that opens it now with --from", from, err)
-	}
+		// The shares are on the disk before anything needs them.
+		for i, text := range texts {
+			files[i] = filepath.Join(out, fmt.Sprintf("share-%d-of-%d", i+1, n))
+			if err := d.FS.ReplaceFile(files[i], text, disk.FileMode); err != nil {
+				return to, err
+			}
+		}
+		for _, p := range []string{filepath.Join(out, SharesName), d.At(SharesName)} {
+			if err := d.FS.ReplaceFile(p, public, disk.FileMode); err != nil {
+				return to, err
+			}
+		}
+		return to, nil
+	})
 	return files, err
 }

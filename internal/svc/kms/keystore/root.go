@@ -64,8 +64,11 @@ type Root struct {
 	// Gather returns the root secret of a set, in the arena, once enough shares
 	// came; it may wait for long. Nil: ErrSealed.
 	Gather func(*shares.Set, *locked.Arena) (*locked.Secret, error)
-	// Secret, where there is one, is the root secret of kind Shares, known
-	// already; it stays its owner's.
+	// Fetch returns the root secret, in the arena, that the key service of kind
+	// Service opens; nil: ErrSealed.
+	Fetch func(*locked.Arena) (*locked.Secret, error)
+	// Secret, where there is one, is the root secret of kind Shares or Service,
+	// known already; it stays its owner's.
 	Secret *locked.Secret
 }
 
@@ -80,6 +83,8 @@ const (
 	Systemd        RootKind = "systemd"
 	// Shares: the file at Path is a shares.Set.
 	Shares RootKind = "shares"
+	// Service: a key service opens the root secret; Path is its URL.
+	Service RootKind = "service"
 )
 
 const defaultLogN = 18
@@ -113,7 +118,12 @@ func ParseRoot(spec string) (Root, error) {
 }
 
 // String is the setting's form; it holds no secret.
-func (r Root) String() string { return string(r.Kind) + ":" + r.Path }
+func (r Root) String() string {
+	if r.Kind == Service {
+		return r.Path
+	}
+	return string(r.Kind) + ":" + r.Path
+}
 
 // WriteKeyFile makes a new random key file of mode 0600 at p. It refuses to
 // replace anything. The text is "ronroot1_" and the base64url, without padding,
@@ -169,7 +179,7 @@ func decodeKey(prefix string, text []byte, n int) ([]byte, error) {
 
 // secret is a root's content, read.
 type secret struct {
-	kind RootKind // KeyFile, PassphraseFile or Shares
+	kind RootKind // any but Systemd
 	data *locked.Secret
 	logN int
 }
@@ -181,8 +191,25 @@ func (r Root) read(f *disk.FS, a *locked.Arena) (*secret, error) {
 	p := r.Path
 	switch r.Kind {
 	case KeyFile, PassphraseFile:
-	case Shares:
-		return r.gathered(f, a)
+	case Shares, Service:
+		if r.Secret != nil {
+			return &secret{kind: r.Kind, data: a.Copy(r.Secret.Bytes())}, nil
+		}
+		if r.Kind == Shares {
+			return r.gathered(f, a)
+		}
+		if r.Fetch == nil {
+			return nil, ErrSealed
+		}
+		data, err := r.Fetch(a)
+		if err != nil {
+			return nil, err
+		}
+		if data.Len() != keyBytes {
+			data.Wipe()
+			return nil, ErrWrongRoot
+		}
+		return &secret{kind: Service, data: data}, nil
 	case Systemd:
 		if r.CredentialsDir == "" {
 			return nil, fmt.Errorf("keystore: root %s: there is no credentials directory; is LoadCredential= set in the unit?", r)
@@ -224,9 +251,6 @@ func (r Root) read(f *disk.FS, a *locked.Arena) (*secret, error) {
 
 // gathered is the secret of a root in shares.
 func (r Root) gathered(f *disk.FS, a *locked.Arena) (*secret, error) {
-	if r.Secret != nil {
-		return &secret{kind: Shares, data: a.Copy(r.Secret.Bytes())}, nil
-	}
 	text, err := f.ReadFile(r.Path, shares.MaxSetBytes)
 	if err != nil {
 		return nil, fmt.Errorf("keystore: root %s: %w", r, err)
