@@ -182,6 +182,7 @@ func TestCertificateChangesLive(t *testing.T) {
 		if got := st.PeerCertificates[0].Subject.CommonName; got != name || st.Version != tls.VersionTLS13 || st.CurveID != tls.X25519MLKEM768 {
 			t.Errorf("%s %x %v, want %s", got, st.Version, st.CurveID, name)
 		}
+		io.Copy(io.Discard, c) // or the other end may not be done yet
 		c.Close()
 	}
 	if _, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: a.pool, ServerName: "node", MaxVersion: tls.VersionTLS12}); err == nil {
@@ -248,6 +249,7 @@ func TestPQ(t *testing.T) {
 			if got := conn.ConnectionState().CurveID; got != c.agreed {
 				t.Errorf("%s with %v: %v", c.pq, c.offer, got)
 			}
+			io.Copy(io.Discard, conn)
 			conn.Close()
 		}
 		eventually(t, c.pq+" "+c.result, func() bool {
