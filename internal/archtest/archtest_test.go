@@ -122,6 +122,7 @@ var rules = []rule{
 	{prefix: "internal/wall/admit", may: []string{".", "./internal/wall", "./internal/metrics"}, not: []string{"net/http"}, why: "stages know the wall alone"},
 	{prefix: "internal/wall/quota", may: []string{".", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},
 	{prefix: "internal/wall/auth", may: []string{".", "./capability", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},
+	{prefix: "internal/wall/why", may: []string{".", "./internal/wall"}, not: []string{"net/http", "os"}, why: "it remembers what the wall refused, and asks policy about it"},
 	{prefix: "internal/wall/policy", may: []string{".", "./b3", "./bundle", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},
 	{prefix: "internal/wall", may: []string{".", "./capability", "./bundle", "./internal/route", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "both wires share the wall"},
 	{prefix: "internal/listen", may: []string{".", "./b3", "./oap", "./internal/listen", "./internal/metrics"}, why: "a listener reaches no handler but through the wall"},

@@ -47,6 +47,7 @@ import (
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/policy/shadow"
 	"github.com/rustyonions/macronode/internal/wall/quota"
+	"github.com/rustyonions/macronode/internal/wall/why"
 )
 
 // Options say what to run.
@@ -88,6 +89,7 @@ type Node struct {
 	breakers *breaker.Registry
 	kvAway   *breaker.Breaker
 	polAway  *breaker.Breaker
+	why      *why.Log
 	hot      *hot.Cache
 
 	ops     *ops.Service

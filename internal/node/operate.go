@@ -29,7 +29,7 @@ func (n *Node) makeOps() (*ops.Service, error) {
 		Drills:   func() bool { return n.config().Server.Drills },
 		Spare:    idem.New(idem.Config{KV: mem.NewKV(mem.KVConfig{MaxBytes: spareBytes, ReserveBytes: spareBytes})}),
 		Away:     func() bool { return n.kvAway.Check() != nil },
-		Breakers: desk.New(n.breakers, n.audit),
+		Breakers: desk.New(n.breakers, n.audit), Why: n.why,
 	})
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/auth"
 	"github.com/rustyonions/macronode/internal/wall/policy"
+	"github.com/rustyonions/macronode/internal/wall/why"
 )
 
 // startWait bounds the wait for one service to become ready at start.
@@ -143,6 +144,8 @@ func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
 		LameDuck: func() time.Duration { return n.config().Server.LameDuck }, OnPhase: n.onPhase})
 	n.onStop("drain", func(context.Context) error { n.drainer.Close(); return nil })
 	n.applied.Store(l)
+	n.why = why.New(why.Config{Policies: n.policy.Set, Pin: n.policyPin.Load, Places: func() int64 { return n.config().Server.MaxInflight },
+		MaxBody: func(b *macronode.Binding) int64 { limits := wallLimits(n.config()); return limits.Of(b.MaxBody) }})
 	var err error
 	if n.ops, err = n.makeOps(); err != nil {
 		return err
@@ -165,7 +168,7 @@ func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
 		PolicyDigest: func() [32]byte { return *n.policyPin.Load() }})
 	n.wall, err = wall.New(table, wallLimits(&l.Config), wall.Stages{
 		Gate: n.gate, Auth: n.authn, Policy: n.policy, Quota: n.meter, Admission: n.admit,
-		Audit: n.audit, Services: lateServices{n}, Log: n.log, Tracer: n.tracing.Tracer(), Metrics: n.metrics,
+		Audit: n.audit, Services: lateServices{n}, Refused: n.why, Log: n.log, Tracer: n.tracing.Tracer(), Metrics: n.metrics,
 	})
 	return err
 }

@@ -45,7 +45,8 @@ type Limits struct {
 	RequestTimeout time.Duration // not for streams and long-running calls
 }
 
-func (l *Limits) of(bound int64) int64 {
+// Of is the bound in bytes that a binding's MaxBody stands for.
+func (l *Limits) Of(bound int64) int64 {
 	switch bound {
 	case macronode.BodyDefault:
 		return l.MaxBodyBytes
@@ -58,7 +59,7 @@ func (l *Limits) of(bound int64) int64 {
 	}
 }
 
-// Stages are the wall's parts. All but Obliger and Tracer are required.
+// Stages are the wall's parts. All but Obliger, Tracer and Refused are required.
 type Stages struct {
 	Gate      Gate
 	Auth      Authenticator
@@ -68,6 +69,7 @@ type Stages struct {
 	Obliger   Obliger
 	Audit     macronode.Auditor
 	Services  Services
+	Refused   Refusals
 	Log       *slog.Logger
 	Tracer    trace.Tracer
 	Metrics   *metrics.Registry
@@ -212,6 +214,9 @@ func (w *Wall) end(f *flight, err error) error {
 		if c := w.rejected[e.Kind]; c != nil {
 			c.Inc()
 			w.Audit.Record(f.event(reason))
+			if w.Refused != nil {
+				w.Refused.Note(f.refusal(e))
+			}
 		}
 	}
 	f.auditAfter(reason)

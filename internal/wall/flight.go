@@ -97,7 +97,7 @@ func (f *flight) shape() error {
 	defer f.mark(stageShape)
 	c, b := f.call, f.b
 	limits := f.w.limits.Load()
-	bound := limits.of(b.MaxBody)
+	bound := limits.Of(b.MaxBody)
 	if c.Length > bound {
 		if bound == 0 {
 			return macronode.Errorf(macronode.TooLarge, "%s takes no body", b.Op)

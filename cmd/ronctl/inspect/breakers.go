@@ -19,7 +19,7 @@ func (t Tools) Breakers() *cobra.Command {
 	var force, reason string
 	var lasts time.Duration
 	c := &cobra.Command{
-		Use: "breakers [NAME]", Short: "Show the circuit breakers before the node's dependencies, or force one", Args: cobra.MaximumNArgs(1),
+		Use: "breakers [NAME]", Short: "Show the circuit breakers before the node's dependencies, or force one", Args: cli.MaxArgs(1),
 		Long: "breakers shows what the node keeps away from its dependencies, and why. With --force a\nbreaker is held open or closed, or left to itself again (auto). A force ends with --for,\n" +
 			"with auto, or with the process; what the operator's own way in depends on (keystore,\npolicy_source) is held open for half a minute at most.",
 		Example: "  ronctl node breakers\n  ronctl node breakers metadata --force open --for 30s --reason \"moving the disk\"\n  ronctl node breakers metadata --force auto",

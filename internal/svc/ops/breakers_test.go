@@ -88,3 +88,19 @@ func TestKeysWithoutMetadata(t *testing.T) {
 		}
 	}
 }
+
+func (f *fake) Why(corrID string) (any, error) {
+	if corrID != "a1" {
+		return nil, macronode.Errorf(macronode.NotFound, "there are none from then to now")
+	}
+	return map[string]any{"refusals": []string{corrID}}, nil
+}
+
+func (f *fake) Answer() any { return map[string]any{} }
+
+func TestWhy(t *testing.T) {
+	w := newWorld(t, nil)
+	w.want(t, "GET", "/v1/admin/why/a1", "", 200, `{"refusals":["a1"]}`)
+	w.want(t, "GET", "/v1/admin/why/a2", "", 404, "from then to now")
+	w.want(t, "GET", "/v1/admin/why/a1?x=1", "", 400, "unknown argument")
+}

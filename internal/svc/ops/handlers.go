@@ -109,6 +109,17 @@ func (s *Service) status(ctx context.Context, a *macronode.Admitted) (*macronode
 	return document(200, s.cfg.Status.Status(ctx))
 }
 
+func (s *Service) why(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+	if err := onlyArgs(a); err != nil {
+		return nil, err
+	}
+	doc, err := s.cfg.Why.Why(a.Arg("corr_id"))
+	if err != nil {
+		return nil, err
+	}
+	return document(200, doc)
+}
+
 // once makes a handler of f that keeps its answers by Idempotency-Key.
 func (s *Service) once(f actor) macronode.Handler {
 	checked := func(ctx context.Context, a *macronode.Admitted, body []byte) (*macronode.Reply, error) {

@@ -88,6 +88,15 @@ type Config struct {
 	Spare    *idem.Keeper
 	Away     func() bool
 	Breakers Breakers
+	Why      Explainer
+}
+
+// Explainer says why calls were refused.
+type Explainer interface {
+	// Why returns a document about the refusals with this id, or NotFound.
+	Why(corrID string) (any, error)
+	// Answer is such a document without content.
+	Answer() any
 }
 
 // Service implements macronode.Service.
@@ -99,7 +108,7 @@ var _ macronode.Service = (*Service)(nil)
 func New(cfg Config) (*Service, error) {
 	lacks := cfg.Metrics == nil || cfg.Ready == nil || cfg.Version == nil || cfg.Status == nil || cfg.Events == nil ||
 		cfg.Reload == nil || cfg.Drain == nil || cfg.Crash == nil || cfg.Documents == nil || cfg.Shutdown == nil || cfg.Drills == nil ||
-		cfg.Away == nil || cfg.Breakers == nil
+		cfg.Away == nil || cfg.Breakers == nil || cfg.Why == nil
 	if lacks {
 		return nil, errors.New("ops: the config is incomplete")
 	}

@@ -83,7 +83,7 @@ func newWorld(t testing.TB, keeper *idem.Keeper) *world {
 		Metrics: w.reg, Ready: w.fake, Version: func() []byte { return []byte(`{"service":"macronode"}`) }, Status: w.fake, Events: w.bus,
 		Reload: w.fake, Drain: w.drain, Crash: w.fake, Documents: w.fake, Shutdown: func() { w.shutdowns++ },
 		Drills: func() bool { return w.drills }, Idem: keeper,
-		Spare: w.spare(), Away: func() bool { return w.away }, Breakers: w.fake,
+		Spare: w.spare(), Away: func() bool { return w.away }, Breakers: w.fake, Why: w.fake,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestTheWallSeesTheseRoutes(t *testing.T) {
 	actions := map[macronode.Op]macronode.Action{
 		"healthz": "", "readyz": "", "version": "", "metrics": "", "openapi": "docs:read", "schema": "docs:read",
 		"admin.status": "node:status", "admin.events": "node:events", "admin.reload": "node:reload", "admin.drain": "node:drain",
-		"admin.breakers": "node:breaker", "admin.breaker.force": "node:breaker",
+		"admin.breakers": "node:breaker", "admin.why": "node:status", "admin.breaker.force": "node:breaker",
 		"admin.undrain": "node:drain", "admin.shutdown": "node:shutdown", "admin.drill.service-crash": "node:drill",
 	}
 	routes := w.svc.Routes()

@@ -89,6 +89,10 @@ func (s *Service) admin() []macronode.Route {
 			Summary: "The circuit breakers before the node's dependencies", Response: BreakerList{},
 		}),
 		force,
+		read("admin.why", "/v1/admin/why/{corr_id}", "node:status", s.why, macronode.Doc{
+			Summary:  "Why the calls with this correlation id were refused, and what would have let them pass; of the last few thousand refusals",
+			Response: s.cfg.Why.Answer(), Kinds: []macronode.Kind{macronode.NotFound},
+		}),
 		act("admin.reload", "reload", "node:reload", s.reload, macronode.Doc{
 			Summary: "Read the config bundle again, verify all of it, then apply all of it", Response: Applied{},
 			Kinds: []macronode.Kind{macronode.Invalid, macronode.Conflict},
