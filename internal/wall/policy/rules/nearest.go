@@ -3,38 +3,19 @@
 package rules
 
 import (
-	"fmt"
-	"strings"
-
-	cedar "github.com/cedar-policy/cedar-go"
-	"github.com/cedar-policy/cedar-go/ast"
-	"github.com/cedar-policy/cedar-go/types"
 	xast "github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/eval"
 
 	"github.com/rustyonions/macronode/internal/wall"
 	"github.com/rustyonions/macronode/internal/wall/policy/rules/form"
+	"github.com/rustyonions/macronode/internal/wall/policy/rules/lacking"
 )
 
 // Grant is the permit that came nearest to allowing a request, with what it lacked.
 type Grant struct {
 	RuleRef
-	Misses []Miss `json:"misses"`
+	Misses []lacking.Miss `json:"misses"`
 }
-
-// Miss is a part of a permit that a request did not meet.
-type Miss struct {
-	Part  string `json:"part"`  // "principal", "action", "resource" or "condition"
-	Wants string `json:"wants"` // in Cedar's words
-	Has   string `json:"has"`   // what the request brought; "" for conditions, which read its context
-	// Error is why a part did not evaluate.
-	Error string `json:"error,omitempty"`
-}
-
-// How far a part that is missed puts a permit away: another hour or size is
-// nearer than another thing, that is nearer than another deed, and that nearer
-// than another caller.
-var partDistance = map[string]int{"condition": 1, "resource": 2, "action": 3, "principal": 4}
 
 // Nearest is the permit that lacked least, the first of equals; false where the
 // bundle has none, where one applied, or where the request is none that the schema
@@ -50,19 +31,14 @@ func (s *Set) Nearest(r *wall.PolicyRequest) (Grant, bool) {
 	env := eval.Env{Entities: sc, Principal: sc.principal.UID, Action: s.m.actions[action].uid, Resource: sc.resource.UID,
 		Context: form.Context(&k, form.AllContext)}
 	var best *rule
-	var misses []Miss
+	var misses []lacking.Miss
 	least := 0
 	for _, rule := range s.rules {
 		if !rule.permit {
 			continue
 		}
-		var these []Miss
-		distance := 0
-		for _, lack := range rule.lacks(env) {
-			m := rule.miss(lack, env)
-			distance += partDistance[m.Part]
-			these = append(these, m)
-		}
+		these := lacking.Misses((*xast.Policy)(rule.ast), rule.lacks(env), env)
+		distance := lacking.Distance(these)
 		if distance == 0 {
 			return Grant{}, false
 		}
@@ -74,64 +50,4 @@ func (s *Set) Nearest(r *wall.PolicyRequest) (Grant, bool) {
 		return Grant{}, false
 	}
 	return Grant{s.ref(best), misses}, true
-}
-
-// miss says what a part that lacks found, and what it wanted.
-func (r *rule) miss(lack string, env eval.Env) Miss {
-	part, failure, failed := strings.Cut(lack, " (fails: ")
-	m := Miss{Part: "condition", Wants: part}
-	if failed {
-		m.Error = strings.TrimSuffix(failure, ")")
-	}
-	p := xast.Permit()
-	switch part {
-	case "principal":
-		p.Principal = r.ast.Principal
-		m.Has = env.Principal.String() + above(env, env.Principal)
-	case "action":
-		p.Action = r.ast.Action
-		m.Has = env.Action.String()
-	case "resource":
-		p.Resource = r.ast.Resource
-		m.Has = env.Resource.String() + above(env, env.Resource)
-	default:
-		return m
-	}
-	m.Part, m.Wants = part, scopeText(p, part)
-	return m
-}
-
-// above says what an entity belongs to.
-func above(env eval.Env, v types.Value) string {
-	uid, _ := v.(types.EntityUID)
-	e, ok := env.Entities.Get(uid)
-	if !ok || e.Parents.Len() == 0 {
-		return ""
-	}
-	var in []string
-	for p := range e.Parents.All() {
-		in = append(in, p.String())
-	}
-	return fmt.Sprintf(" in %s", strings.Join(in, ", "))
-}
-
-// scopeText is one part of a policy's head in Cedar's words: "action == …".
-func scopeText(p *xast.Policy, part string) string {
-	text := string(cedar.NewPolicyFromAST((*ast.Policy)(p)).MarshalCedar())
-	_, head, _ := strings.Cut(text, "(")
-	if at := strings.LastIndex(head, ")"); at >= 0 {
-		head = head[:at]
-	}
-	// The three parts stand in this order, and those that are not asked for are
-	// the bare words.
-	head = strings.Join(strings.Fields(head), " ")
-	switch part {
-	case "principal":
-		head = strings.TrimSuffix(head, ", action, resource")
-	case "action":
-		head = strings.TrimSuffix(strings.TrimPrefix(head, "principal, "), ", resource")
-	case "resource":
-		head = strings.TrimPrefix(head, "principal, action, ")
-	}
-	return strings.Trim(head, " ,")
 }
