@@ -105,6 +105,7 @@ func TestLint(t *testing.T) {
 		"no such hour": {`forbid (principal, action == Action::"object:get", resource) when { context.hour > 23 }; permit (principal in Tenant::"` + dev + `", action in Action::"data", resource);`, []string{"unreachable a.cedar#1", "reads-hour a.cedar#1"}},
 		"two hours":    {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.hour < 6 && 20 <= context.hour };`, []string{"unreachable a.cedar#1", "reads-hour a.cedar#1"}},
 		"either hour":  {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.hour < 6 || 20 <= context.hour };`, []string{"reads-hour a.cedar#1"}},
+		"any hour":     {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.hour < 12 || context.hour >= 12 };`, []string{"reads-hour a.cedar#1"}},
 		"less than 0":  {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) unless { context.bytes >= 0 };`, []string{"unreachable a.cedar#1"}},
 		"a range":      {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.bytes >= 5 && context.bytes <= 5 && !(context.bytes > 5) };`, nil},
 		"two methods":  {`permit (principal in Tenant::"` + dev + `", action in Action::"data", resource) when { context.method == "GET" } when { "PUT" == context.method };`, []string{"unreachable a.cedar#1"}},
