@@ -54,7 +54,7 @@ acceptance: build ## writes docs/acceptance.md from what the product does
 torture: build ## full kill and crash counts; writes docs/torture.md; hours
 	./scripts/torture.sh
 
-bench: build ## the node beside its peers; writes docs/performance.md; more than half an hour
+bench: build ## the node beside its peers; writes docs/performance.md; more than an hour
 	./scripts/bench.sh
 
 mutants: ## breaks the code in known places; each time a named test must fail
