@@ -44,6 +44,8 @@ type scene struct {
 
 	tenant, operator *client.Client
 	tenantName       string // the only tenant
+	tenantCap        string // its capability's file
+	host             string // of the HTTP interface, with its port
 }
 
 // data is the node's data directory.
@@ -137,6 +139,7 @@ func (s *scene) connect(ctx context.Context) error {
 		return err
 	}
 	s.hangUp()
+	s.host, s.tenantCap = strings.TrimPrefix(at.HTTP, "http://"), at.TenantCap
 	if s.tenant, err = dial(at.HTTP, at.TenantCap); err != nil {
 		return err
 	}
