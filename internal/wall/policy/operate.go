@@ -86,6 +86,7 @@ func (s *Service) watch(ctx context.Context) (wait func()) {
 	return func() { <-done }
 }
 
+// noArgs refuses arguments that the route does not know.
 func noArgs(a *macronode.Admitted, known ...string) error {
 	var stray string
 	a.ArgNames(func(name string) {
