@@ -59,6 +59,7 @@ type crowdServer struct {
 	*server
 	heads [crowd][]string // of what each tenant asks
 	good  int             // status of a good answer
+	forks bool            // its work is done by processes that are not looked at
 }
 
 func tenantName(i int) string { return "t" + strconv.Itoa(i) }
@@ -207,7 +208,7 @@ func (b *bench) crowdNginx(ctx context.Context, r crowdRequest) (*crowdServer, e
 	if os.Geteuid() == 0 {
 		user = "user root;\n" // the scratch folder is ours alone
 	}
-	out := &crowdServer{good: http.StatusOK}
+	out := &crowdServer{good: http.StatusOK, forks: true}
 	err = errors.Join(os.Mkdir(root, 0o700), os.WriteFile(filepath.Join(root, "ready"), []byte("ready\n"), 0o600),
 		os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, addr, root, user), 0o600))
 	for i := range crowd {

@@ -305,6 +305,9 @@ func (m *storm) report(p stormPhase, o *outcome, peak float64) {
 	row := []string{request, m.s.name, p.name, ms(asked), report.Number(o.Good(all)), fmt.Sprintf("%.0f %%", o.Good(all)/peak*100),
 		report.Number(o.Good(theNine)), ms(o.At(theNine, 50, openloop.Admitted)), ms(o.At(theNine, 99, openloop.Admitted)), report.Number(o.Good(theOne)),
 		ms(o.At(all, 99, openloop.Admitted)), ms(o.At(all, 99, openloop.Refused)), o.Answers(), fmt.Sprintf("%d, then %d and %d", o.before/mib, o.rss[0]/mib, o.rss[1]/mib), used, late}
+	if m.s.forks {
+		row[13], row[14] = "", ""
+	}
 	verdict := ""
 	if p.calm >= 0 && m.s.name == "macronode" {
 		verdict = m.judge(request+", "+p.name, m.done[p.calm], o, peak)
