@@ -121,7 +121,7 @@ func TestRefused(t *testing.T) {
 	}
 	for _, status := range []int{400, 401, 403, 404, 302, 307, 418} {
 		v.Set(0, status)
-		_, err := s.Open(t.Context(), sealed, time.Hour, nil)
+		_, err := s.Open(t.Context(), sealed, 3*time.Second, nil)
 		if !errors.Is(err, ErrRefused) || v.Calls() != 1 || strings.Contains(err.Error(), "planted") {
 			t.Errorf("%d: %d calls, %v", status, v.Calls(), err)
 		}
