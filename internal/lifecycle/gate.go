@@ -18,6 +18,13 @@ import (
 // seconds, and another node may answer sooner.
 const defaultRetryAfter = 2 * time.Second
 
+// minLongRetry and maxLongRetry bound what a long-running call is told to wait
+// that finds too many of its kind.
+const (
+	minLongRetry = time.Second
+	maxLongRetry = 30 * time.Second
+)
+
 // Gate counts every call in and out, and when closed lets only control calls
 // in. It is safe from any goroutine.
 type Gate struct {
@@ -33,13 +40,17 @@ type Gate struct {
 	mu    sync.Mutex
 	idle  chan struct{} // closed and replaced when left reaches 0
 	ended chan struct{} // closed while the gate is
+
+	// under mu: ends of long-running calls
+	lastEnd time.Time
+	gap     time.Duration
 }
 
 // NewGate returns an open gate. services is the closed set of names that
 // inflight_requests counts by; maxLongRunning bounds the calls of long-running
 // routes (watches, long polls), NoLimit for none.
 func NewGate(reg *metrics.Registry, services []string, maxLongRunning int64) *Gate {
-	g := &Gate{services: make(map[string]prometheus.Gauge, len(services)), idle: make(chan struct{}), ended: make(chan struct{})}
+	g := &Gate{services: make(map[string]prometheus.Gauge, len(services)), idle: make(chan struct{}), ended: make(chan struct{}), lastEnd: time.Now()}
 	g.maxLong.Store(maxLongRunning)
 	v := reg.Gauges("inflight_requests", "Calls that are being served.", []string{"service"}, services)
 	for _, s := range services {
@@ -67,7 +78,7 @@ func (g *Gate) Enter(b *macronode.Binding) error {
 			if n, limit := g.long.Add(1), g.maxLong.Load(); limit != macronode.NoLimit && n > limit {
 				g.long.Add(-1)
 				g.leave()
-				return &macronode.Error{Kind: macronode.Overload, Detail: "too many long-running requests"}
+				return &macronode.Error{Kind: macronode.Overload, Detail: "too many long-running requests", RetryAfter: g.nextEnd()}
 			}
 		}
 	}
@@ -89,8 +100,27 @@ func (g *Gate) Leave(b *macronode.Binding) {
 	}
 	if b.LongRunning {
 		g.long.Add(-1)
+		g.noteEnd()
 	}
 	g.leave()
+}
+
+// noteEnd takes in that a long-running call ended.
+func (g *Gate) noteEnd() {
+	now := time.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gap += (now.Sub(g.lastEnd) - g.gap) / 4
+	g.lastEnd = now
+}
+
+// nextEnd is when a place for a long-running call may be free: after as long as
+// it took the ones before to end one after the other, or as long as nothing has
+// ended now.
+func (g *Gate) nextEnd() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return min(max(g.gap, time.Since(g.lastEnd), minLongRetry), maxLongRetry)
 }
 
 // leave counts out and wakes those who wait for the last.

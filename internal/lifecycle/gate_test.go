@@ -207,6 +207,36 @@ func TestNoneSlipsPastAClosedGate(t *testing.T) {
 	}
 }
 
+// TestLongRunningRetry: who finds too many long-running calls is told to wait as
+// long as it takes for one to end.
+func TestLongRunningRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _ := newGate(1)
+		hint := func() time.Duration { return macronode.AsError(g.Enter(watch)).RetryHint() }
+		for range 30 {
+			if err := g.Enter(watch); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(8 * time.Second)
+			g.Leave(watch)
+		}
+		if err := g.Enter(watch); err != nil {
+			t.Fatal(err)
+		}
+		if d := hint(); d < 7*time.Second || d > 8*time.Second {
+			t.Errorf("one ends every 8 s, wait %v", d)
+		}
+		<-time.After(20 * time.Second)
+		if d := hint(); d != 20*time.Second {
+			t.Errorf("none ended for 20 s, wait %v", d)
+		}
+		<-time.After(time.Hour)
+		if d := hint(); d != maxLongRetry {
+			t.Errorf("none ended for an hour, wait %v", d)
+		}
+	})
+}
+
 func BenchmarkGate(b *testing.B) {
 	g, _ := newGate(10)
 	b.ReportAllocs()

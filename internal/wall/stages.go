@@ -66,6 +66,9 @@ type Charge struct {
 	Tenant *macronode.Tenant
 	Bytes  int64 // charged in advance
 	Slot   any   // the meter's own
+	// Header tells the caller what is left of its rates; nil: it has none.
+	Header macronode.Header
+	Taken  time.Time
 }
 
 // Meter is the quota stage.

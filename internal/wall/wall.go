@@ -8,6 +8,7 @@ package wall
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime/debug"
 
 	"github.com/rustyonions/macronode"
@@ -211,6 +212,13 @@ func (f *flight) send(send macronode.Send) error {
 		} else if r.Stream != nil && length < 0 {
 			r.Stream = &boundedStream{Stream: r.Stream, left: max(left, 0)}
 		}
+	}
+	if f.charge.Header != nil {
+		// A copy: handlers may give many replies the same fields.
+		h := make(macronode.Header, len(r.Header)+len(f.charge.Header))
+		maps.Copy(h, f.charge.Header)
+		maps.Copy(h, r.Header)
+		r.Header = h
 	}
 	f.status = r.Status
 	var counted *countedStream

@@ -33,6 +33,7 @@ type parts struct {
 	settled []int64
 	// of the place
 	awaits   int
+	standing macronode.Header
 	released []released
 	long     chan struct{}
 	ran      func(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error)
@@ -57,7 +58,7 @@ func (p *parts) Decide(context.Context, *wall.PolicyRequest) (wall.Decision, err
 	return p.decide, p.step("policy")
 }
 func (p *parts) Take(_ time.Time, t *macronode.Tenant, _ *macronode.Principal, _ *macronode.Binding, n int64) (wall.Charge, error) {
-	return wall.Charge{Tenant: t, Bytes: n}, p.step("quota")
+	return wall.Charge{Tenant: t, Bytes: n, Header: p.standing}, p.step("quota")
 }
 func (p *parts) Settle(_ time.Time, _ wall.Charge, moved int64) {
 	p.order = append(p.order, "settle")
@@ -460,5 +461,21 @@ func TestClientsTime(t *testing.T) {
 	_ = serve(w, p, put(""))
 	if len(p.released) != 2 || p.released[0] != (released{2, true}) || p.released[1] != (released{0, false}) {
 		t.Errorf("released %v", p.released)
+	}
+}
+
+// TestStandingIsTold: what the meter says is left goes out with a reply, and the
+// handler's own fields, which may be shared between replies, are not touched.
+func TestStandingIsTold(t *testing.T) {
+	p := newParts()
+	p.standing = macronode.Header{"Ratelimit": {`"requests";r=1;t=1`}}
+	shared := macronode.Header{"Etag": {"x"}}
+	p.ran = func(context.Context, *macronode.Admitted) (*macronode.Reply, error) {
+		return &macronode.Reply{Body: []byte("ok"), Header: shared}, nil
+	}
+	var sent macronode.Header
+	err := newWall(t, p).Serve(context.Background(), put(""), func(r *macronode.Reply) error { sent = r.Header; return nil })
+	if err != nil || sent.Get("Ratelimit") == "" || sent.Get("Etag") != "x" || len(shared) != 1 {
+		t.Errorf("%v: sent %v, shared %v", err, sent, shared)
 	}
 }

@@ -43,6 +43,18 @@ func (b *bucket) take(now time.Time, n, perSec, burst int64) (time.Duration, boo
 	}
 }
 
+// left is what the bucket has at the moment, and how long it takes to fill up.
+func (b *bucket) left(now time.Time, perSec, burst int64) (n int64, reset time.Duration) {
+	if perSec <= 0 || burst <= 0 {
+		return 0, 0
+	}
+	due := max(b.full.Load()-now.UnixNano(), 0)
+	free := max(span(burst, perSec)-due, 0)
+	// In two steps, so that neither product overflows.
+	n = free/int64(time.Second)*perSec + free%int64(time.Second)*min(perSec, maxUnits)/int64(time.Second)
+	return min(n, burst), time.Duration(due)
+}
+
 // owe charges n units whatever the bucket holds; later calls wait it out.
 // Negative n gives units back.
 func (b *bucket) owe(now time.Time, n, perSec int64) {

@@ -11,7 +11,6 @@ package quota
 
 import (
 	"context"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,9 +34,13 @@ type Meter struct {
 	limit int                  // of rates
 }
 
+// minRetry is the least that a refusal tells a client to wait.
+const minRetry = 10 * time.Millisecond
+
 type usage struct {
 	requests, bytes bucket
 	inflight        atomic.Int64
+	stay            atomic.Int64 // how long calls are in flight, on average, in nanoseconds
 }
 
 var _ wall.Meter = (*Meter)(nil)
@@ -78,13 +81,13 @@ func (m *Meter) InFlight(id macronode.TenantID) int64 { return m.usage(id).infli
 // Take implements wall.Meter.
 func (m *Meter) Take(now time.Time, t *macronode.Tenant, p *macronode.Principal, b *macronode.Binding, bytes int64) (wall.Charge, error) {
 	u, q := m.usage(t.ID), &t.Quota
-	c := wall.Charge{Tenant: t}
+	c := wall.Charge{Tenant: t, Taken: now}
 	if err := m.takeRates(now, p); err != nil {
 		return c, err
 	}
 	if q.RequestsPerSec != macronode.NoLimit {
 		if wait, ok := u.requests.take(now, max(b.Cost, 1), q.RequestsPerSec, q.RequestBurst); !ok {
-			return c, refusal("requests", q.RequestsPerSec, wait)
+			return c, refusal("requests", q.RequestsPerSec, q.RequestBurst, wait)
 		}
 	}
 	if q.BytesPerSec != macronode.NoLimit {
@@ -93,16 +96,17 @@ func (m *Meter) Take(now time.Time, t *macronode.Tenant, p *macronode.Principal,
 			if q.RequestsPerSec != macronode.NoLimit {
 				u.requests.owe(now, -max(b.Cost, 1), q.RequestsPerSec)
 			}
-			return c, refusal("bytes", q.BytesPerSec, wait)
+			return c, refusal("bytes", q.BytesPerSec, q.ByteBurst, wait)
 		}
 	}
 	if !b.LongRunning {
 		if n := u.inflight.Add(1); q.InFlight != macronode.NoLimit && n > q.InFlight {
 			u.inflight.Add(-1)
-			return c, macronode.Errorf(macronode.QuotaInFlight, "the tenant may have %d calls in flight", q.InFlight)
+			return c, u.crowded(q.InFlight)
 		}
 		c.Slot = u
 	}
+	c.Header = u.standing(now, q)
 	return c, nil
 }
 
@@ -110,26 +114,39 @@ func (m *Meter) Take(now time.Time, t *macronode.Tenant, p *macronode.Principal,
 func (m *Meter) Settle(now time.Time, c wall.Charge, moved int64) {
 	if u, ok := c.Slot.(*usage); ok {
 		u.inflight.Add(-1)
+		// Calls that end at once may overwrite each other's part in the mean.
+		old := u.stay.Load()
+		u.stay.Store(old + (int64(now.Sub(c.Taken))-old)/8)
 	}
 	if q := &c.Tenant.Quota; q.BytesPerSec != macronode.NoLimit && moved != c.Bytes {
 		m.usage(c.Tenant.ID).bytes.owe(now, moved-c.Bytes, q.BytesPerSec)
 	}
 }
 
-func refusal(what string, perSec int64, wait time.Duration) error {
+func refusal(what string, perSec, burst int64, wait time.Duration) error {
 	e := macronode.Errorf(macronode.QuotaRate, "the tenant may use %d %s a second", perSec, what)
-	e.RetryAfter = wait
-	e.Header = rateHeaders(what, perSec, wait)
+	return exhausted(e, what, perSec, burst, wait)
+}
+
+// exhausted completes the refusal of a bucket that is empty.
+func exhausted(e *macronode.Error, what string, perSec, burst int64, wait time.Duration) error {
+	var f fields
+	f.rate(what, perSec, burst, 0, wait)
+	e.RetryAfter, e.Header = wait, f.header()
 	return e
 }
 
-// rateHeaders are the fields of draft-ietf-httpapi-ratelimit-headers.
-func rateHeaders(what string, perSec int64, wait time.Duration) macronode.Header {
-	seconds := strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
-	return macronode.Header{
-		"Ratelimit-Policy": {`"` + what + `";q=` + strconv.FormatInt(perSec, 10) + `;w=1`},
-		"Ratelimit":        {`"` + what + `";r=0;t=` + seconds},
+// crowded refuses a call of a tenant that has as many inside as it may. One of
+// them ends, on average, after the time that they stay divided by their number.
+func (u *usage) crowded(most int64) error {
+	e := macronode.Errorf(macronode.QuotaInFlight, "the tenant may have %d calls in flight", most)
+	if stay := u.stay.Load(); most > 0 && stay > 0 {
+		e.RetryAfter = max(time.Duration(stay/most), minRetry)
 	}
+	var f fields
+	f.count("in_flight", most, 0)
+	e.Header = f.header()
+	return e
 }
 
 func (m *Meter) takeRates(now time.Time, p *macronode.Principal) error {
@@ -141,8 +158,7 @@ func (m *Meter) takeRates(now time.Time, p *macronode.Principal) error {
 		}
 		if wait, ok := b.take(now, 1, r.PerSec, r.Burst); !ok {
 			e := macronode.Errorf(macronode.QuotaRate, "the capability allows %d requests a second", r.PerSec)
-			e.RetryAfter, e.Header = wait, rateHeaders("capability", r.PerSec, wait)
-			return e
+			return exhausted(e, "capability", r.PerSec, r.Burst, wait)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@
 package quota
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -210,5 +211,68 @@ func BenchmarkTakeSettle(b *testing.B) {
 			b.Fatal(err)
 		}
 		m.Settle(start, c, 20)
+	}
+}
+
+// TestStandingOnSuccess: a caller with rate quotas is told what is left, in the
+// units that each counts in, and one without is told nothing.
+func TestStandingOnSuccess(t *testing.T) {
+	m := New()
+	if c, err := m.Take(start, tenant(func(*macronode.Quota) {}), principal(), route, 0); err != nil || c.Header != nil {
+		t.Errorf("without quotas: %v %v", c.Header, err)
+	}
+	tn := tenant(func(q *macronode.Quota) {
+		q.RequestsPerSec, q.RequestBurst, q.BytesPerSec, q.ByteBurst = 10, 40, 1000, 500
+	})
+	c, err := m.Take(start, tn, principal(), route, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Header.Get("Ratelimit-Policy"); got != `"requests";q=40;w=4, "bytes";q=1000;w=1;qu="content-bytes"` {
+		t.Errorf("policy %s", got)
+	}
+	if got := c.Header.Get("Ratelimit"); got != `"requests";r=39;t=1, "bytes";r=300;t=1` {
+		t.Errorf("limit %s", got)
+	}
+	for i := range 39 {
+		if _, err := m.Take(start, tn, principal(), route, 0); err != nil {
+			t.Fatalf("%d were left, call %d of them was refused: %v", 39, i+1, err)
+		}
+	}
+	if _, err := m.Take(start, tn, principal(), route, 0); err == nil {
+		t.Error("more than were left")
+	}
+	huge := tenant(func(q *macronode.Quota) { q.BytesPerSec, q.ByteBurst = 1<<40, 1<<40 })
+	huge.ID = macronode.TenantID{8}
+	if c, err = m.Take(start, huge, principal(), route, 0); err != nil || !strings.Contains(c.Header.Get("Ratelimit"), "r=") || strings.Contains(c.Header.Get("Ratelimit"), "-") {
+		t.Errorf("%v %v", c.Header, err)
+	}
+}
+
+// TestCrowdedSaysWhen: the wait is what it takes until one of the calls ends.
+func TestCrowdedSaysWhen(t *testing.T) {
+	m := New()
+	tn := tenant(func(q *macronode.Quota) { q.InFlight = 4 })
+	now := start
+	for range 100 {
+		c, err := m.Take(now, tn, principal(), route, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(2 * time.Second)
+		m.Settle(now, c, 0)
+	}
+	for range 4 {
+		if _, err := m.Take(now, tn, principal(), route, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := m.Take(now, tn, principal(), route, 0)
+	e := macronode.AsError(err)
+	if wait := e.RetryHint(); wait < 450*time.Millisecond || wait > 500*time.Millisecond {
+		t.Errorf("four calls of 2 s each: wait %v", wait)
+	}
+	if e.Header.Get("Ratelimit-Policy") != `"in_flight";q=4;qu="concurrent-requests"` || e.Header.Get("Ratelimit") != `"in_flight";r=0` {
+		t.Errorf("%v", e.Header)
 	}
 }
