@@ -26,9 +26,12 @@ const (
 	fewWait = 8
 	// maxPlaces stands for a max_inflight without limit.
 	maxPlaces = 1 << 20
-	// clientPatience is how long a call may wait for its client and keep its
-	// place. The node's own part of a write or read is shorter than that.
-	clientPatience = 20 * time.Millisecond
+	// clientPatience and mostPatience bound how long a call may wait for its
+	// client and keep its place: processorWaits times as long as work waits for a
+	// processor, so that what is the node's own part is not taken for the client's.
+	clientPatience = 5 * time.Millisecond
+	mostPatience   = 50 * time.Millisecond
+	processorWaits = 4
 	// reclaimEvery and reclaimLook bound the search for such calls.
 	reclaimEvery = 5 * time.Millisecond
 	reclaimLook  = 1024
@@ -68,10 +71,10 @@ type Controller struct {
 
 	mu        sync.Mutex
 	max       int64
-	running   int64  // calls inside
-	working   int64  // of these, those that hold a place
-	holders   *Place // the same, as a list; the newest first
-	scan      *Place // where the search for slow clients goes on
+	running   int64 // calls inside
+	working   int64 // of these, those that hold a place
+	holders   line  // the same
+	strays    line  // the others: their clients were slow
 	reclaimed time.Duration
 	waiting   int
 	ends      gap           // of calls
@@ -344,11 +347,7 @@ func (c *Controller) hold(p *Place) {
 	c.working++
 	p.t.working++
 	p.held = true
-	p.prev, p.next = nil, c.holders
-	if c.holders != nil {
-		c.holders.prev = p
-	}
-	c.holders = p
+	c.holders.push(p)
 }
 
 // drop takes the place back.
@@ -356,18 +355,7 @@ func (c *Controller) drop(p *Place) {
 	c.working--
 	p.t.working--
 	p.held = false
-	if c.scan == p {
-		c.scan = p.next
-	}
-	if p.prev != nil {
-		p.prev.next = p.next
-	} else {
-		c.holders = p.next
-	}
-	if p.next != nil {
-		p.next.prev = p.prev
-	}
-	p.prev, p.next = nil, nil
+	c.holders.remove(p)
 }
 
 // rouse makes Run look.
@@ -379,35 +367,28 @@ func (c *Controller) rouse() {
 	}
 }
 
-// reclaim takes places back from calls that wait for their clients.
+// reclaim takes places back from calls that wait for their clients, and gives
+// one to those that were found to work again. They do not wait for it: they are
+// inside, and what they do next is what others wait for. One whose client sends a
+// few bytes now and then is hardly ever found so, and hardly ever works.
 func (c *Controller) reclaim(now time.Duration) {
 	if now-c.reclaimed < reclaimEvery {
 		return
 	}
 	c.reclaimed = now
-	p := c.scan
-	if p == nil {
-		p = c.holders
-	}
-	for range reclaimLook {
-		if p == nil {
-			break
+	c.strays.look(func(p *Place) {
+		if p.waits.Load() == 0 {
+			c.strays.remove(p)
+			c.hold(p)
 		}
-		next := p.next
-		if v := p.waits.Load(); v > 0 && now-time.Duration(v) >= clientPatience && p.waits.CompareAndSwap(v, handedBack) {
+	})
+	patience := min(max(clientPatience, processorWaits*c.limit.last.processor), mostPatience)
+	c.holders.look(func(p *Place) {
+		if v := p.waits.Load(); v > 0 && now-time.Duration(v) >= patience {
 			c.drop(p)
+			c.strays.push(p)
 		}
-		p = next
-	}
-	c.scan = p
-}
-
-// takeUp gives a call a place again whose client moved. It does not wait for
-// one: it is inside, and what it does next is what others wait for.
-func (c *Controller) takeUp(p *Place) {
-	c.mu.Lock()
-	c.hold(p)
-	c.mu.Unlock()
+	})
 }
 
 // release ends a call.
@@ -416,6 +397,8 @@ func (c *Controller) release(p *Place, moved int64, ok bool) {
 	now := c.now()
 	if p.held {
 		c.drop(p)
+	} else {
+		c.strays.remove(p)
 	}
 	c.running--
 	c.ends.note(now)

@@ -50,7 +50,7 @@ func within(t *testing.T, limit int64, f func(r *rig)) {
 		synctest.Wait()
 		cancel()
 		wg.Wait()
-		if s := r.Status(); s.Running != 0 || s.Working != 0 || s.Waiting != 0 || r.holders != nil {
+		if s := r.Status(); s.Running != 0 || s.Working != 0 || s.Waiting != 0 || r.holders.head != nil || r.strays.head != nil {
 			t.Errorf("left over: %+v", s)
 		}
 		if stray, err := r.reg.Stray(); len(stray) > 0 || err != nil {
@@ -328,8 +328,17 @@ func TestSlowClients(t *testing.T) {
 		}
 		pass(10 * time.Second)
 		for _, p := range held {
+			p.Resume() // a few bytes, and then none again
+			p.Await()
+		}
+		pass(2 * tick)
+		if s := r.Status(); s.Working > 1 {
+			t.Errorf("%d work whose clients drip", s.Working)
+		}
+		for _, p := range held {
 			p.Resume()
 		}
+		pass(2 * tick)
 		if s := r.Status(); s.Working != 300 {
 			t.Errorf("%d of 300 work again", s.Working)
 		}

@@ -18,9 +18,6 @@ const (
 	refused
 )
 
-// handedBack, as the beginning of a wait, says that the place was taken back.
-const handedBack = -1
-
 // Place is what an admitted call holds. Its methods are for the call's own
 // goroutine, one at a time.
 type Place struct {
@@ -38,7 +35,7 @@ type Place struct {
 	idle   time.Duration // time spent waiting for the client
 	waits  atomic.Int64  // since, for the controller; 0: it does not wait
 	ahead  int64         // cost that was to go first, its own with it
-	prev   *Place        // of those that hold a place; under Controller.mu
+	prev   *Place        // in holders or strays; under Controller.mu
 	next   *Place
 	qprev  *Place // of those that wait; under Controller.mu
 	qnext  *Place
@@ -60,8 +57,49 @@ func (p *Place) Await() {
 // Resume implements wall.Place.
 func (p *Place) Resume() {
 	p.idle += p.c.now() - p.since
-	if p.waits.Swap(0) == handedBack {
-		p.c.takeUp(p)
+	p.waits.Store(0)
+}
+
+// line is a list of calls that are inside, the newest first, and where a search
+// through it goes on.
+type line struct{ head, scan *Place }
+
+func (l *line) push(p *Place) {
+	p.prev, p.next = nil, l.head
+	if l.head != nil {
+		l.head.prev = p
+	}
+	l.head = p
+}
+
+func (l *line) remove(p *Place) {
+	if l.scan == p {
+		l.scan = p.next
+	}
+	if p.prev != nil {
+		p.prev.next = p.next
+	} else {
+		l.head = p.next
+	}
+	if p.next != nil {
+		p.next.prev = p.prev
+	}
+	p.prev, p.next = nil, nil
+}
+
+// look calls f with the next calls in the line, reclaimLook at most. f may remove
+// the one that it is given.
+func (l *line) look(f func(p *Place)) {
+	if l.scan == nil {
+		l.scan = l.head
+	}
+	for range reclaimLook {
+		p := l.scan
+		if p == nil {
+			return
+		}
+		l.scan = p.next
+		f(p)
 	}
 }
 

@@ -46,7 +46,7 @@ func (c *Controller) step(processor time.Duration) bool {
 		c.limit.wanted = true
 		c.dispatch(now)
 	}
-	quiet := c.calls == 0 && c.waiting == 0 && c.working == 0 && c.limit.resting()
+	quiet := c.calls == 0 && c.waiting == 0 && c.running == 0 && c.limit.resting()
 	c.calls = 0
 	for i := range c.classes {
 		if c.classes[i].pass(now) {
