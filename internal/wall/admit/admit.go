@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	// QueueDeadline bounds how long a call waits for a place.
-	QueueDeadline = 25 * time.Millisecond
+	// QueueDeadline bounds how long a call waits for a place. Where processors
+	// are short it is less, LeastDeadline at least: a refusal waits for one too.
+	QueueDeadline = 40 * time.Millisecond
+	LeastDeadline = 22 * time.Millisecond
 	// workCost is what a unit of a route's Cost is in bytes.
 	workCost = 16 << 10
 	// minQueue and maxQueue bound the calls that wait; in between it is twice
@@ -235,9 +237,9 @@ func (c *Controller) await(ctx context.Context, p *Place) (wall.Place, error) {
 	default:
 	}
 	if p.timer == nil {
-		p.timer = time.NewTimer(QueueDeadline)
+		p.timer = time.NewTimer(p.within)
 	} else {
-		p.timer.Reset(QueueDeadline)
+		p.timer.Reset(p.within)
 	}
 	decided, gone := false, error(nil)
 	c.sched.block()

@@ -34,6 +34,7 @@ type Place struct {
 	since  time.Duration // when the wait for the client began
 	idle   time.Duration // time spent waiting for the client
 	waits  atomic.Int64  // since, for the controller; 0: it does not wait
+	within time.Duration // how long it may wait for a place
 	ahead  int64         // cost that was to go first, its own with it
 	prev   *Place        // in holders or strays; under Controller.mu
 	next   *Place

@@ -9,6 +9,10 @@ import (
 	"github.com/rustyonions/macronode"
 )
 
+// deadlineWaits is how many times a call that is refused in the end waits for a
+// processor meanwhile.
+const deadlineWaits = 3
+
 // queue puts a call where it waits, or refuses it. c.mu is held; dispatch follows.
 func (c *Controller) queue(p *Place, now time.Duration, length int64) (Cause, time.Duration) {
 	if c.waiting == 0 && now-c.contended > periodEnd {
@@ -17,6 +21,7 @@ func (c *Controller) queue(p *Place, now time.Duration, length int64) (Cause, ti
 	c.contended, c.limit.wanted = now, true
 	t := p.t
 	p.charged, p.start = p.profile.expect(length), now
+	p.within = max(QueueDeadline-deadlineWaits*c.limit.last.processor, LeastDeadline)
 	p.ahead = p.charged
 	for i := range p.queue + 1 {
 		p.ahead += t.queues[i].cost
@@ -49,7 +54,7 @@ func (c *Controller) unwelcome(p *Place) Cause {
 	}
 	// One that would wait too long is told so at once. Where few of the tenant
 	// wait, what was measured says more about the past than about them.
-	if t.waiting >= fewWait && t.pace.wait(p.queue, p.ahead) > QueueDeadline {
+	if t.waiting >= fewWait && t.pace.wait(p.queue, p.ahead) > p.within {
 		return c.short()
 	}
 	most := c.queueLimit()
