@@ -345,6 +345,8 @@ func TestSlowClients(t *testing.T) {
 		for _, p := range held {
 			p.Release(mib, true)
 		}
+		r.Controller.mu.Lock()
+		defer r.Controller.mu.Unlock()
 		if r.limit.all.pressure > 0 || r.profiles[get].base[sizeClass(mib)] > time.Second {
 			t.Errorf("the clients' time was taken for the node's: %+v", r.limit)
 		}
