@@ -51,7 +51,7 @@ var forms = sync.OnceValue(func() map[string]form {
 // ServiceNames are the names that required_services may hold.
 func ServiceNames() []string {
 	return []string{
-		"svc-gateway", "svc-tls", "svc-overlay", "svc-registry", "ron-naming", "svc-storage", "svc-index", "svc-mailbox",
+		"svc-gateway", "svc-overlay", "svc-registry", "ron-naming", "svc-storage", "svc-index", "svc-mailbox",
 		"ron-audit", "ron-auth", "ron-policy", "ron-kms", "ron-metrics", "omnigate",
 		"ron-ledger", "svc-wallet", "svc-rewarder",
 	}

@@ -264,7 +264,7 @@ func (c *creation) makeBundle(pin bundle.Digest) error {
 	release := bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyRelease}
 	o := config.GenOptions{
 		Version: 1, Signer: release, Bind: c.HTTP, OAPBind: c.OAP, Drills: c.dev,
-		RequiredServices: requiredServices(), PolicyBundle: bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjPolicy, Version: 1}, PolicyHash: pin,
+		RequiredServices: serviceNames(), PolicyBundle: bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjPolicy, Version: 1}, PolicyHash: pin,
 	}
 	if c.dev {
 		o.Title, o.Bind, o.OAPBind = "macronode development bundle", config.DefaultDevBind, config.DefaultDevOAP

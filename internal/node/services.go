@@ -3,10 +3,9 @@
 package node
 
 import (
-	"slices"
+	"context"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/internal/listen/certs"
 	"github.com/rustyonions/macronode/internal/listen/gateway"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/svc/access"
@@ -23,7 +22,7 @@ func (n *Node) behindWall() []macronode.Service {
 	return []macronode.Service{
 		n.ops,
 		n.audit,
-		kmsapi.New(n.keys, n.idem, nil),
+		keyed{kmsapi.New(n.keys, n.idem, nil), n},
 		n.access,
 		n.policy,
 		n.storage,
@@ -33,21 +32,25 @@ func (n *Node) behindWall() []macronode.Service {
 // listServices is every service in start order; they stop in reverse. The
 // listeners are the outermost.
 func (n *Node) listServices() []macronode.Service {
-	return append(n.behindWall(), n.certs, door{n.gateway, n.open}, door{n.oapd, n.open})
+	return append(n.behindWall(), door{n.gateway, n.open}, door{n.oapd, n.open})
 }
 
 // serviceNames are the names of listServices: label values that must be known
 // before the services are made.
 func serviceNames() []string {
-	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, certs.Name, gateway.Name, oapd.Name}
+	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, gateway.Name, oapd.Name}
 }
 
-// requiredServices is what a generated bundle requires for readiness: all that
-// exist, but for the keeper of certificates. What ails a certificate is told, and is
-// no reason to answer nobody.
-func requiredServices() []string {
-	return slices.DeleteFunc(serviceNames(), func(name string) bool { return name == certs.Name })
+// keyed is ron-kms with what it keeps going on its own: the certificate of the
+// listeners, renewed from the keystore, and its staple.
+type keyed struct {
+	*kmsapi.Service
+	n *Node
 }
+
+// Serve keeps the certificate. The keeper is made with the listeners, before
+// anything is served.
+func (k keyed) Serve(ctx context.Context) error { return k.n.certs.Serve(ctx) }
 
 // busSubscriber is the one reader of kernel events that can lag: watches of
 // /v1/admin/events.

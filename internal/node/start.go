@@ -253,6 +253,8 @@ func (n *Node) checks(l *config.Loaded) []lifecycle.Check {
 			checks = append(checks, lifecycle.Check{Name: "breaker_" + s.Name, Required: true, Func: func(context.Context) error { return b.Check() }})
 		}
 	}
+	// What ails a certificate is told, and is no reason to answer nobody.
+	checks = append(checks, lifecycle.Check{Name: "tls_certificate", Func: n.certs.Ready})
 	n.required.Store(requiredSet(&l.Config))
 	known := make(map[string]bool)
 	for _, s := range n.listServices() {

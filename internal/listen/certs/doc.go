@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-// Package certs keeps the certificate that listeners serve (svc-tls). It hands it
+// Package certs keeps the certificate that listeners serve. It hands it
 // to each handshake, takes up a new one without touching a connection, says when
 // it is about to end, and keeps an OCSP response stapled to it where the chain
 // names a responder.

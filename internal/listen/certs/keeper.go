@@ -18,12 +18,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/metrics"
 )
-
-// Name is the service's name in metrics, logs and events.
-const Name = "svc-tls"
 
 const (
 	// renewEvery is how often a new certificate is looked for.
@@ -77,8 +73,6 @@ type Keeper struct {
 	refused string    // what Renew's last certificate was refused for
 	warned  time.Time // of the end
 }
-
-var _ macronode.Service = (*Keeper)(nil)
 
 // New returns a Keeper of no certificate.
 func New(c Config) (*Keeper, error) {
@@ -234,12 +228,6 @@ func (k *Keeper) Now() *tls.Certificate {
 		return s.bare
 	}
 }
-
-// Name, Routes, Serve and Ready make the Keeper a macronode.Service.
-func (k *Keeper) Name() string { return Name }
-
-// Routes is empty: nobody asks for certificates but handshakes.
-func (k *Keeper) Routes() []macronode.Route { return nil }
 
 // Serve looks for new certificates and keeps the staple fresh until ctx ends.
 func (k *Keeper) Serve(ctx context.Context) error {
