@@ -100,7 +100,9 @@ func (n *narrower) of(method, path string) sent {
 		life = watchFor
 	}
 	end := now.Add(time.Duration(n.skew.Load()) + life)
-	tok, err := n.tok.Attenuate(capability.OnActions(w.action), capability.OnResources(w.resource), capability.ExpiresAt(end.Unix()))
+	// The end goes first: what somebody narrows by hand begins with what it is for,
+	// and the two must not share a link, which may be revoked.
+	tok, err := n.tok.Attenuate(capability.ExpiresAt(end.Unix()), capability.OnActions(w.action), capability.OnResources(w.resource))
 	if err != nil {
 		return n.whole
 	}

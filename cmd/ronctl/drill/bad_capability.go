@@ -143,7 +143,7 @@ func (d *badCaps) each(ctx context.Context) error {
 
 func (d *badCaps) revoked(ctx context.Context) error {
 	return d.step(ctx, "revoke a narrowed capability", "it worked, and is 401 revoked within a second; what it was narrowed from works", func(ctx context.Context, st *Step) error {
-		t, err := d.token.Attenuate(capability.OnActions("object:g*"))
+		t, err := d.token.Attenuate(capability.OnActions("object:get"))
 		if err != nil {
 			return err
 		}
