@@ -103,11 +103,12 @@ type Config struct {
 
 // Service is the gateway.
 type Service struct {
-	conf   Config
-	limits atomic.Pointer[Limits]
-	lame   atomic.Bool
-	flight tracker
-	pool   sync.Pool // *bufio.Writer of bufferBytes
+	conf    Config
+	limits  atomic.Pointer[Limits]
+	lame    atomic.Bool
+	flight  tracker
+	pool    sync.Pool // *bufio.Writer of bufferBytes
+	dropped sync.Pool // *[bufferBytes]byte
 
 	mu    sync.Mutex
 	run   *run // nil while Serve does not run
