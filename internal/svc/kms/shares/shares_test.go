@@ -179,8 +179,9 @@ func FuzzShare(f *testing.F) {
 		good[string(bytes.TrimSpace(lastLine(text)))] = true
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		line := string(bytes.TrimSpace(lastLine(text)))
-		if err := g.Add(bytes.Clone(text)); err == nil && !good[line] {
+		// Add clears what it is given.
+		known := good[string(bytes.TrimSpace(lastLine(text)))]
+		if err := g.Add(bytes.Clone(text)); err == nil && !known {
 			t.Fatalf("taken: %d bytes", len(text))
 		}
 	})
