@@ -11,7 +11,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
-	"github.com/rustyonions/macronode/internal/node"
+	"github.com/rustyonions/macronode/internal/inspect"
 )
 
 // progressEvery is how often a long check says how far it is.
@@ -19,7 +19,7 @@ const progressEvery = 2 * time.Second
 
 func (a *app) fsckCommand() *cobra.Command {
 	var dir string
-	var o node.FsckOptions
+	var o inspect.FsckOptions
 	quiet := false
 	c := &cobra.Command{
 		Use: "fsck", Short: "Check, and with --repair mend, the stores of a node that does not run", Args: cli.NoArgs,
@@ -33,7 +33,7 @@ func (a *app) fsckCommand() *cobra.Command {
 			if !quiet {
 				o.Progress = a.fsckProgress()
 			}
-			r, err := node.Fsck(c.Context(), dir, o)
+			r, err := inspect.Fsck(c.Context(), dir, o)
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func (a *app) fsckProgress() func(phase string, done, total, bytes int64) {
 	}
 }
 
-func printFsck(w io.Writer, r *node.FsckReport) {
+func printFsck(w io.Writer, r *inspect.FsckReport) {
 	for _, f := range r.Findings {
 		state := ""
 		if f.Fixed {

@@ -10,18 +10,19 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
-	"github.com/rustyonions/macronode/internal/node"
+	"github.com/rustyonions/macronode/internal/inspect"
+	"github.com/rustyonions/macronode/internal/provision"
 )
 
 func (a *app) initCommand() *cobra.Command {
-	var o node.InitOptions
+	var o provision.Options
 	c := &cobra.Command{
 		Use: "init --data DIR", Short: "Make a production data directory", Args: cli.NoArgs,
 		Long: "init makes a data directory: a sealed keystore, trust anchors, the signing key\nops-release, a policy bundle that lets only the operator (and the tenant named by\n--tenant) in, a signed config bundle, and the operator's capability. It never asks.\n\n" +
 			"With --recovery-out it also writes the recovery export of the root key, which\nbelongs off the machine.",
 		Example: "  macronode init --data /var/lib/rustyonions/macronode --tenant acme --recovery-out recovery.key",
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := node.Init(c.Context(), o)
+			r, err := provision.Init(c.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -51,7 +52,7 @@ func (a *app) initCommand() *cobra.Command {
 	f.StringVar(&o.HTTP, "http", "", "address of the HTTP listener (default 0.0.0.0:8080)")
 	f.StringVar(&o.OAP, "oap", "", "address of the OAP/1 listener (default 0.0.0.0:34000)")
 	f.StringVar(&o.Tenant, "tenant", "", "label of a first tenant that may work with its own data")
-	f.StringVar(&o.TLS, "tls", node.TLSSelfSigned, "self-signed or none; none serves only the probes to peers that are not loopback")
+	f.StringVar(&o.TLS, "tls", provision.TLSSelfSigned, "self-signed or none; none serves only the probes to peers that are not loopback")
 	f.StringVar(&o.RecoveryOut, "recovery-out", "", "write the recovery export of the root key to this file")
 	return c
 }
@@ -62,7 +63,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Use: "check", Short: "Check config, ports, permissions, clock, entropy, disk and limits without starting", Args: cli.NoArgs,
 		Example: "  macronode check --config macronode.bundle.toml --data /var/lib/rustyonions/macronode",
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := node.Check(c.Context(), bundle, dir)
+			r, err := inspect.Check(c.Context(), bundle, dir)
 			if err != nil {
 				return err
 			}

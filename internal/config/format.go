@@ -4,11 +4,12 @@ package config
 
 import (
 	"fmt"
-	"github.com/rustyonions/macronode/internal/config/quantity"
 	"reflect"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
 // tomlValue writes a value as a bundle would have it.

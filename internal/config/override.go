@@ -4,9 +4,10 @@ package config
 
 import (
 	"fmt"
-	"github.com/rustyonions/macronode/internal/config/quantity"
 	"slices"
 	"strings"
+
+	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
 // Setting is a value from outside the bundle; its zero value is "not set".

@@ -27,6 +27,7 @@ import (
 
 	"github.com/rustyonions/macronode/bundle"
 	"github.com/rustyonions/macronode/internal/datadir"
+	"github.com/rustyonions/macronode/internal/provision"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 )
 
@@ -137,7 +138,7 @@ func (s *stream) piece(tb testing.TB, i int) {
 // way and requests come on old and new connections. Not one fails, no connection
 // is lost, and each new handshake has the newest.
 func TestCertificateRotation(t *testing.T) {
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	n := begin(t, o)
 	ctx, cancel := context.WithCancel(t.Context())
 	var asked atomic.Int64
@@ -249,7 +250,7 @@ func clientCert(tb testing.TB, by *tls.Certificate, name string, life time.Durat
 // TestClientCAReload: who may connect changes for the next handshake, resumed ones
 // too; who is connected stays.
 func TestClientCAReload(t *testing.T) {
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	n := begin(t, o)
 	one, two := clientCert(t, nil, "one", time.Hour), clientCert(t, nil, "two", time.Hour)
 	inPEM := func(c *tls.Certificate) []byte {

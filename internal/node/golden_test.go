@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/node/parts"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -167,8 +168,8 @@ func TestDocuments(t *testing.T) {
 		for _, s := range n.listServices() {
 			names = append(names, s.Name())
 		}
-		if !slices.Equal(names, serviceNames()) {
-			t.Errorf("services %v, names %v", names, serviceNames())
+		if !slices.Equal(names, parts.ServiceNames()) {
+			t.Errorf("services %v, names %v", names, parts.ServiceNames())
 		}
 	})
 	t.Run("first scrape", func(t *testing.T) { firstScrape(t, n) })
@@ -215,7 +216,7 @@ func firstScrape(t *testing.T, n *Node) {
 			t.Errorf("the first scrape has no rejected_total{reason=%q}", reason)
 		}
 	}
-	for _, name := range serviceNames() {
+	for _, name := range parts.ServiceNames() {
 		if series[fmt.Sprintf("service_restarts_total{service=%q}", name)] != "0" {
 			t.Errorf("service_restarts_total of %s is not 0", name)
 		}

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rustyonions/macronode/internal/datadir"
 	"io"
 	"log/slog"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/rustyonions/macronode/internal/buildinfo"
 	"github.com/rustyonions/macronode/internal/bus"
 	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/lifecycle"
@@ -29,6 +29,7 @@ import (
 	"github.com/rustyonions/macronode/internal/listen/gateway"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/fileobj"
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
@@ -265,33 +266,25 @@ func (n *Node) openKeystore(ctx context.Context, l *config.Loaded) error {
 }
 
 func (n *Node) openStores(_ context.Context, l *config.Loaded) error {
-	meta, err := openMeta(n.dir, l.Config, n.log, n.fail)
+	meta, err := parts.OpenMeta(n.dir, l.Config, n.log, n.fail)
 	if err != nil {
-		return formatError(err, pebblekv.ErrNewer)
+		return parts.FormatError(err, pebblekv.ErrNewer)
 	}
 	n.meta = meta
 	n.kv, n.kvAway = guard.Metadata(n.breakers, meta)
 	n.onStop("metadata", func(context.Context) error { return meta.Close() })
 	n.objects, err = fileobj.Open(fileobj.Config{FS: n.dir.FS, Dir: n.dir.At(datadir.ObjectsDir), ReserveBytes: int64(l.Config.Data.ReserveBytes), Logger: n.log})
 	if err != nil {
-		return formatError(err, fileobj.ErrNewer)
+		return parts.FormatError(err, fileobj.ErrNewer)
 	}
 	n.bytes = guard.ObjectStore(n.breakers, n.objects)
 	n.onStop("objects", func(context.Context) error { return n.objects.Close() })
-	if n.hot, err = hot.New(int64(l.Config.Data.CacheBytes) - metaCache(&l.Config)); err != nil {
+	if n.hot, err = hot.New(int64(l.Config.Data.CacheBytes) - parts.MetaCache(&l.Config)); err != nil {
 		return fmt.Errorf("data.cache_bytes: %w", err)
 	}
 	n.onStop("cache", func(context.Context) error { return n.hot.Close() })
 	storage.CacheMetrics(n.metrics, n.hot)
 	return nil
-}
-
-// formatError gives a store that is newer than this binary its exit code.
-func formatError(err, newer error) error {
-	if errors.Is(err, newer) {
-		return datadir.Exitf(macronode.ExitConfig, "%w; run the version that wrote it, or restore a snapshot of this one's", err)
-	}
-	return err
 }
 
 // fail ends the process for an error that no restart of a service mends.
@@ -311,12 +304,12 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	var stop func(context.Context) error
 	n.admit, stop = desk.Start(c.Server.MaxInflight, n.metrics, n.bus)
 	n.onStop("admission", stop)
-	n.gate = lifecycle.NewGate(n.metrics, serviceNames(), c.Server.MaxLongRunning)
+	n.gate = lifecycle.NewGate(n.metrics, parts.ServiceNames(), c.Server.MaxLongRunning)
 	var err error
 	n.idem = idem.New(idem.Config{KV: n.kv})
 	if n.storage, err = storage.New(n.storageConfig(c)); err != nil {
 		return err
 	}
-	n.access, err = newAccess(ctx, n.kv, n.keys, accessDeps{nodeID: n.nodeID, audit: n.audit, storage: n.storage, meter: n.meter, admit: n.admit, idem: n.idem, quota: n.defaultQuota, metrics: access.NewMetrics(n.metrics), log: n.log})
+	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Metrics: access.NewMetrics(n.metrics), Log: n.log})
 	return err
 }

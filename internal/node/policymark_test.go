@@ -14,6 +14,8 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
+	"github.com/rustyonions/macronode/internal/inspect"
+	"github.com/rustyonions/macronode/internal/provision"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
@@ -63,7 +65,7 @@ func repin(tb testing.TB, o Options, version int64, hash string) {
 // TestOlderPolicyIsRefused: signed and pinned by a config of a higher version,
 // an older policy is refused at reload and at a cold start alike.
 func TestOlderPolicyIsRefused(t *testing.T) {
-	o := production(t, TLSNone)
+	o := production(t, provision.TLSNone)
 	n := begin(t, o)
 	hashes := map[int64]string{1: policyPin(t, o)}
 	sources := policy.InitSources()
@@ -91,8 +93,8 @@ func TestOlderPolicyIsRefused(t *testing.T) {
 		if datadir.ExitCode(err) != macronode.ExitTrust || !strings.Contains(err.Error(), "an older policy") {
 			t.Errorf("cold start with version %d: %v", v, err)
 		}
-		r, err := Check(t.Context(), o.Bundle, o.Dir)
-		if err != nil || !slices.ContainsFunc(r.Findings, func(f Finding) bool { return !f.OK && strings.Contains(f.Detail, "an older policy") }) {
+		r, err := inspect.Check(t.Context(), o.Bundle, o.Dir)
+		if err != nil || !slices.ContainsFunc(r.Findings, func(f inspect.Finding) bool { return !f.OK && strings.Contains(f.Detail, "an older policy") }) {
 			t.Errorf("check says nothing of version %d: %v", v, err)
 		}
 	}
@@ -128,7 +130,7 @@ func TestOlderPolicyIsRefused(t *testing.T) {
 
 // TestPolicyMarkIsTheNodesOwn: neither the API nor a command writes the mark.
 func TestPolicyMarkIsTheNodesOwn(t *testing.T) {
-	o := production(t, TLSNone)
+	o := production(t, provision.TLSNone)
 	n := begin(t, o)
 	err := n.operator(t).PutRaw(t.Context(), "/v1/kms/objects/policy-mark", []byte("{}"), nil)
 	if !refused(err, macronode.Denied) {

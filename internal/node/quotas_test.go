@@ -7,13 +7,14 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/internal/provision"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
 // TestPolicyQuotas proves that a bundle's quotas apply when it comes into force,
 // and that what an operator changes afterwards holds over reload and restart.
 func TestPolicyQuotas(t *testing.T) {
-	o := production(t, TLSNone)
+	o := production(t, provision.TLSNone)
 	n := begin(t, o)
 	ctx := t.Context()
 	acme, err := n.operator(t).Tenant(ctx, "acme")

@@ -5,11 +5,11 @@ package node
 import (
 	"context"
 	"errors"
-	"github.com/rustyonions/macronode/internal/datadir"
 	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/logs"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/wall/policy"

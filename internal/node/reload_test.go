@@ -18,13 +18,16 @@ import (
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/inspect"
+	"github.com/rustyonions/macronode/internal/node/parts"
+	"github.com/rustyonions/macronode/internal/provision"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
 // production is a node as an operator sets it up, on free ports.
 func production(tb testing.TB, tlsMode string) Options {
 	tb.Helper()
-	r, err := Init(tb.Context(), InitOptions{Dir: tb.TempDir(), HTTP: "127.0.0.1:0", OAP: "127.0.0.1:0", Tenant: "acme", TLS: tlsMode})
+	r, err := provision.Init(tb.Context(), provision.Options{Dir: tb.TempDir(), HTTP: "127.0.0.1:0", OAP: "127.0.0.1:0", Tenant: "acme", TLS: tlsMode})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -104,7 +107,7 @@ func TestReloadRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	n := begin(t, o)
 	edit(t, o, "[server]\n", "[server]\nmax_inflight = 200\n")
 	if a, err := n.Reload(t.Context()); err != nil || a.Version != 2 {
@@ -209,7 +212,7 @@ func appliedFile(tb testing.TB, n *Node) []byte {
 }
 
 func TestReloadApplies(t *testing.T) {
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	n := begin(t, o)
 	if !strings.HasPrefix(n.endpoints().HTTP, "https://") {
 		t.Fatalf("endpoints %+v", n.endpoints())
@@ -252,7 +255,7 @@ func TestReloadApplies(t *testing.T) {
 	if _, err := n.tenant(t).Put(ctx, bytes.NewReader(append(body, 'z')), client.PutOptions{}); err != nil {
 		t.Errorf("over TLS again, under the raised limit: %v", err)
 	}
-	has := slices.Contains(serviceNames(), "svc-mailbox")
+	has := slices.Contains(parts.ServiceNames(), "svc-mailbox")
 	poll(t, "readiness to follow required_services", func() bool { ready, _ := n.ready.Probe(ctx); return ready == has })
 
 	edit(t, o, "\"svc-mailbox\", ", "")
@@ -269,7 +272,7 @@ func refused(err error, k macronode.Kind) bool {
 }
 
 func TestPolicyChangesLive(t *testing.T) {
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	n := begin(t, o)
 	ctx, c := t.Context(), n.tenant(t)
 	put, err := c.Put(ctx, strings.NewReader("what a policy may close off"), client.PutOptions{})
@@ -334,7 +337,7 @@ func TestPolicyChangesLive(t *testing.T) {
 }
 
 func TestAllowRollback(t *testing.T) {
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	first := save(t, o)
 	n := begin(t, o)
 	old := n.applied.Load().Applied()
@@ -426,7 +429,7 @@ func TestTenantsLive(t *testing.T) {
 }
 
 func TestTrustMode(t *testing.T) {
-	o := production(t, TLSNone)
+	o := production(t, provision.TLSNone)
 	for mode, ok := range map[os.FileMode]bool{0o666: false, 0o620: false, 0o602: false, 0o600: true} {
 		chmod(t, o.Dir+"/"+datadir.TrustName, mode)
 		if !ok {
@@ -440,21 +443,21 @@ func TestTrustMode(t *testing.T) {
 func TestInterruptedInit(t *testing.T) {
 	dir := t.TempDir()
 	// The last step fails: the recovery export has no place to go.
-	if _, err := Init(t.Context(), InitOptions{Dir: dir, RecoveryOut: dir + "/none/recovery.key"}); err == nil {
+	if _, err := provision.Init(t.Context(), provision.Options{Dir: dir, RecoveryOut: dir + "/none/recovery.key"}); err == nil {
 		t.Fatal("an init whose recovery export cannot be written succeeded")
 	}
 	if _, err := os.Stat(dir + "/" + datadir.IncompleteName); err != nil {
 		t.Fatal(err)
 	}
 	fails(t, Options{Bundle: dir + "/" + datadir.BundleName, Dir: dir}, macronode.ExitConfig, "init did not finish")
-	if _, err := Init(t.Context(), InitOptions{Dir: dir}); datadir.ExitCode(err) != macronode.ExitConfig {
+	if _, err := provision.Init(t.Context(), provision.Options{Dir: dir}); datadir.ExitCode(err) != macronode.ExitConfig {
 		t.Errorf("init again: %v", err)
 	}
 	if k, err := datadir.OpenKeys(dir, slog.New(slog.DiscardHandler)); err == nil {
 		k.Close()
 		t.Error("the keys of an interrupted init were opened")
 	}
-	r, err := Check(t.Context(), dir+"/"+datadir.BundleName, dir)
+	r, err := inspect.Check(t.Context(), dir+"/"+datadir.BundleName, dir)
 	if err != nil || r.ExitCode == macronode.ExitOK {
 		t.Errorf("check: %+v %v", r, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rustyonions/macronode/internal/datadir"
 	"os"
 	"os/signal"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/bus"
+	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/lifecycle"
 	"github.com/rustyonions/macronode/internal/supervise"
 	"github.com/rustyonions/macronode/internal/systemd"

@@ -6,18 +6,12 @@ import (
 	"context"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/internal/listen/gateway"
-	"github.com/rustyonions/macronode/internal/listen/oapd"
-	"github.com/rustyonions/macronode/internal/svc/access"
-	"github.com/rustyonions/macronode/internal/svc/audit"
 	"github.com/rustyonions/macronode/internal/svc/kms/kmsapi"
 	"github.com/rustyonions/macronode/internal/svc/ops"
-	"github.com/rustyonions/macronode/internal/svc/storage"
-	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
 // behindWall is the services that calls reach, in start order. A new service is
-// one line here, and its name one below.
+// one line here, and its name one in parts.ServiceNames.
 func (n *Node) behindWall() []macronode.Service {
 	return []macronode.Service{
 		n.ops,
@@ -33,12 +27,6 @@ func (n *Node) behindWall() []macronode.Service {
 // listeners are the outermost.
 func (n *Node) listServices() []macronode.Service {
 	return append(n.behindWall(), door{n.gateway, n.open}, door{n.oapd, n.open})
-}
-
-// serviceNames are the names of listServices: label values that must be known
-// before the services are made.
-func serviceNames() []string {
-	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, gateway.Name, oapd.Name}
 }
 
 // keyed is ron-kms with what it keeps going on its own: the certificate of the

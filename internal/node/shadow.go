@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/policy/shadow"
 )
@@ -24,7 +25,7 @@ func (n *Node) prepareShadow(ctx context.Context, c *config.Policy) (*policy.Set
 	if c.ShadowKMS.IsZero() {
 		return nil, nil
 	}
-	set, err := n.policy.PrepareFrom(ctx, keysSource{n.keys, c.ShadowKMS}, c.ShadowHash.String())
+	set, err := n.policy.PrepareFrom(ctx, parts.KeysSource{Keys: n.keys, Ref: c.ShadowKMS}, c.ShadowHash.String())
 	if err != nil {
 		return nil, fmt.Errorf("shadow policy %s: %w", c.ShadowKMS, err)
 	}

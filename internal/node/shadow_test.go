@@ -13,6 +13,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/internal/datadir"
+	"github.com/rustyonions/macronode/internal/provision"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/policy/record"
 	"github.com/rustyonions/macronode/internal/wall/policy/shadow"
@@ -57,7 +58,7 @@ func (n *Node) shadowStatus(tb testing.TB) (s shadow.Status) {
 // TestShadowPolicy takes a candidate through a reload, sees it flip without
 // deciding, replays recorded decisions against it, and takes it out again.
 func TestShadowPolicy(t *testing.T) {
-	o := production(t, TLSNone)
+	o := production(t, provision.TLSNone)
 	n := begin(t, o)
 	ctx, c := t.Context(), n.tenant(t)
 	sources := acmeSources(t, n, "@id(\"closed\")\nforbid (principal, action == Action::\"object:get\", resource);\n")
@@ -137,7 +138,7 @@ func TestShadowPolicy(t *testing.T) {
 // TestBadShadow: a candidate that is not in order is refused at a reload, and
 // keeps no node from starting.
 func TestBadShadow(t *testing.T) {
-	o := production(t, TLSNone)
+	o := production(t, provision.TLSNone)
 	n := begin(t, o)
 	sources := acmeSources(t, n, "")
 	hash := keepPolicy(t, o, 2, sources, time.Unix(1000, 0)) // it expired long ago

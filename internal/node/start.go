@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rustyonions/macronode/internal/datadir"
 	"log/slog"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/rustyonions/macronode/internal/buildinfo"
 	"github.com/rustyonions/macronode/internal/bus"
 	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/lifecycle"
 	"github.com/rustyonions/macronode/internal/logs"

@@ -17,12 +17,13 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
+	"github.com/rustyonions/macronode/internal/provision"
 )
 
 // TestKeysOfRunningNode: commands ask the node that holds the directory, and
 // what they change is there after a restart.
 func TestKeysOfRunningNode(t *testing.T) {
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	n := begin(t, o)
 	ctx := t.Context()
 	open := func() *datadir.Keys {
@@ -86,7 +87,7 @@ func TestFailedStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	good := save(t, o)
 	edit(t, o, "[oap]\nbind = \"127.0.0.1:0\"", "[oap]\nbind = \""+taken.Addr().String()+"\"")
 	fails(t, o, macronode.ExitConfig, "address already in use")
@@ -114,7 +115,7 @@ func TestFailedStart(t *testing.T) {
 // TestFilesOfRun: --endpoints and --operator-cap-out are written once the node
 // listens, and the first is gone when it stopped.
 func TestFilesOfRun(t *testing.T) {
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	files := t.TempDir()
 	set := func(name string) config.Setting {
 		return config.Setting{Value: files + "/" + name, Origin: config.Origin{Kind: config.FromFlag, Where: name}}
@@ -151,7 +152,7 @@ func TestFilesOfRun(t *testing.T) {
 
 // TestReloadUnderLoad: no call fails because a reload runs beside it.
 func TestReloadUnderLoad(t *testing.T) {
-	o := production(t, TLSSelfSigned)
+	o := production(t, provision.TLSSelfSigned)
 	n := begin(t, o)
 	ctx := t.Context()
 	put, err := n.tenant(t).Put(ctx, strings.NewReader("read while the config changes"), client.PutOptions{})

@@ -37,6 +37,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/node"
+	"github.com/rustyonions/macronode/internal/provision"
 	"github.com/rustyonions/macronode/internal/svc/access"
 )
 
@@ -81,7 +82,7 @@ func prepare() error {
 		return err
 	}
 	ctx := context.Background()
-	r, err := node.Init(ctx, node.InitOptions{Dir: p.Dir, HTTP: "127.0.0.1:0", OAP: "127.0.0.1:0", Tenant: "acme"})
+	r, err := provision.Init(ctx, provision.Options{Dir: p.Dir, HTTP: "127.0.0.1:0", OAP: "127.0.0.1:0", Tenant: "acme"})
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,13 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package node
+// Package provision makes data directories: keys, trust anchors, a first policy
+// and config bundle, the first capabilities.
+package provision
 
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"github.com/rustyonions/macronode/internal/datadir"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -19,7 +19,9 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/bundle"
 	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
@@ -27,27 +29,24 @@ import (
 	"github.com/rustyonions/macronode/internal/wall/policy/mark"
 )
 
-// Values of InitOptions.TLS.
+// Values of Options.TLS.
 const (
 	TLSSelfSigned = "self-signed"
 	TLSNone       = "none"
 )
 
-// devTenant is the label of development mode's tenant.
-const devTenant = "dev"
-
-// InitOptions say what a new data directory is for.
-type InitOptions struct {
+// Options say what a new data directory is for.
+type Options struct {
 	Dir         string // missing or empty
 	HTTP, OAP   string // addresses; "": the defaults
 	Tenant      string // label of a first tenant; "": none
 	TLS         string // TLSSelfSigned or TLSNone; "": self-signed
 	RecoveryOut string // "": no recovery export
-	dev         bool
+	Dev         bool   // a development node: drills, default addresses of development
 }
 
-// InitReport says what was made, and where.
-type InitReport struct {
+// Report says what was made, and where.
+type Report struct {
 	Dir         string `json:"dir"`
 	Bundle      string `json:"bundle"`
 	Trust       string `json:"trust"`
@@ -62,16 +61,16 @@ type InitReport struct {
 
 // creation is one run of Init.
 type creation struct {
-	InitOptions
+	Options
 	datadir.Dir
 	keys   *kms.Store
 	tenant macronode.TenantID
-	report *InitReport
+	report *Report
 }
 
 // Init makes a data directory. It never asks. An init that was interrupted
 // leaves a directory that the next one, and every other command, refuses.
-func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
+func Init(ctx context.Context, o Options) (*Report, error) {
 	if o.TLS == "" {
 		o.TLS = TLSSelfSigned
 	}
@@ -108,7 +107,7 @@ func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	c := &creation{InitOptions: o, Dir: d, report: &InitReport{
+	c := &creation{Options: o, Dir: d, report: &Report{
 		Dir: d.Path, Bundle: d.At(datadir.BundleName), Trust: d.At(datadir.TrustName), OperatorCap: d.At(datadir.OperatorCapName)}}
 	return c.report, c.run(ctx)
 }
@@ -224,7 +223,7 @@ func (c *creation) signers(name string) ([]bundle.Signer, error) {
 func (c *creation) makePolicy(ctx context.Context) error {
 	var sources policy.Sources
 	switch {
-	case c.dev:
+	case c.Dev:
 		sources = policy.DevSources(c.tenant)
 	case c.Tenant != "":
 		sources = policy.InitSources(c.tenant)
@@ -263,13 +262,13 @@ func (c *creation) makePolicy(ctx context.Context) error {
 func (c *creation) makeBundle(pin bundle.Digest) error {
 	release := bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyRelease}
 	o := config.GenOptions{
-		Version: 1, Signer: release, Bind: c.HTTP, OAPBind: c.OAP, Drills: c.dev,
-		RequiredServices: serviceNames(), PolicyBundle: bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjPolicy, Version: 1}, PolicyHash: pin,
+		Version: 1, Signer: release, Bind: c.HTTP, OAPBind: c.OAP, Drills: c.Dev,
+		RequiredServices: parts.ServiceNames(), PolicyBundle: bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjPolicy, Version: 1}, PolicyHash: pin,
 	}
-	if c.dev {
+	if c.Dev {
 		o.Title, o.Bind, o.OAPBind = "macronode development bundle", config.DefaultDevBind, config.DefaultDevOAP
 	}
-	if c.TLS == TLSSelfSigned && !c.dev {
+	if c.TLS == TLSSelfSigned && !c.Dev {
 		o.TLSKey, o.TLSChain = bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyTLS}, bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjCertChain}
 	}
 	text, err := config.Generate(o)
@@ -285,12 +284,12 @@ func (c *creation) makeBundle(pin bundle.Digest) error {
 
 // makeCaps makes the tenants and their first capabilities.
 func (c *creation) makeCaps(ctx context.Context) error {
-	kv, err := openMeta(c.Dir, unreserved(), slog.New(slog.DiscardHandler), nil)
+	kv, err := parts.OpenMeta(c.Dir, parts.Unreserved(), slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}
 	defer kv.Close()
-	acc, err := newAccess(ctx, kv, c.keys, accessDeps{})
+	acc, err := parts.NewAccess(ctx, kv, c.keys, parts.AccessDeps{})
 	if err != nil {
 		return err
 	}
@@ -321,48 +320,6 @@ func (c *creation) makeRecovery(context.Context) error {
 	}
 	c.report.Recovery = path
 	return c.FS.ReplaceFile(path, export, disk.FileMode)
-}
-
-// PrepareDev makes the development data directory where it is missing, and
-// points o at it.
-func PrepareDev(ctx context.Context, o *Options) error {
-	for flag, addr := range map[string]string{"--http": o.HTTP, "--oap": o.OAP} {
-		if addr == "" {
-			continue
-		}
-		if err := loopback(addr); err != nil {
-			return datadir.Exitf(macronode.ExitUsage, "%s %s: %w", flag, addr, err)
-		}
-	}
-	d, err := datadir.Open(disk.Real(), o.Dir)
-	if err != nil {
-		return err
-	}
-	o.Dir, o.dev = d.Path, true
-	o.Bundle = d.At(datadir.BundleName)
-	if d.Exists(datadir.IncompleteName) {
-		// Nothing in it was ever in use.
-		if err := d.Clear(); err != nil {
-			return err
-		}
-	}
-	if d.Exists(datadir.BundleName) {
-		return nil
-	}
-	_, err = Init(ctx, InitOptions{Dir: d.Path, Tenant: devTenant, TLS: TLSNone, dev: true})
-	return err
-}
-
-func loopback(addr string) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	ip, err := netip.ParseAddr(host)
-	if host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return errors.New("development mode listens on loopback addresses alone")
-	}
-	return nil
 }
 
 // writeCap mints a capability for all that policy lets the tenant do.

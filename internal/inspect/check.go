@@ -1,12 +1,13 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package node
+// Package inspect looks at a data directory without running it: whether a start
+// would succeed, and whether its stores are whole.
+package inspect
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rustyonions/macronode/internal/datadir"
 	"log/slog"
 	"net"
 	"time"
@@ -15,9 +16,11 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/lifecycle"
 	"github.com/rustyonions/macronode/internal/listen/certs"
+	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
 	"github.com/rustyonions/macronode/internal/wall/policy"
@@ -183,10 +186,10 @@ func (r *CheckReport) keys(ctx context.Context, d datadir.Dir, l *config.Loaded)
 		damaged = fmt.Errorf("damaged records: %v", bad)
 	}
 	r.add("keystore records", damaged, "whole", severityError, "restore the data directory from a backup, or make the records again")
-	svc, err := policy.New(policy.Config{Source: keysSource{store, c.Policy.BundleKMS}, Verifier: d.PolicyVerifier(""), Pin: c.Policy.BundleHash.String(), CacheTTL: policy.DefaultCacheTTL})
+	svc, err := policy.New(policy.Config{Source: parts.KeysSource{Keys: store, Ref: c.Policy.BundleKMS}, Verifier: d.PolicyVerifier(""), Pin: c.Policy.BundleHash.String(), CacheTTL: policy.DefaultCacheTTL})
 	if err == nil {
 		var set *policy.Set
-		if set, err = svc.PrepareFrom(ctx, keysSource{store, c.Policy.BundleKMS}, c.Policy.BundleHash.String()); err == nil {
+		if set, err = svc.PrepareFrom(ctx, parts.KeysSource{Keys: store, Ref: c.Policy.BundleKMS}, c.Policy.BundleHash.String()); err == nil {
 			err = r.judge(d, store, set, l)
 		}
 	}

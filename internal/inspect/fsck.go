@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package node
+package inspect
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/fileobj"
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
@@ -81,12 +82,12 @@ func checkStores(ctx context.Context, d datadir.Dir, o FsckOptions) (*fsck.Resul
 	quiet := slog.New(slog.DiscardHandler)
 	lost := func(err error) (*fsck.Result, error) {
 		if !errors.Is(err, store.ErrCorrupt) {
-			return nil, formatError(formatError(err, pebblekv.ErrNewer), fileobj.ErrNewer)
+			return nil, parts.FormatError(parts.FormatError(err, pebblekv.ErrNewer), fileobj.ErrNewer)
 		}
 		return &fsck.Result{Lost: 1, Counts: map[string]int64{fsck.LostMetadata: 1},
 			Findings: []fsck.Finding{{Kind: fsck.LostMetadata, Subject: "metadata", Detail: err.Error()}}}, nil
 	}
-	meta, err := openMeta(d, unreserved(), quiet, func(error) {})
+	meta, err := parts.OpenMeta(d, parts.Unreserved(), quiet, func(error) {})
 	if err != nil {
 		return lost(err)
 	}
