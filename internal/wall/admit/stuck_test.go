@@ -163,6 +163,8 @@ func afterwards(t *testing.T, script []act) string {
 		p.Release(0, true)
 	}
 	pass(time.Minute)
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
 	if w.c.awake {
 		return "Run never sleeps"
 	}
