@@ -28,12 +28,13 @@ func (s *storming) play(t *testing.T, storm, others float64) (out []*result, k *
 		h := s.h()
 		out = play(t, c, k, stormLasts, offer{named("storm", 1), s.b, storm, 1 << 20, h},
 			offer{named("x", 4), s.b, others / 2, 1 << 20, h}, offer{named("y", 5), s.b, others / 2, 1 << 20, h})
-		if st := c.Status(); st.Running != 0 || st.Working != 0 || st.Waiting != 0 {
+		st := c.Status()
+		if st.Running != 0 || st.Working != 0 || st.Waiting != 0 {
 			t.Errorf("left over: %+v", st)
 		}
 		t.Logf("storm %4.0f/s others %4.0f/s: served %4.0f %4.0f %4.0f, p99 %v and %v, refused within %v, limit %d, core %d%% used", storm, others,
 			out[0].rate(stormLasts), out[1].rate(stormLasts), out[2].rate(stormLasts), p99(out[0]), p99(out[1:]...),
-			quantile(append(out[0].refused, out[1].refused...), .99), c.limit.limit(), k.used*100/(stormLasts+warmUp))
+			quantile(append(out[0].refused, out[1].refused...), .99), st.Limit, k.used*100/(stormLasts+warmUp))
 	})
 	return out, k
 }
