@@ -151,7 +151,10 @@ func excludedRanges(t *testing.T, pid int) (out [][2]uint64) {
 	}
 	var from, to uint64
 	for line := range strings.Lines(string(text)) {
-		if n, _ := fmt.Sscanf(line, "%x-%x ", &from, &to); n == 2 {
+		// Of a line that does not fit Sscanf may have stored the beginning.
+		var a, b uint64
+		if n, _ := fmt.Sscanf(line, "%x-%x ", &a, &b); n == 2 {
+			from, to = a, b
 			continue
 		}
 		if flags, ok := strings.CutPrefix(line, "VmFlags:"); ok && slices.Contains(strings.Fields(flags), "dd") {
