@@ -237,6 +237,21 @@ const (
 	BodyFrame   int64 = -3 // [oap] max_frame_bytes
 )
 
+// The families of operations on OAP/1: values of app_proto_id.
+const (
+	AppControl  uint16 = 0 // the connection itself: HELLO, PING, ACK, GOAWAY
+	AppObject   uint16 = 1
+	AppName     uint16 = 2
+	AppMailbox  uint16 = 3
+	AppRegistry uint16 = 4
+	AppOverlay  uint16 = 5 // between nodes
+	AppAudit    uint16 = 6
+	AppIndex    uint16 = 7 // and search
+	AppKMS      uint16 = 8
+	AppAccess   uint16 = 9  // tenants, capabilities, revocations
+	AppNode     uint16 = 10 // probes, documents of the API, operators' routes
+)
+
 // Binding is a route's shape on the wires: data, no code. Listeners and
 // documents see bindings; only the wall sees handlers.
 type Binding struct {

@@ -100,7 +100,7 @@ func describeBinding(b *macronode.Binding) string {
 		}
 	}
 	if b.OAP != 0 {
-		flags = append(flags, fmt.Sprintf("oap=%#04x", b.OAP))
+		flags = append(flags, fmt.Sprintf("oap=%d", b.OAP))
 	}
 	if len(flags) > 0 {
 		fmt.Fprintf(&w, "  flags    %s\n", strings.Join(flags, " "))
@@ -156,6 +156,13 @@ func TestDocuments(t *testing.T) {
 		slices.Sort(public)
 		if want := []string{"GET /healthz", "GET /metrics", "GET /readyz", "GET /version"}; !slices.Equal(public, want) {
 			t.Errorf("public routes %v, want %v", public, want)
+		}
+	})
+	t.Run("both wires", func(t *testing.T) {
+		for _, b := range bindings {
+			if b.OAP == macronode.AppControl {
+				t.Errorf("%s is not served over OAP/1: it has no app_proto_id", b.Label())
+			}
 		}
 	})
 	t.Run("policy covers every operation", func(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 // Table answers which route a call means.
 type Table struct {
 	routes []*macronode.Route
-	byOp   map[macronode.Op]*macronode.Route
+	byOp   map[macronode.Op]operation
+	apps   map[uint16]bool // the app_proto_ids that some route has
 	root   *segment
 }
 
@@ -38,7 +39,7 @@ type bound struct {
 
 // New builds the table, reporting every fault of every route at once.
 func New(routes []macronode.Route) (*Table, error) {
-	t := &Table{byOp: make(map[macronode.Op]*macronode.Route), root: &segment{}}
+	t := &Table{byOp: make(map[macronode.Op]operation), apps: make(map[uint16]bool), root: &segment{}}
 	var errs []error
 	for i := range routes {
 		r := routes[i]
@@ -46,11 +47,12 @@ func New(routes []macronode.Route) (*Table, error) {
 			errs = append(errs, err)
 			continue
 		}
-		if t.byOp[r.Op] != nil {
+		if t.byOp[r.Op].route != nil {
 			errs = append(errs, fmt.Errorf("route %s: op registered twice", r.Op))
 			continue
 		}
-		t.byOp[r.Op] = &r
+		t.byOp[r.Op] = operation{&r, paramsOf(r.Pattern)}
+		t.apps[r.OAP] = true
 		t.routes = append(t.routes, &r)
 		for _, form := range append([]string{r.Label()}, r.Aliases...) {
 			method, pattern, _ := strings.Cut(form, " ")
@@ -130,14 +132,10 @@ func (t *Table) add(method, pattern string, r *macronode.Route) error {
 // Lookup returns the route that c means and records its path parameters in c.
 // It has no other effect. A HEAD without a route of its own takes GET's.
 func (t *Table) Lookup(c *macronode.Call) (*macronode.Route, error) {
-	if c.Wire == macronode.WireOAP {
-		r := t.byOp[c.Op]
-		if r == nil || r.OAP == 0 || r.OAP != c.AppID {
-			return nil, macronode.Errorf(macronode.Unimplemented, "no such operation on this wire")
-		}
-		return r, nil
-	}
 	c.ResetParams()
+	if c.Wire == macronode.WireOAP {
+		return t.lookupOp(c)
+	}
 	at := t.find(c)
 	if at == nil {
 		return nil, macronode.Errorf(macronode.NotFound, "no such route")

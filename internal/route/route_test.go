@@ -81,19 +81,6 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-func TestLookupOAP(t *testing.T) {
-	tab := table(t)
-	if r, err := tab.Lookup(&macronode.Call{Wire: macronode.WireOAP, Op: "m.send", AppID: 3}); err != nil || r.Op != "m.send" {
-		t.Errorf("m.send: %v %v", r, err)
-	}
-	for _, c := range []macronode.Call{{Op: "m.send", AppID: 1}, {Op: "none", AppID: 1}, {}} {
-		c.Wire = macronode.WireOAP
-		if _, err := tab.Lookup(&c); macronode.KindOf(err) != macronode.Unimplemented {
-			t.Errorf("%+v: %v", c, err)
-		}
-	}
-}
-
 func TestNewRefuses(t *testing.T) {
 	for name, routes := range map[string][]macronode.Route{
 		"same op":      {rt("a", "GET /a"), rt("a", "GET /b")},

@@ -32,6 +32,10 @@ const (
 		"Every route but the four probes needs a capability, shown as a bearer token."
 )
 
+// oapKey names, for each operation, the app_proto_id under which OAP/1 has it; its
+// op there is the operationId, its arguments are the parameters of path and query.
+const oapKey = "x-oap-app"
+
 var parameter = regexp.MustCompile(`\{([a-z_]+)(\.\.\.)?\}`)
 
 // schemaName is a type's name in the document, which must not tell how a service
@@ -95,6 +99,9 @@ func add(r *openapi31.Reflector, b *macronode.Binding, method, pattern string, a
 	}
 	op := oc.(openapi31.OperationExposer).Operation()
 	op.Parameters = parameters(b, pattern)
+	if b.OAP != macronode.AppControl && alias == 0 {
+		op.WithMapOfAnythingItem(oapKey, b.OAP)
+	}
 	describeRequest(oc, op, b)
 	describeAnswers(oc, op, b, method)
 	return r.AddOperation(oc)

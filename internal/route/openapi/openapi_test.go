@@ -16,7 +16,7 @@ func TestGenerate(t *testing.T) {
 	doc, err := Generate([]*macronode.Binding{
 		{Op: "object.put", Service: "svc-storage", Method: "PUT", Pattern: "/o/{addr}", Action: "object:put", Write: true, MaxBody: macronode.BodyObject,
 			Doc: macronode.Doc{Summary: "Stores", Response: item{}, Status: []int{200, 201}}},
-		{Op: "object.post", Service: "svc-storage", Method: "POST", Pattern: "/o", Aliases: []string{"POST /put"}, Action: "object:put", MaxBody: macronode.BodyObject,
+		{Op: "object.post", Service: "svc-storage", Method: "POST", Pattern: "/o", OAP: macronode.AppObject, Aliases: []string{"POST /put"}, Action: "object:put", MaxBody: macronode.BodyObject,
 			Doc: macronode.Doc{Summary: "Stores", Response: item{}, Status: []int{201}}},
 		{Op: "probe.health", Service: "ron-metrics", Method: "GET", Pattern: "/healthz", Public: true, Doc: macronode.Doc{Summary: "Alive", ResponseType: "text/plain"}},
 		{Op: "tenant.create", Service: "ron-auth", Method: "POST", Pattern: "/v1/tenants", Action: "tenant:admin", MaxBody: macronode.BodyDefault, Doc: macronode.Doc{Request: item{}}},
@@ -28,6 +28,7 @@ func TestGenerate(t *testing.T) {
 		OpenAPI string `json:"openapi"`
 		Paths   map[string]map[string]struct {
 			OperationID string           `json:"operationId"`
+			App         *uint16          `json:"x-oap-app"`
 			Parameters  []map[string]any `json:"parameters"`
 			Security    []map[string]any `json:"security"`
 			Responses   map[string]any   `json:"responses"`
@@ -51,6 +52,13 @@ func TestGenerate(t *testing.T) {
 	}
 	if got.Paths["/put"]["post"].OperationID == got.Paths["/o"]["post"].OperationID {
 		t.Error("two operations of one id")
+	}
+	// On OAP/1 an operation has one name, and those that are not there have none.
+	if app := got.Paths["/o"]["post"].App; app == nil || *app != macronode.AppObject {
+		t.Errorf("app_proto_id %v of an operation that has one", app)
+	}
+	if got.Paths["/put"]["post"].App != nil || put.App != nil {
+		t.Error("an app_proto_id from nowhere")
 	}
 	if got.Paths["/v1/tenants"]["post"].RequestBody == nil || doc.Schemas["Problem"] == nil {
 		t.Errorf("schemas: %v", doc.Schemas)

@@ -19,14 +19,14 @@ var pageParams = []macronode.Param{
 func (s *Service) tenantRoutes() []macronode.Route {
 	read := func(op, pattern, summary string, response any) macronode.Binding {
 		return macronode.Binding{
-			Op: macronode.Op(op), Service: Name, Method: "GET", Pattern: pattern, Action: "tenant:admin", Resource: macronode.NodeResource,
+			Op: macronode.Op(op), Service: Name, Method: "GET", Pattern: pattern, OAP: macronode.AppAccess, Action: "tenant:admin", Resource: macronode.NodeResource,
 			Class: macronode.Control, Cost: 1, MaxBody: macronode.BodyNone,
 			Doc: macronode.Doc{Summary: summary, Response: response, Kinds: []macronode.Kind{macronode.NotFound}},
 		}
 	}
 	write := func(op, method, pattern, summary string) macronode.Binding {
 		return macronode.Binding{
-			Op: macronode.Op(op), Service: Name, Method: method, Pattern: pattern, Action: "tenant:admin", Resource: macronode.NodeResource,
+			Op: macronode.Op(op), Service: Name, Method: method, Pattern: pattern, OAP: macronode.AppAccess, Action: "tenant:admin", Resource: macronode.NodeResource,
 			Class: macronode.Control, Cost: 2, MaxBody: maxBody, Write: true,
 			Doc: macronode.Doc{Summary: summary, Response: Tenant{}, Kinds: []macronode.Kind{macronode.NotFound, macronode.Invalid}},
 		}
@@ -57,7 +57,7 @@ func (s *Service) tenantRoutes() []macronode.Route {
 
 func (s *Service) capRoutes() []macronode.Route {
 	mint := macronode.Binding{
-		Op: "cap.mint", Service: Name, Method: "POST", Pattern: "/v1/caps", Action: "cap:mint", Resource: macronode.NodeResource,
+		Op: "cap.mint", Service: Name, Method: "POST", Pattern: "/v1/caps", OAP: macronode.AppAccess, Action: "cap:mint", Resource: macronode.NodeResource,
 		Class: macronode.Control, Cost: 2, MaxBody: maxBody, Write: true,
 		Doc: macronode.Doc{
 			Summary: "Mint a capability. A tenant mints for itself, within the caveats of the capability it shows; an operator for any tenant",

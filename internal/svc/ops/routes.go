@@ -20,7 +20,7 @@ func (s *Service) Routes() []macronode.Route {
 func (s *Service) probes() []macronode.Route {
 	probe := func(op macronode.Op, path string, h macronode.Handler, doc macronode.Doc) macronode.Route {
 		return macronode.Route{Handler: h, Binding: macronode.Binding{
-			Op: op, Service: Name, Method: "GET", Pattern: path, Resource: macronode.NodeResource,
+			Op: op, Service: Name, Method: "GET", Pattern: path, OAP: macronode.AppNode, Resource: macronode.NodeResource,
 			Class: macronode.Control, MaxBody: macronode.BodyNone, Public: true, PlainOK: true, Doc: doc,
 		}}
 	}
@@ -39,7 +39,7 @@ func (s *Service) probes() []macronode.Route {
 func (s *Service) documents() []macronode.Route {
 	doc := func(op macronode.Op, path string, h macronode.Handler, d macronode.Doc) macronode.Route {
 		return macronode.Route{Handler: h, Binding: macronode.Binding{
-			Op: op, Service: Name, Method: "GET", Pattern: path, Action: "docs:read", Resource: macronode.NodeResource,
+			Op: op, Service: Name, Method: "GET", Pattern: path, OAP: macronode.AppNode, Action: "docs:read", Resource: macronode.NodeResource,
 			Class: macronode.CoreRead, Cost: 1, MaxBody: macronode.BodyNone, Doc: d,
 		}}
 	}
@@ -54,13 +54,13 @@ func (s *Service) documents() []macronode.Route {
 func (s *Service) admin() []macronode.Route {
 	read := func(op macronode.Op, path string, action macronode.Action, h macronode.Handler, d macronode.Doc) macronode.Route {
 		return macronode.Route{Handler: h, Binding: macronode.Binding{
-			Op: op, Service: Name, Method: "GET", Pattern: path, Action: action, Resource: macronode.NodeResource,
+			Op: op, Service: Name, Method: "GET", Pattern: path, OAP: macronode.AppNode, Action: action, Resource: macronode.NodeResource,
 			Class: macronode.Control, MaxBody: macronode.BodyNone, Doc: d,
 		}}
 	}
 	act := func(op macronode.Op, verb string, action macronode.Action, h actor, d macronode.Doc) macronode.Route {
 		return macronode.Route{Handler: s.once(h), Binding: macronode.Binding{
-			Op: op, Service: Name, Method: "POST", Pattern: "/v1/admin/" + verb, Action: action, Resource: macronode.NodeResource,
+			Op: op, Service: Name, Method: "POST", Pattern: "/v1/admin/" + verb, OAP: macronode.AppNode, Action: action, Resource: macronode.NodeResource,
 			Class: macronode.Control, MaxBody: maxAdminBody, Write: true, Audit: macronode.AuditBefore, Doc: d,
 		}}
 	}

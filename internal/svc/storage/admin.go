@@ -54,12 +54,12 @@ type Damaged struct {
 func (s *Service) adminRoutes() []macronode.Route {
 	return []macronode.Route{
 		{Handler: s.status, Binding: macronode.Binding{
-			Op: "admin.storage", Service: Name, Method: "GET", Pattern: "/v1/admin/storage", Action: "node:status", Resource: macronode.NodeResource,
+			Op: "admin.storage", Service: Name, Method: "GET", Pattern: "/v1/admin/storage", OAP: macronode.AppNode, Action: "node:status", Resource: macronode.NodeResource,
 			Class: macronode.Control, MaxBody: macronode.BodyNone,
 			Doc: macronode.Doc{Summary: "Space, collection, scrub and damaged objects", Response: Status{}},
 		}},
 		{Handler: s.idem.Wrap(s.collect), Binding: macronode.Binding{
-			Op: "admin.collect", Service: Name, Method: "POST", Pattern: "/v1/admin/collect", Action: "node:collect", Resource: macronode.NodeResource,
+			Op: "admin.collect", Service: Name, Method: "POST", Pattern: "/v1/admin/collect", OAP: macronode.AppNode, Action: "node:collect", Resource: macronode.NodeResource,
 			Class: macronode.Control, MaxBody: maxAdminBody, Write: true, LongRunning: true, Audit: macronode.AuditBefore,
 			Doc: macronode.Doc{
 				Summary: "Give space back now, or with dry_run say what would be given back and why",

@@ -4,9 +4,6 @@ package storage
 
 import "github.com/rustyonions/macronode"
 
-// appID is the object service's app_proto_id on OAP/1.
-const appID = 1
-
 // Put is the answer to a put.
 type Put struct {
 	Addr    string `json:"addr"`
@@ -32,7 +29,7 @@ type List struct {
 // Routes implements macronode.Service.
 func (s *Service) Routes() []macronode.Route {
 	put := macronode.Binding{
-		Op: "object.put", Service: Name, Method: "PUT", Pattern: "/o/{addr}", OAP: appID,
+		Op: "object.put", Service: Name, Method: "PUT", Pattern: "/o/{addr}", OAP: macronode.AppObject,
 		Action: "object:put", Resource: macronode.ObjectResource, ResourceArg: "addr",
 		Class: macronode.CoreWrite, Cost: 2, MaxBody: macronode.BodyObject, Streaming: true, Write: true,
 		Doc: macronode.Doc{
@@ -55,7 +52,7 @@ func (s *Service) Routes() []macronode.Route {
 	post.Doc.Summary = "Store an object and learn its address"
 
 	get := macronode.Binding{
-		Op: "object.get", Service: Name, Method: "GET", Pattern: "/o/{addr}", OAP: appID,
+		Op: "object.get", Service: Name, Method: "GET", Pattern: "/o/{addr}", OAP: macronode.AppObject,
 		Action: "object:get", Resource: macronode.ObjectResource, ResourceArg: "addr",
 		Class: macronode.CoreRead, Cost: 1, MaxBody: macronode.BodyNone, Streaming: true,
 		Doc: macronode.Doc{
@@ -79,7 +76,7 @@ func (s *Service) Routes() []macronode.Route {
 	stat.Doc.Kinds = []macronode.Kind{macronode.NotFound, macronode.PreconditionFailed}
 
 	drop := macronode.Binding{
-		Op: "object.delete", Service: Name, Method: "DELETE", Pattern: "/o/{addr}", OAP: appID,
+		Op: "object.delete", Service: Name, Method: "DELETE", Pattern: "/o/{addr}", OAP: macronode.AppObject,
 		Action: "object:delete", Resource: macronode.ObjectResource, ResourceArg: "addr",
 		Class: macronode.CoreWrite, Cost: 1, MaxBody: macronode.BodyNone, Write: true,
 		Doc: macronode.Doc{
@@ -88,7 +85,7 @@ func (s *Service) Routes() []macronode.Route {
 		},
 	}
 	list := macronode.Binding{
-		Op: "object.list", Service: Name, Method: "GET", Pattern: "/v1/objects", OAP: appID,
+		Op: "object.list", Service: Name, Method: "GET", Pattern: "/v1/objects", OAP: macronode.AppObject,
 		Action: "object:list", Resource: macronode.ObjectResource,
 		Class: macronode.CoreRead, Cost: 2, MaxBody: macronode.BodyNone,
 		Doc: macronode.Doc{

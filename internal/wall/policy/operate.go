@@ -53,18 +53,18 @@ func (s *Service) Routes() []macronode.Route {
 	}
 	return []macronode.Route{
 		{Handler: s.showShadow, Binding: macronode.Binding{
-			Op: "admin.policy.shadow", Service: Name, Method: "GET", Pattern: "/v1/admin/policy/shadow", Action: "node:status",
+			Op: "admin.policy.shadow", Service: Name, Method: "GET", Pattern: "/v1/admin/policy/shadow", OAP: macronode.AppNode, Action: "node:status",
 			Resource: macronode.NodeResource, Class: macronode.Control, MaxBody: macronode.BodyNone,
 			Doc: macronode.Doc{Summary: "What the shadow policy would have decided otherwise", Response: shadow.Status{}},
 		}},
 		{Handler: s.showDecisions, Binding: macronode.Binding{
-			Op: "admin.policy.decisions", Service: Name, Method: "GET", Pattern: "/v1/admin/policy/decisions", Action: "node:status",
+			Op: "admin.policy.decisions", Service: Name, Method: "GET", Pattern: "/v1/admin/policy/decisions", OAP: macronode.AppNode, Action: "node:status",
 			Resource: macronode.NodeResource, Class: macronode.Control, MaxBody: macronode.BodyNone,
 			Doc: macronode.Doc{Summary: "Recent policy decisions, one JSON document a line: attributes and hashes", ResponseType: "application/x-ndjson",
 				Query: []macronode.Param{{Name: "limit", Type: "integer", Text: "the newest so many; all that are kept where missing"}}},
 		}},
 		{Handler: s.replay, Binding: macronode.Binding{
-			Op: "admin.policy.replay", Service: Name, Method: "POST", Pattern: "/v1/admin/policy/replay", Action: "node:status",
+			Op: "admin.policy.replay", Service: Name, Method: "POST", Pattern: "/v1/admin/policy/replay", OAP: macronode.AppNode, Action: "node:status",
 			Resource: macronode.NodeResource, Class: macronode.CoreRead, Cost: replayCost, MaxBody: maxReplayBytes,
 			Doc: macronode.Doc{Summary: "Ask a candidate policy what it would have said to recorded decisions", Request: ReplayRequest{}, Response: record.Report{},
 				Kinds: []macronode.Kind{macronode.Invalid, macronode.Conflict}},

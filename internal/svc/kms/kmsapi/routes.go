@@ -7,9 +7,6 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/kms"
 )
 
-// appID is the KMS's app_proto_id on OAP/1.
-const appID = 8
-
 // The actions.
 const (
 	actCreate macronode.Action = "kms:create"
@@ -102,7 +99,7 @@ func (s *Service) Routes() []macronode.Route {
 	}
 	for i := range routes {
 		b := &routes[i].Binding
-		b.Service, b.OAP, b.Resource = Name, appID, macronode.KeyResource
+		b.Service, b.OAP, b.Resource = Name, macronode.AppKMS, macronode.KeyResource
 		h := routes[i].Handler
 		routes[i].Handler = operatorOnly(h)
 	}
