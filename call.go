@@ -48,6 +48,9 @@ type Peer struct {
 	CertHash [32]byte
 	Subject  string // the client certificate's subject
 	NodeID   string // "b3:…" of the certificate's public key; "" without one
+	// Overlay says that the connection is a session between nodes: NodeID is
+	// proven and was a peer's when the session began.
+	Overlay bool
 }
 
 // Secure reports whether calls of this peer may carry a capability.

@@ -18,6 +18,7 @@ type offer struct {
 	version bool // TLS 1.3
 	hybrid  bool // X25519MLKEM768
 	group   bool // one of ours
+	peer    bool // a session between nodes
 }
 
 func offered(h *tls.ClientHelloInfo, ours []tls.CurveID) offer {
@@ -38,6 +39,7 @@ func (s *Set) handshake(c *Conn, e *Endpoint) *tls.Conn {
 		c.SetDeadline(time.Time{})
 		s.conf.Metrics.handshakes.WithLabelValues("1.3", kexName(st.CurveID), "ok").Inc()
 		c.peer.TLS = true
+		c.peer.Overlay = st.NegotiatedProtocol == OverlayProto
 		if len(st.PeerCertificates) > 0 {
 			certify(&c.peer, st.PeerCertificates[0])
 		}
@@ -64,14 +66,15 @@ func (s *Set) handshake(c *Conn, e *Endpoint) *tls.Conn {
 // handshakeFailures are the results of handshakes that failed, each with what the
 // log says.
 var handshakeFailures = map[string]string{
-	"classical":      "the client does not offer the key exchange X25519MLKEM768, which tls.pq = \"require\" asks for",
+	"classical":      "the client does not offer the key exchange X25519MLKEM768, which tls.pq = \"require\" or a session between nodes asks for",
 	"no_group":       "the client offers no key exchange that is spoken here",
 	"version":        "the client does not offer TLS 1.3",
 	"plaintext":      "the client speaks plain text to a TLS listener",
 	"timeout":        "the client did not finish its handshake in time",
 	"client_gone":    "the client went away in its handshake",
 	"client_refused": "the client refused the handshake: it does not trust the certificate, or not this name",
-	"no_certificate": "the client shows no certificate, which tls.client_auth = \"require\" asks for",
+	"no_certificate": "the client shows no certificate, which tls.client_auth = \"require\" or a session between nodes asks for",
+	"not_peer":       "a node wants a session, and oap.peers does not name it",
 	"certificate":    "the client's certificate does not chain to tls.client_ca, or is not good now",
 	"failed":         "the handshake failed",
 }
@@ -89,6 +92,8 @@ func outcome(c *Conn, t *TLS, err error) string {
 		return "plaintext"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout"
+	case errors.Is(err, errNotPeer):
+		return "not_peer"
 	case errors.As(err, &untrue):
 		return "certificate"
 	case errors.As(err, &op) && op.Op == "remote error":
@@ -99,11 +104,11 @@ func outcome(c *Conn, t *TLS, err error) string {
 		return "failed"
 	case !c.offer.version:
 		return "version"
-	case t.requirePQ && !c.offer.hybrid:
+	case (t.requirePQ || c.offer.peer) && !c.offer.hybrid:
 		return "classical"
 	case !c.offer.group:
 		return "no_group"
-	case t.proven && showedNone(err):
+	case (t.proven || c.offer.peer) && showedNone(err):
 		return "no_certificate"
 	}
 	return "failed"
@@ -119,7 +124,7 @@ func showedNone(err error) bool {
 var (
 	tlsVersions = []string{"1.3", "none"}
 	tlsKex      = []string{"X25519MLKEM768", "X25519", "P-256", "P-384", "none"}
-	tlsResults  = []string{"ok", "classical", "no_group", "version", "plaintext", "timeout", "client_gone", "client_refused", "no_certificate", "certificate", "failed"}
+	tlsResults  = []string{"ok", "classical", "no_group", "version", "plaintext", "timeout", "client_gone", "client_refused", "no_certificate", "certificate", "not_peer", "failed"}
 )
 
 func kexName(id tls.CurveID) string {

@@ -5,13 +5,10 @@ package listen
 import (
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"net"
 	"net/netip"
 	"strings"
-
-	"lukechampine.com/blake3"
 
 	"github.com/rustyonions/macronode"
 )
@@ -34,8 +31,7 @@ func certify(p *macronode.Peer, cert *x509.Certificate) {
 	if len(p.Subject) > maxSubject {
 		p.Subject = strings.ToValidUTF8(p.Subject[:maxSubject], "")
 	}
-	spki := blake3.Sum256(cert.RawSubjectPublicKeyInfo)
-	p.NodeID = "b3:" + hex.EncodeToString(spki[:])
+	p.NodeID = nodeIDOf(cert)
 }
 
 // RedactAddr is how a client's address may stand in a log: its /24 or /64.

@@ -28,11 +28,14 @@ type TLSConfig struct {
 	PQ string
 	// NextProtos are the ALPN protocols, best first; empty: none.
 	NextProtos []string
+	// Overlay lets peers in by their node keys, beside clients; nil: none.
+	Overlay *OverlayTLS
 }
 
 // TLS is a checked TLSConfig. It may be shared by listeners.
 type TLS struct {
 	conf      *tls.Config
+	overlay   *tls.Config // nil: no peers
 	requirePQ bool
 	proven    bool // clients must show a certificate
 }
@@ -55,11 +58,23 @@ func NewTLS(c TLSConfig) (*TLS, error) {
 		}
 		return cert, nil
 	}
-	t.conf.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		if c, ok := h.Conn.(*Conn); ok {
-			c.offer = offered(h, t.conf.CurvePreferences)
+	if c.Overlay != nil {
+		var err error
+		if t.overlay, err = c.Overlay.config(); err != nil {
+			return nil, err
 		}
-		return nil, nil
+	}
+	t.conf.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		var other *tls.Config
+		groups, peer := t.conf.CurvePreferences, t.overlay != nil && slices.Contains(h.SupportedProtos, OverlayProto)
+		if peer {
+			other, groups = t.overlay, t.overlay.CurvePreferences
+		}
+		if c, ok := h.Conn.(*Conn); ok {
+			c.offer = offered(h, groups)
+			c.offer.peer = peer
+		}
+		return other, nil
 	}
 	classical := []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
 	switch c.PQ {
