@@ -13,10 +13,6 @@ package revocation
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -127,17 +123,8 @@ func Verify(e *bundle.Envelope, nodeID string) (*Page, error) {
 	if len(p.Key) > maxKeyBytes || NodeID(p.Key) != nodeID || p.NodeID != nodeID {
 		return nil, notVerified("its key is not that of %s", nodeID)
 	}
-	any, err := x509.ParsePKIXPublicKey(p.Key)
-	key, ok := any.(*ecdsa.PublicKey)
-	if err != nil || !ok || key.Curve != elliptic.P256() {
-		return nil, notVerified("its key is no ECDSA P-256 key")
-	}
-	sum, good := sha256.Sum256(bundle.PAE(Type, e.Payload)), false
-	for _, s := range e.Signatures {
-		good = good || ecdsa.VerifyASN1(key, sum[:], s.Sig)
-	}
-	if !good {
-		return nil, notVerified("no signature is good")
+	if err := goodSignature(e, p.Key); err != nil {
+		return nil, err
 	}
 	if text, err := bundle.CanonicalJSON(e.Payload); err != nil || !bytes.Equal(text, e.Payload) {
 		return nil, notVerified("its JSON is not canonical")
