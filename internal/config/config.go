@@ -98,7 +98,7 @@ type OAP struct {
 	ChunkBytes    int64  `key:"chunk_bytes" min:"1024" max:"1048576" unit:"bytes" doc:"Greatest payload of a data frame, and the step in which object streams move. At most max_frame_bytes."`
 	MaxInflight   int64  `key:"max_inflight" min:"1" max:"128" unit:"frames" doc:"Unacknowledged frames a stream, each way."`
 	MaxStreams    int64  `key:"max_streams" min:"1" max:"65536" unit:"streams" doc:"Open streams a connection."`
-	Peers         []Peer `key:"peers" doc:"Overlay peers beside those in the registry."`
+	Peers         []Peer `key:"peers" doc:"Nodes to hold a session with, each of which must name this one too. At most 64. Needs server.tls.enabled."`
 }
 
 // Peer is an overlay peer.

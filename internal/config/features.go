@@ -25,7 +25,6 @@ type claim struct {
 // gains a way to say so.
 func claims(c *Config, f Features) []claim {
 	list := []claim{
-		{"oap.peers", len(c.OAP.Peers) > 0, "the overlay", "", false},
 		{"zk.enabled", c.ZK.Enabled, "zk", "zk", f.ZK},
 		{"amnesia.enabled", c.Amnesia.Enabled, "amnesia", "amnesia", f.Amnesia},
 		{"tor.enabled", c.Tor.Enabled, "arti", "arti", f.Arti},

@@ -52,6 +52,9 @@ func TestRules(t *testing.T) {
 		{"[oap]\nmax_frame_bytes = 32768\n", "", ""},
 		{"[[oap.peers]]\naddr = \"peer:34000\"\nnode_id = \"" + nodeID + "\"\n[[oap.peers]]\naddr = \"b:1\"\nnode_id = \"" + nodeID + "\"\n", "oap.peers[1].node_id", "peer 0 has it"},
 		{"[oap]\npeers = [{ addr = \"peer:34000\" }]\n", "oap.peers[0].node_id", "missing"},
+		{"[oap]\npeers = [{ addr = \"peer:34000\", node_id = \"" + nodeID + "\" }]\n", "oap.peers", "needs server.tls.enabled"},
+		{peersOf(1), "", ""}, {peersOf(MaxPeers), "", ""}, {peersOf(MaxPeers + 1), "oap.peers", "at most 64"},
+		{strings.Replace(peersOf(2), "peer1:1", "peer1:0", 1), "oap.peers[1].addr", "port 0 is nobody's"},
 		{"[readiness]\nrequired_services = [\"svc-gatway\"]\n", "readiness.required_services[0]", "did you mean \"svc-gateway\"?"},
 		{"[server]\nmax_body_bytes = 1\n", "server.max_body_bytes", "did you mean \"limits.max_body_bytes\"?"},
 		{"[sever]\nbind = 1\n", "sever", "unknown section; did you mean \"server\"?"},
@@ -144,7 +147,6 @@ func TestFeatures(t *testing.T) {
 		{"[amnesia]\nenabled = true\n", "amnesia.enabled", "not finished", Features{Amnesia: true}},
 		{tor, "tor.enabled", "-tags arti", Features{}},
 		{tor, "tor.enabled", "not finished", Features{Arti: true}},
-		{"[oap]\npeers = [{ addr = \"peer:34000\", node_id = \"" + nodeID + "\" }]\n", "oap.peers", "not finished", Features{}},
 		{"[facets]\nenable = [\"graph\"]\n", "facets.enable", "not finished", Features{}},
 		{"[facets.feed]\npermits = 12\n", "facets.feed.permits", "not finished", Features{}},
 		{"[mailbox]\nmax_depth = 5\n", "mailbox.max_depth", "not finished", Features{}},
@@ -203,4 +205,13 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("sealed and signed, but refused: %v", err)
 		}
 	})
+}
+
+// peersOf is TLS and n peers.
+func peersOf(n int) string {
+	text := "[server.tls]\nenabled = true\nkms_key = \"KMS:key/tls\"\ncert_chain = \"KMS:obj/chain\"\n"
+	for i := range n {
+		text += fmt.Sprintf("[[oap.peers]]\naddr = \"peer%d:1\"\nnode_id = \"b3:%064x\"\n", i, i)
+	}
+	return text
 }

@@ -83,7 +83,16 @@ func (v *validator) listeners() {
 	if s.LameDuck >= s.DrainTimeout {
 		v.fail("server.lame_duck", "must be shorter than server.drain_timeout (%s)", quantity.FormatDuration(s.DrainTimeout))
 	}
+	if n := len(v.c.OAP.Peers); n > MaxPeers {
+		v.fail("oap.peers", "names %d peers; at most %d are accepted", n, MaxPeers)
+	}
+	if len(v.c.OAP.Peers) > 0 && !s.TLS.Enabled {
+		v.fail("oap.peers", "peers are known by TLS: needs server.tls.enabled = true")
+	}
 	for i, p := range v.c.OAP.Peers {
+		if _, port, err := net.SplitHostPort(p.Addr); err == nil && port == "0" {
+			v.fail("oap.peers["+strconv.Itoa(i)+"].addr", "port 0 is nobody's: want the peer's oap.bind port")
+		}
 		for j, q := range v.c.OAP.Peers[:i] {
 			if p.NodeID != "" && p.NodeID == q.NodeID {
 				v.fail("oap.peers["+strconv.Itoa(i)+"].node_id", "duplicate: peer %d has it too", j)
@@ -91,6 +100,9 @@ func (v *validator) listeners() {
 		}
 	}
 }
+
+// MaxPeers bounds oap.peers: each is a session, and each gossip goes to all.
+const MaxPeers = 64
 
 // maxSocketPath is sockaddr_un's room for a path, less its terminator.
 const maxSocketPath = 107
