@@ -11,7 +11,9 @@
 //	tenant_id u128 | cap_len u16 | corr_id u64 | cap | payload
 //
 // where len counts the whole frame, itself included. Every frame has exactly
-// one encoding, so decoding and encoding again gives the same bytes.
+// one encoding, so decoding and encoding again gives the same bytes. The payload
+// of a stream's first frame, either way, begins with a head in deterministic
+// CBOR: RequestHead, AnswerHead. With COMP the payload is zstd.
 //
 // Nothing here allocates on the word of a length field: Reader's buffer grows
 // with the bytes that really arrived.

@@ -13,6 +13,9 @@ const (
 	ReasonFlags    = "flags"
 	ReasonCap      = "cap" // a capability without START
 	ReasonPayload  = "payload"
+	ReasonHead     = "head"      // no head, or one that is not deterministic CBOR
+	ReasonHeadSize = "head_size" // a head over its limits
+	ReasonComp     = "comp"      // COMP that expands beyond its limits
 )
 
 // Error says why bytes are no frame. Its text holds nothing of the bytes.
@@ -23,13 +26,18 @@ type Error struct {
 
 func (e *Error) Error() string { return "oap: " + e.text }
 
-// Code is the status of the error frame that answers it: 413 or 400.
+// Code is the status of the error frame that answers it: 413, 431 or 400.
 func (e *Error) Code() uint16 { return uint16(e.Kind().Info().Status) }
 
 // Kind is the node's kind for it.
 func (e *Error) Kind() macronode.Kind {
-	if e.Reason == ReasonOversize {
+	switch e.Reason {
+	case ReasonOversize:
 		return macronode.TooLarge
+	case ReasonHeadSize:
+		return macronode.HeaderTooLarge
+	case ReasonComp:
+		return macronode.DecompressLimit
 	}
 	return macronode.Malformed
 }
@@ -49,4 +57,6 @@ var (
 	errCapWithoutStart = &Error{ReasonCap, "a capability without START"}
 	errHello           = &Error{ReasonPayload, "HELLO takes a small JSON object"}
 	errCount           = &Error{ReasonPayload, "the payload must be one u64"}
+	errZstd            = &Error{ReasonPayload, "the payload is not zstd"}
+	errExpands         = &Error{ReasonComp, "the payload expands beyond its limit"}
 )

@@ -3,7 +3,6 @@
 package oap
 
 import (
-	"encoding/binary"
 	"io"
 	"slices"
 )
@@ -29,6 +28,23 @@ func Decode(b []byte, maxFrame int) (Frame, error) {
 	return h.frame(b), nil
 }
 
+// Cut takes the first frame off b, which may hold part of one, one or many. It
+// returns the frame and how many bytes it has; 0 and no error where b does not
+// hold all of it yet, and then the header if that is whole (else Len is 0), so
+// that the reader knows how much to wait for. Cap and Payload alias b. Errors
+// are of type *Error.
+func Cut(b []byte, maxFrame int) (Frame, int, error) {
+	if len(b) < HeaderBytes {
+		return Frame{}, 0, nil
+	}
+	h, err := ParseHeader(b, maxFrame)
+	if err != nil || int(h.Len) > len(b) {
+		return Frame{Header: h}, 0, err
+	}
+	n := int(h.Len)
+	return h.frame(b[:n:n]), n, nil
+}
+
 // frame cuts b, a whole frame of header h.
 func (h *Header) frame(b []byte) Frame {
 	end := HeaderBytes + int(h.CapLen)
@@ -39,21 +55,13 @@ func (h *Header) frame(b []byte) Frame {
 // error, which is a fault of the frame (see ParseHeader), b is returned as it
 // was.
 func Append(b []byte, f *Frame) ([]byte, error) {
-	h := f.Header
-	if len(f.Cap) > 0xffff {
-		return b, errCapLen
+	if n := HeaderBytes + len(f.Cap) + len(f.Payload); n <= MaxFrameBytes {
+		b = slices.Grow(b, n)
 	}
-	n := HeaderBytes + len(f.Cap) + len(f.Payload)
-	if n > MaxFrameBytes {
-		return b, errTooLarge
-	}
-	h.Len, h.CapLen = uint32(n), uint16(len(f.Cap))
-	if err := h.check(); err != nil {
+	b, err := AppendHeader(b, f.Header, len(f.Cap), len(f.Payload))
+	if err != nil {
 		return b, err
 	}
-	at := len(b)
-	b = slices.Grow(b, n)[:at+HeaderBytes]
-	h.put(b[at:])
 	b = append(b, f.Cap...)
 	return append(b, f.Payload...), nil
 }
@@ -149,36 +157,5 @@ func (r *Reader) makeRoom() {
 		grown := make([]byte, max(firstRead, min(2*len(r.buf), MaxFrameBytes+firstRead)))
 		copy(grown, r.buf[:have])
 		r.buf = grown
-	}
-}
-
-// Count reads the one u64 that the payload of an ACK or GOAWAY is.
-func Count(payload []byte) (uint64, error) {
-	if len(payload) != 8 {
-		return 0, errCount
-	}
-	return binary.BigEndian.Uint64(payload), nil
-}
-
-// Ping asks the other side whether it is there.
-func Ping() Frame { return Frame{Header: Header{Flags: EVENT | ACKREQ}} }
-
-// Ack acknowledges consumed frames: of the stream corr, or with 0 of the
-// connection.
-func Ack(corr, consumed uint64) Frame {
-	return Frame{Header: Header{Flags: EVENT, Corr: corr}, Payload: binary.BigEndian.AppendUint64(nil, consumed)}
-}
-
-// GoAway announces that no stream after last is accepted on the connection.
-func GoAway(last uint64) Frame {
-	return Frame{Header: Header{Flags: EVENT, Code: 503}, Payload: binary.BigEndian.AppendUint64(nil, last)}
-}
-
-// Answer is a frame of the answer to f: its stream, app_proto_id and tenant_id
-// are repeated.
-func Answer(f *Header, code uint16, flags Flags, payload []byte) Frame {
-	return Frame{
-		Header:  Header{Flags: RESP | flags, Code: code, App: f.App, Tenant: f.Tenant, Corr: f.Corr},
-		Payload: payload,
 	}
 }
