@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/storage/refs"
@@ -54,6 +55,7 @@ func (s *Service) drop(ctx context.Context, a *macronode.Admitted) (*macronode.R
 	}
 	hold.Settle(-gone.Size, -1)
 	s.replaced()
+	s.elsewhere.Dropped(a.Tenant.ID, addr)
 	return reply, nil
 }
 
@@ -68,8 +70,9 @@ func (s *Service) Purge(ctx context.Context, tenant macronode.TenantID) error {
 	defer hold.Release()
 	for {
 		var gone refs.Usage
+		var dropped []b3.Addr
 		err := s.kv.Reclaim(ctx, func(tx store.Tx) (err error) {
-			gone, err = dropSome(tx, tenant)
+			gone, dropped, err = dropSome(tx, tenant)
 			return err
 		})
 		if err != nil {
@@ -78,14 +81,18 @@ func (s *Service) Purge(ctx context.Context, tenant macronode.TenantID) error {
 		}
 		hold.Settle(-gone.Bytes, -gone.Objects)
 		s.replaced()
+		for _, addr := range dropped {
+			s.elsewhere.Dropped(tenant, addr)
+		}
 		if gone.Objects < purgeBatch {
 			return nil
 		}
 	}
 }
 
-// dropSome drops up to purgeBatch of a tenant's references and returns their sum.
-func dropSome(tx store.Tx, tenant macronode.TenantID) (gone refs.Usage, err error) {
+// dropSome drops up to purgeBatch of a tenant's references and returns their sum
+// and their addresses.
+func dropSome(tx store.Tx, tenant macronode.TenantID) (gone refs.Usage, dropped []b3.Addr, err error) {
 	lo := refs.TenantKeys(tenant)
 	keys := make([][]byte, 0, purgeBatch)
 	err = tx.Scan(lo, refs.After(lo), func(key, _ []byte) bool {
@@ -93,19 +100,20 @@ func dropSome(tx store.Tx, tenant macronode.TenantID) (gone refs.Usage, err erro
 		return len(keys) < purgeBatch
 	})
 	if err != nil {
-		return gone, err
+		return gone, nil, err
 	}
 	for _, key := range keys {
 		o, err := refs.ParseOwner(key)
 		if err != nil {
-			return gone, err
+			return gone, nil, err
 		}
 		ref, err := refs.Drop(tx, o)
 		if err != nil {
-			return gone, err
+			return gone, nil, err
 		}
 		gone.Bytes += ref.Size
 		gone.Objects++
+		dropped = append(dropped, o.Addr)
 	}
-	return gone, nil
+	return gone, dropped, nil
 }

@@ -75,9 +75,17 @@ type read struct {
 	etag   string
 	group  int // of the slice asked for, or noSlice
 	ref    refs.Reference
+	remote Remote // nil: the object is here
 	plan   planned
 	reply  macronode.Reply
 	tag    [1]string // backs the header
+}
+
+// close gives up what was begun at another node and is not being read.
+func (r *read) close() {
+	if r.remote != nil {
+		_ = r.remote.Close()
+	}
 }
 
 func etagOf(addr b3.Addr) string {
@@ -87,8 +95,9 @@ func etagOf(addr b3.Addr) string {
 	return string(append(b, '"'))
 }
 
-// find does what GET and HEAD share. Where done is true the reply is ready.
-func (s *Service) find(ctx context.Context, a *macronode.Admitted) (r *read, done bool, err error) {
+// find does what GET and HEAD share; body says that the object's bytes are wanted.
+// Where done is true the reply is ready.
+func (s *Service) find(ctx context.Context, a *macronode.Admitted, body bool) (r *read, done bool, err error) {
 	addr, err := addrArg(a)
 	if err != nil {
 		return nil, false, err
@@ -97,11 +106,16 @@ func (s *Service) find(ctx context.Context, a *macronode.Admitted) (r *read, don
 	if r.group != noSlice {
 		r.etag = sliceTag(r.etag, r.group)
 	}
-	if err := s.locate(ctx, r); err != nil {
+	err = s.locate(ctx, r)
+	if err != nil && macronode.KindOf(err) == macronode.NotFound {
+		err = s.seek(ctx, a, r, body)
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	unchanged, err := partial.Preconditions(a.Header, r.etag)
 	if err != nil {
+		r.close()
 		return nil, false, err
 	}
 	r.reply = macronode.Reply{Status: 200, ContentType: r.ref.ContentType, Header: s.header(r), Length: r.ref.Size}
@@ -128,10 +142,11 @@ func (r *read) load(m store.Reader) (err error) {
 
 // stat answers HEAD: what GET says, without Range, which is GET's alone.
 func (s *Service) stat(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	r, done, err := s.find(ctx, a)
+	r, done, err := s.find(ctx, a, false)
 	if err != nil {
 		return nil, err
 	}
+	defer r.close()
 	if r.group != noSlice && !done {
 		r.reply.Length, r.reply.ContentType = b3.SliceBytes(r.ref.Size, r.group, 0, r.ref.Size), sliceType(r.group)
 	}
@@ -139,10 +154,11 @@ func (s *Service) stat(ctx context.Context, a *macronode.Admitted) (*macronode.R
 }
 
 func (s *Service) get(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	r, done, err := s.find(ctx, a)
+	r, done, err := s.find(ctx, a, true)
 	if err != nil {
 		return nil, err
 	}
+	defer r.close()
 	if done {
 		return &r.reply, nil
 	}
@@ -176,6 +192,9 @@ func (s *Service) get(ctx context.Context, a *macronode.Admitted) (*macronode.Re
 // the reference moved meanwhile, so that damage is told from a put or delete
 // that came between.
 func (s *Service) fetch(ctx context.Context, r *read) error {
+	if r.remote != nil {
+		return s.openRemote(ctx, r)
+	}
 	for try := 1; ; try++ {
 		err := s.open(ctx, r)
 		if err == nil {

@@ -4,7 +4,6 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"io"
 	"mime"
 	"strconv"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
-	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/storage/partial"
 )
 
@@ -79,23 +77,17 @@ func (s *Service) asSlice(ctx context.Context, a *macronode.Admitted, r *read) e
 // openSlice makes the reply's stream. Its first group is verified before the head
 // leaves, since nothing is written before it was read.
 func (s *Service) openSlice(ctx context.Context, r *read) error {
-	if !s.pins.add(r.ref.Loc) {
-		return store.ErrNotFound
-	}
-	o, err := s.objects.Open(ctx, r.ref.Loc, r.addr, r.ref.Size)
+	o, err := s.openPinned(ctx, r)
 	if err != nil {
-		s.unpin(r.ref.Loc)
 		return err
 	}
-	r.reply.Stream = &sliceBody{s: s, o: o, loc: r.ref.Loc, group: r.group, span: r.plan.one[0].Span}
+	r.reply.Stream = &sliceBody{Local: &Local{Object: o, s: s, loc: r.ref.Loc}, group: r.group, span: r.plan.one[0].Span}
 	return nil
 }
 
 // sliceBody is the stream of a slice.
 type sliceBody struct {
-	s     *Service
-	o     store.Object
-	loc   store.Loc
+	*Local
 	group int
 	span  partial.Span
 }
@@ -104,21 +96,5 @@ var _ macronode.Stream = (*sliceBody)(nil)
 
 // WriteTo implements macronode.Stream.
 func (b *sliceBody) WriteTo(w io.Writer) (int64, error) {
-	n, err := b3.WriteSlice(w, b.o, b.group, b.span.Off, b.span.N)
-	b.s.m.got.Add(float64(n))
-	if errors.Is(err, b3.ErrMismatch) {
-		err = errors.Join(store.ErrCorrupt, err)
-	}
-	if errors.Is(err, store.ErrCorrupt) {
-		b.s.suspected(b.loc, err)
-		return n, b.s.objectError(err)
-	}
-	return n, err
-}
-
-// Close implements macronode.Stream.
-func (b *sliceBody) Close() error {
-	err := b.o.Close()
-	b.s.unpin(b.loc)
-	return err
+	return b.WriteSlice(w, b.group, b.span.Off, b.span.N)
 }

@@ -65,10 +65,12 @@ type Config struct {
 	Limits  Limits // zero: the defaults
 	Metrics Metrics
 	// Hot keeps what is read often; nil: nothing is kept. It is not closed.
-	Hot   *hot.Cache
-	Audit macronode.Auditor // nil: nothing is recorded
-	Log   *slog.Logger      // nil: nothing is logged
-	Now   func() time.Time  // nil: time.Now
+	Hot *hot.Cache
+	// Elsewhere is asked for what is not here; nil: nobody is.
+	Elsewhere Elsewhere
+	Audit     macronode.Auditor // nil: nothing is recorded
+	Log       *slog.Logger      // nil: nothing is logged
+	Now       func() time.Time  // nil: time.Now
 	// CollectEvery and ShareEvery are the times between collections, and between
 	// looks for copies; zero: the defaults of collect, negative: never.
 	CollectEvery, ShareEvery time.Duration
@@ -96,6 +98,8 @@ type Service struct {
 	hot    *hot.Cache
 	pieces sync.Pool // *[]byte of pieceBytes
 	fields fields
+
+	elsewhere Elsewhere
 
 	decoders  decoders
 	collector *collect.Collector
@@ -131,13 +135,17 @@ func New(c Config) (*Service, error) {
 	if c.Audit == nil {
 		c.Audit = noAudit{}
 	}
+	if c.Elsewhere == nil {
+		c.Elsewhere = nowhere{}
+	}
 	c.Metrics.fill()
 	s := &Service{
 		kv: c.KV, objects: c.Objects, idem: c.Idem, m: c.Metrics, now: c.Now,
 		log:   c.Log.With("service", Name),
 		audit: c.Audit, fatal: make(chan error, 1), suspects: make(chan suspect, maxSuspects), recount: make(chan struct{}, 1),
-		hot:    c.Hot,
-		fields: makeFields(),
+		hot:       c.Hot,
+		fields:    makeFields(),
+		elsewhere: c.Elsewhere,
 	}
 	s.heads.New = func() any { b := make([]byte, headBytes); return &b }
 	s.makeBackground(&c)

@@ -286,6 +286,7 @@ func (u *upload) commit(ctx context.Context) (*macronode.Reply, error) {
 	} else {
 		u.hold.Settle(size, 1)
 	}
+	s.elsewhere.Stored(t.ID, addr)
 	return reply, nil
 }
 
