@@ -197,7 +197,7 @@ func (s *Service) Local(ctx context.Context, tenant macronode.TenantID, addr b3.
 
 // openPinned opens the bytes of r and keeps them from being removed.
 func (s *Service) openPinned(ctx context.Context, r *read) (store.Object, error) {
-	if !s.pins.add(r.ref.Loc) {
+	if !s.pins.Add(r.ref.Loc) {
 		return nil, store.ErrNotFound
 	}
 	o, err := s.objects.Open(ctx, r.ref.Loc, r.addr, r.ref.Size)

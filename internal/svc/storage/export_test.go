@@ -4,7 +4,5 @@ package storage
 
 // Quiescing reports whether somebody waits for the uploads under way.
 func (s *Service) Quiescing() bool {
-	s.window.mu.Lock()
-	defer s.window.mu.Unlock()
-	return s.window.changed != nil
+	return s.window.Waited()
 }

@@ -238,7 +238,7 @@ func (s *Service) open(ctx context.Context, r *read) error {
 	}
 	// The pin comes first: once it holds, the bytes stay for as long as the
 	// stream wants them.
-	if !s.pins.add(r.ref.Loc) {
+	if !s.pins.Add(r.ref.Loc) {
 		return store.ErrNotFound
 	}
 	b := &body{reader: reader{s: s, r: r}, ctx: ctx, parts: r.plan.parts, tail: r.plan.tail}
@@ -253,7 +253,7 @@ func (s *Service) open(ctx context.Context, r *read) error {
 
 // unpin lets the bytes at l be removed, where they wait for that.
 func (s *Service) unpin(l store.Loc) {
-	if s.pins.drop(l) {
+	if s.pins.Drop(l) {
 		s.wake()
 	}
 }

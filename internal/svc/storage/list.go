@@ -4,10 +4,8 @@ package storage
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"strconv"
-	"strings"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
@@ -88,7 +86,7 @@ func parseListing(a *macronode.Admitted) (q listing, err error) {
 		}
 	}
 	base := refs.TenantKeys(a.Tenant.ID)
-	if q.lo, q.hi, err = prefixRange(base, a.Arg("prefix")); err != nil {
+	if q.lo, q.hi, err = refs.PrefixRange(base, a.Arg("prefix")); err != nil {
 		return q, err
 	}
 	if v := a.Arg("cursor"); v != "" {
@@ -105,39 +103,4 @@ func parseListing(a *macronode.Admitted) (q listing, err error) {
 		q.lo = q.hi
 	}
 	return q, nil
-}
-
-// prefixRange returns the keys below base whose addresses begin with prefix,
-// which may end amid a byte.
-func prefixRange(base []byte, prefix string) (lo, hi []byte, err error) {
-	const scheme = "b3:"
-	digits, ok := strings.CutPrefix(prefix, scheme)
-	if !ok && !strings.HasPrefix(scheme, prefix) {
-		return nil, nil, errPrefix()
-	}
-	if !ok {
-		digits = ""
-	}
-	if len(digits) > 2*b3.Size || strings.ToLower(digits) != digits {
-		return nil, nil, errPrefix()
-	}
-	odd := len(digits)%2 == 1
-	if odd {
-		digits += "0"
-	}
-	raw, err := hex.DecodeString(digits)
-	if err != nil {
-		return nil, nil, errPrefix()
-	}
-	lo = append(append([]byte(nil), base...), raw...)
-	if !odd {
-		return lo, refs.After(lo), nil
-	}
-	top := append([]byte(nil), lo...)
-	top[len(top)-1] |= 0x0f
-	return lo, refs.After(top), nil
-}
-
-func errPrefix() error {
-	return macronode.Errorf(macronode.Malformed, "prefix is the beginning of an address: b3: and lower-case hex digits")
 }

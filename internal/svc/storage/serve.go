@@ -19,7 +19,7 @@ const sweepIdem = time.Minute
 // makeBackground makes the parts that work between calls.
 func (s *Service) makeBackground(c *Config) {
 	s.collector = collect.New(collect.Config{
-		KV: c.KV, Objects: c.Objects, Readers: &s.pins, Quiesce: s.window.quiesce,
+		KV: c.KV, Objects: c.Objects, Readers: &s.pins, Quiesce: s.window.Quiesce,
 		Damaged: func(ctx context.Context, l store.Loc, err error) { s.quarantine(ctx, suspect{l, "collect", err}) },
 		Metrics: s.m.collect(), Log: s.log, Every: c.CollectEvery, ShareEvery: c.ShareEvery,
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/storage/decode"
 	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 )
 
@@ -85,7 +86,7 @@ type source struct {
 	length int64 // of the body as announced; -1 unknown
 	out    int64 // decoded so far
 
-	decoders *decoders
+	decoders *decode.Zstd
 	tenant   macronode.TenantID
 }
 
@@ -111,7 +112,7 @@ func (w *wireBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func newSource(a *macronode.Admitted, c coding, l *live, d *decoders) *source {
+func newSource(a *macronode.Admitted, c coding, l *live, d *decode.Zstd) *source {
 	s := &source{coding: c, limits: l, length: a.Length, decoders: d, tenant: a.Tenant.ID}
 	s.wire.r = a.Body
 	s.in = &s.wire
@@ -128,11 +129,11 @@ func (s *source) open() error {
 		}
 		s.in = z
 	case zstandard:
-		z, err := s.decoders.take(s.tenant, &s.wire)
+		z, err := s.decoders.Take(s.tenant, &s.wire)
 		if err != nil {
 			return s.failed(err)
 		}
-		s.in, s.close = z, func() { s.decoders.give(s.tenant, z) }
+		s.in, s.close = z, func() { s.decoders.Give(s.tenant, z) }
 	}
 	return nil
 }

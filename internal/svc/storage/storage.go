@@ -15,6 +15,8 @@ import (
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/storage/collect"
+	"github.com/rustyonions/macronode/internal/svc/storage/decode"
+	"github.com/rustyonions/macronode/internal/svc/storage/hold"
 	"github.com/rustyonions/macronode/internal/svc/storage/hot"
 	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 	"github.com/rustyonions/macronode/internal/svc/storage/reserve"
@@ -90,8 +92,8 @@ type Service struct {
 
 	ledger *reserve.Ledger
 	limits atomic.Pointer[live]
-	window window
-	pins   pins
+	window hold.Window
+	pins   hold.Pins
 	fatal  chan error // capacity 1: what ends Serve
 	heads  sync.Pool  // *[]byte of headBytes
 	broken atomic.Pointer[error]
@@ -101,7 +103,7 @@ type Service struct {
 
 	elsewhere Elsewhere
 
-	decoders  decoders
+	decoders  decode.Zstd
 	collector *collect.Collector
 	scrubber  *scrub.Scrubber
 	suspects  chan suspect

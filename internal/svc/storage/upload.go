@@ -243,7 +243,7 @@ func (u *upload) abort() {
 // that depends on it.
 func (u *upload) commit(ctx context.Context) (*macronode.Reply, error) {
 	s, t := u.s, u.a.Tenant
-	defer s.window.leave(s.window.enter())
+	defer s.window.Leave(s.window.Enter())
 	loc, addr, size, err := u.w.Commit()
 	if err != nil {
 		return nil, s.writeError(err)

@@ -1,6 +1,8 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storage
+// Package hold says what is in use: uploads between two steps, and bytes that replies
+// read.
+package hold
 
 import (
 	"context"
@@ -9,18 +11,18 @@ import (
 	"github.com/rustyonions/macronode/internal/store"
 )
 
-// window tells the sweep when it may believe what it saw. Between an object's
+// Window tells the sweep when it may believe what it saw. Between an object's
 // commit and its reference nothing refers to bytes that are wanted; uploads
 // are inside the window for that time.
-type window struct {
+type Window struct {
 	mu      sync.Mutex
 	epoch   uint64
 	inside  map[uint64]int // uploads by the epoch in which they entered
 	changed chan struct{}  // closed when an upload leaves, if anyone waits
 }
 
-// enter returns what leave takes.
-func (w *window) enter() uint64 {
+// Enter returns what Leave takes.
+func (w *Window) Enter() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.inside == nil {
@@ -30,7 +32,8 @@ func (w *window) enter() uint64 {
 	return w.epoch
 }
 
-func (w *window) leave(epoch uint64) {
+// Leave says that the upload is through.
+func (w *Window) Leave(epoch uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.inside[epoch]--; w.inside[epoch] > 0 {
@@ -43,8 +46,8 @@ func (w *window) leave(epoch uint64) {
 	}
 }
 
-// quiesce returns once every upload that was inside when it was called has left.
-func (w *window) quiesce(ctx context.Context) error {
+// Quiesce returns once every upload that was inside when it was called has left.
+func (w *Window) Quiesce(ctx context.Context) error {
 	w.mu.Lock()
 	until := w.epoch
 	w.epoch++
@@ -65,7 +68,7 @@ func (w *window) quiesce(ctx context.Context) error {
 	return nil
 }
 
-func (w *window) before(epoch uint64) bool {
+func (w *Window) before(epoch uint64) bool {
 	for e := range w.inside {
 		if e <= epoch {
 			return true
@@ -74,19 +77,19 @@ func (w *window) before(epoch uint64) bool {
 	return false
 }
 
-// pins count the replies that read stored bytes, so that the bytes are not
+// Pins count the replies that read stored bytes, so that the bytes are not
 // removed under them.
-type pins struct {
+type Pins struct {
 	mu     sync.Mutex
 	count  map[store.Loc]int // condemned, or the number of readers
-	missed bool              // Condemn failed since drop last reported true
+	missed bool              // Condemn failed since Drop last reported true
 }
 
 const condemned = -1
 
-// add reports false where l is being removed, or was: the caller looks the
+// Add reports false where l is being removed, or was: the caller looks the
 // reference up again.
-func (p *pins) add(l store.Loc) bool {
+func (p *Pins) Add(l store.Loc) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.count == nil {
@@ -99,8 +102,8 @@ func (p *pins) add(l store.Loc) bool {
 	return true
 }
 
-// drop reports whether that was the last pin of l and a removal may wait for it.
-func (p *pins) drop(l store.Loc) bool {
+// Drop reports whether that was the last pin of l and a removal may wait for it.
+func (p *Pins) Drop(l store.Loc) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.count[l]--; p.count[l] > 0 {
@@ -113,7 +116,7 @@ func (p *pins) drop(l store.Loc) bool {
 }
 
 // Condemn implements collect.Readers.
-func (p *pins) Condemn(l store.Loc) bool {
+func (p *Pins) Condemn(l store.Loc) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.count == nil {
@@ -128,8 +131,15 @@ func (p *pins) Condemn(l store.Loc) bool {
 }
 
 // Forget implements collect.Readers.
-func (p *pins) Forget(l store.Loc) {
+func (p *Pins) Forget(l store.Loc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.count, l)
+}
+
+// Waited reports whether Quiesce waits for uploads.
+func (w *Window) Waited() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed != nil
 }

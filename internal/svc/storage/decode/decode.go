@@ -1,6 +1,8 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storage
+// Package decode hands out the decoders of compressed uploads, of which there are
+// few: each costs much memory.
+package decode
 
 import (
 	"io"
@@ -21,8 +23,8 @@ const (
 	maxTenantDecoders = maxDecoders / 2
 )
 
-// decoders hands out zstd decoders.
-type decoders struct {
+// Zstd hands out zstd decoders.
+type Zstd struct {
 	pool sync.Pool // *zstd.Decoder
 
 	mu   sync.Mutex
@@ -30,8 +32,8 @@ type decoders struct {
 	by   map[macronode.TenantID]int
 }
 
-// take returns a decoder that reads r, to be given back, or refuses.
-func (d *decoders) take(t macronode.TenantID, r io.Reader) (*zstd.Decoder, error) {
+// Take returns a decoder that reads r, to be given back, or refuses.
+func (d *Zstd) Take(t macronode.TenantID, r io.Reader) (*zstd.Decoder, error) {
 	if !d.reserve(t) {
 		return nil, macronode.Errorf(macronode.Overload, "too many zstd bodies are being received at once")
 	}
@@ -50,15 +52,15 @@ func (d *decoders) take(t macronode.TenantID, r io.Reader) (*zstd.Decoder, error
 	return z, nil
 }
 
-// give takes z back; it no longer refers to what it read.
-func (d *decoders) give(t macronode.TenantID, z *zstd.Decoder) {
+// Give takes z back; it no longer refers to what it read.
+func (d *Zstd) Give(t macronode.TenantID, z *zstd.Decoder) {
 	if z.Reset(nil) == nil {
 		d.pool.Put(z)
 	}
 	d.release(t)
 }
 
-func (d *decoders) reserve(t macronode.TenantID) bool {
+func (d *Zstd) reserve(t macronode.TenantID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.used == maxDecoders || d.by[t] == maxTenantDecoders {
@@ -72,7 +74,7 @@ func (d *decoders) reserve(t macronode.TenantID) bool {
 	return true
 }
 
-func (d *decoders) release(t macronode.TenantID) {
+func (d *Zstd) release(t macronode.TenantID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.used--
