@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/client"
@@ -148,10 +149,30 @@ func (w *world) step(ctx context.Context, c *client.Client, rnd *rand.Rand) erro
 	}
 	s := seeded{seed: rnd.Uint64(), size: anySize(rnd), state: absent}
 	if s.size == 0 { // one address for all: other workers may be at it
-		_, err := c.Put(ctx, bytes.NewReader(nil), client.PutOptions{})
-		return err
+		return patiently(ctx, func() error {
+			_, err := c.Put(ctx, bytes.NewReader(nil), client.PutOptions{})
+			return err
+		})
 	}
 	return w.put(ctx, c, s)
+}
+
+// patiently repeats a call while the node sheds load, which it may do where its
+// processors are short: nothing was done then. All else is the caller's, who
+// dialled without retries to see it.
+func patiently(ctx context.Context, call func() error) error {
+	for {
+		err := call()
+		var p *client.Error
+		if !errors.As(err, &p) || p.Code != "overload" {
+			return err
+		}
+		select {
+		case <-time.After(p.RetryAfter):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // put stores an object that is not there.
@@ -162,7 +183,10 @@ func (w *world) put(ctx context.Context, c *client.Client, s seeded) error {
 	s.state, s.gone = unsure, false
 	w.bytes[addr] = s
 	w.mu.Unlock()
-	_, err := c.Put(ctx, bytes.NewReader(p), client.PutOptions{})
+	err := patiently(ctx, func() error {
+		_, err := c.Put(ctx, bytes.NewReader(p), client.PutOptions{})
+		return err
+	})
 	w.settle(addr, present, absent, err)
 	if err == nil {
 		w.mu.Lock()
@@ -175,7 +199,10 @@ func (w *world) put(ctx context.Context, c *client.Client, s seeded) error {
 // repeat puts what is there already, and stays there whatever becomes of that. It
 // says which address: then not even a full quota refuses it.
 func (w *world) repeat(ctx context.Context, c *client.Client, addr b3.Addr, s seeded) error {
-	_, err := c.Put(ctx, bytes.NewReader(content(s.seed, s.size)), client.PutOptions{Addr: addr})
+	err := patiently(ctx, func() error {
+		_, err := c.Put(ctx, bytes.NewReader(content(s.seed, s.size)), client.PutOptions{Addr: addr})
+		return err
+	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s.state = present
@@ -186,7 +213,7 @@ func (w *world) repeat(ctx context.Context, c *client.Client, addr b3.Addr, s se
 
 // drop deletes an object that is there.
 func (w *world) drop(ctx context.Context, c *client.Client, addr b3.Addr, s seeded) error {
-	err := c.Delete(ctx, addr)
+	err := patiently(ctx, func() error { return c.Delete(ctx, addr) })
 	w.settle(addr, absent, present, err)
 	if err == nil {
 		w.mu.Lock()

@@ -35,15 +35,7 @@ func (a *app) policyReplay() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var r flips.Report
-			if err := json.Unmarshal(doc, &r); err != nil {
-				return err
-			}
-			err = a.Print(report, r.Write)
-			if err == nil && r.Flipped > 0 && !allow {
-				err = cli.Exit(fmt.Errorf("%d of %d decisions flip", r.Flipped, r.Decisions), macronode.ExitFailed)
-			}
-			return err
+			return flips.Tell(doc, a.Print, allow)
 		},
 	}
 	f := c.Flags()

@@ -199,6 +199,11 @@ func (r *Registry) wait(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+	}
+	select { // both may have been there
+	case <-done:
+		return nil
+	default:
 		return fmt.Errorf("breaker: a probe does not end: %w", ctx.Err())
 	}
 }

@@ -203,6 +203,11 @@ func (r *Readiness) Close(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+	}
+	select { // both may have been there
+	case <-done:
+		return nil
+	default:
 		return errors.New("lifecycle: a readiness check does not answer")
 	}
 }

@@ -4,9 +4,13 @@
 package flips
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
 // Decision is the part of a recorded decision that is shown.
@@ -48,6 +52,20 @@ func (r *Report) Write(w io.Writer) {
 		fmt.Fprintf(w, "%d could not be read\n", r.Unreadable)
 	}
 	Write(w, r.Flips)
+}
+
+// Tell prints the report in doc, and is an error that exits with 1 where decisions
+// flip that may not.
+func Tell(doc json.RawMessage, print func(v any, text func(io.Writer)) error, allow bool) error {
+	var r Report
+	if err := json.Unmarshal(doc, &r); err != nil {
+		return fmt.Errorf("this is no replay report: %w", err)
+	}
+	err := print(doc, r.Write)
+	if err == nil && r.Flipped > 0 && !allow {
+		err = cli.Exit(fmt.Errorf("%d of %d decisions flip", r.Flipped, r.Decisions), macronode.ExitFailed)
+	}
+	return err
 }
 
 // Write tells each group in a line, with its newest example.
