@@ -30,9 +30,10 @@ const (
 	maxPlaces = 1 << 20
 	// clientPatience and mostPatience bound how long a call may wait for its
 	// client and keep its place: processorWaits times as long as work waits for a
-	// processor, so that what is the node's own part is not taken for the client's.
+	// processor, so that what is the node's own part is not taken for the client's:
+	// places given away for that make the wait longer, and more of them are.
 	clientPatience = 5 * time.Millisecond
-	mostPatience   = 50 * time.Millisecond
+	mostPatience   = time.Second
 	processorWaits = 4
 	// reclaimEvery and reclaimLook bound the search for such calls.
 	reclaimEvery = 5 * time.Millisecond
@@ -384,7 +385,7 @@ func (c *Controller) reclaim(now time.Duration) {
 			c.hold(p)
 		}
 	})
-	patience := min(max(clientPatience, processorWaits*c.limit.last.processor), mostPatience)
+	patience := min(max(clientPatience, processorWaits*c.limit.slowest), mostPatience)
 	c.holders.look(func(p *Place) {
 		if v := p.waits.Load(); v > 0 && now-time.Duration(v) >= patience {
 			c.drop(p)

@@ -353,6 +353,59 @@ func TestSlowClients(t *testing.T) {
 	})
 }
 
+// TestSlowProcessorIsNoSlowClient: who waits to go on after a write, as long as
+// everybody waits for a processor, keeps the place. Else those who get it make the
+// wait longer still, and in the end all are inside.
+func TestSlowProcessorIsNoSlowClient(t *testing.T) {
+	within(t, 512, func(r *rig) {
+		a := named("a", 1)
+		held := []wall.Place{r.must(a, get), r.must(a, get)}
+		r.setCores(100 * time.Millisecond)
+		pass(2 * tick)
+		r.setCores(0) // one window says nothing
+		pass(tick)
+		for _, p := range held {
+			p.Await()
+		}
+		pass(100 * time.Millisecond)
+		if s := r.Status(); s.Working != 2 {
+			t.Errorf("%d of 2 keep their place", s.Working)
+		}
+		pass(time.Second)
+		if s := r.Status(); s.Working != 0 || s.Running != 2 {
+			t.Errorf("%+v: the wait for a client keeps a place for good", s)
+		}
+		for _, p := range held {
+			p.Resume()
+			p.Release(1000, true)
+		}
+	})
+}
+
+// TestGrowthAfterPressure: where processors were short a moment ago, one quiet
+// window does not open the node wide.
+func TestGrowthAfterPressure(t *testing.T) {
+	for _, c := range []struct {
+		short bool
+		most  int64
+	}{{true, floorPerCore + 5}, {false, 512}} {
+		l := newLimiter(1, 512)
+		now := time.Hour
+		l.places, l.began = floorPerCore, now
+		if c.short {
+			l.feel(now, 10*time.Millisecond, true)
+		}
+		for range 5 {
+			now += window
+			l.wanted = true
+			l.step(now, 0, floorPerCore)
+		}
+		if got := l.limit(); got > c.most || !c.short && got < c.most {
+			t.Errorf("processors short before: %v; five quiet windows bring the limit from %d to %d, want %d", c.short, floorPerCore, got, c.most)
+		}
+	}
+}
+
 // TestBurstOnAQuietNode: nobody is refused whom the node can serve in time.
 func TestBurstOnAQuietNode(t *testing.T) {
 	within(t, 512, func(r *rig) {

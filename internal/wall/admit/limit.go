@@ -119,6 +119,7 @@ type limiter struct {
 	idleSince time.Duration
 
 	pressedTo time.Duration
+	slowest   time.Duration // wait for a processor, forgotten by a sixteenth a window
 
 	changed time.Duration // when the limit last moved
 	cause   Cause         // why the limit is where it is
@@ -193,6 +194,7 @@ func (l *limiter) step(now, processor time.Duration, working int64) {
 		return
 	}
 	l.moving += (float64(l.ideal)/float64(age) - l.moving) / 8
+	l.slowest = max(processor, l.slowest-l.slowest/16)
 	byCores := float64(processor) / float64(processorTarget)
 	l.last.processor, l.last.pressure = processor, max(byCores, l.all.mean())
 	if n := time.Duration(l.all.n); n > 0 {
@@ -213,6 +215,9 @@ func (l *limiter) step(now, processor time.Duration, working int64) {
 		l.cause = CauseGrowth
 		grow := 1.1
 		switch {
+		case l.pressed(now):
+			// One quiet window says little where processors were short a moment ago:
+			// whoever is let in by mistake is in the way of all until it ends.
 		case l.last.pressure < 0.1:
 			grow = 4 // nothing is in the way
 		case l.last.pressure < 0.3:
