@@ -17,7 +17,7 @@
 #   BENCH_TURN       300ms a turn of "policy" and "caps", in processor time
 #   OVERLOAD_SECONDS 20    a phase of "overload"
 #   OVERLOAD_SERVERS "macronode MinIO nginx"
-#   OVERLOAD_REQUESTS "get:1MiB get:2MiB put:64KiB"
+#   OVERLOAD_REQUESTS "get:1MiB get:2MiB put:64KiB put:256KiB"
 #   STEADY_REQUESTS  200000  of "steady"
 #   STEADY_RATE      1500  of them a second
 #   BENCH_DIR        bin/bench  scratch; needs a real disk with 20 GB free

@@ -105,7 +105,7 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		s.parts[name] = true
 	}
 	var err error
-	s.storm, err = readStorm(span("OVERLOAD_SECONDS", "20s"), get("OVERLOAD_SERVERS", "macronode MinIO nginx"), get("OVERLOAD_REQUESTS", "get:1MiB get:2MiB put:64KiB"))
+	s.storm, err = readStorm(span("OVERLOAD_SECONDS", "20s"), get("OVERLOAD_SERVERS", "macronode MinIO nginx"), get("OVERLOAD_REQUESTS", "get:1MiB get:2MiB put:64KiB put:256KiB"))
 	fail("OVERLOAD", err)
 	return s, errors.Join(errs...)
 }

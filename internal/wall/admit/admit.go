@@ -17,8 +17,8 @@ import (
 const (
 	// QueueDeadline bounds how long a call waits for a place. Where processors
 	// are short it is less, LeastDeadline at least: a refusal waits for one too.
-	QueueDeadline = 40 * time.Millisecond
-	LeastDeadline = 22 * time.Millisecond
+	QueueDeadline = 25 * time.Millisecond
+	LeastDeadline = 12 * time.Millisecond
 	// workCost is what a unit of a route's Cost is in bytes.
 	workCost = 16 << 10
 	// minQueue and maxQueue bound the calls that wait; in between it is twice
