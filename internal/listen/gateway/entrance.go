@@ -16,6 +16,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/field"
 	"github.com/rustyonions/macronode/internal/listen/h2guard"
 )
 
@@ -113,7 +114,7 @@ func (l *line) Write(p []byte) (int, error) {
 	}
 	l.s.conf.Reject(e.Kind)
 	l.raw.Linger()
-	if _, err := l.Conn.Write(plainProblem(e, status, corrID(nil))); err != nil {
+	if _, err := l.Conn.Write(plainProblem(e, status, field.CorrID(nil))); err != nil {
 		return 0, err
 	}
 	return len(p), nil

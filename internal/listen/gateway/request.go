@@ -3,9 +3,6 @@
 package gateway
 
 import (
-	"encoding/binary"
-	"encoding/hex"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,13 +11,8 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/field"
 )
-
-// maxDischarges bounds the tokens in X-Ron-Discharge.
-const maxDischarges = 16
-
-// maxCorrID bounds a correlation id that a client chose.
-const maxCorrID = 64
 
 // Header names in canonical form.
 const (
@@ -40,7 +32,7 @@ func (x *exchange) fill(s *Service, r *http.Request) *macronode.Error {
 	h := macronode.Header(r.Header)
 	x.call = macronode.Call{
 		Wire: macronode.WireHTTP, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: h,
-		Length: r.ContentLength, CorrID: corrID(h[hCorrID]), TraceParent: traceParent(h[hTraceParent]), Received: time.Now(),
+		Length: r.ContentLength, CorrID: field.CorrID(h[hCorrID]), TraceParent: field.TraceParent(h[hTraceParent]), Received: time.Now(),
 	}
 	c := &x.call
 	if x.conn == nil {
@@ -83,15 +75,9 @@ func single(c *macronode.Call) *macronode.Error {
 		delete(h, hAuthorization)
 	}
 	if lists := h[hDischarge]; len(lists) > 0 {
-		for _, list := range lists {
-			for d := range strings.SplitSeq(list, ",") {
-				if d = strings.Trim(d, " \t"); d != "" {
-					c.Discharges = append(c.Discharges, d)
-				}
-				if len(c.Discharges) > maxDischarges {
-					return macronode.Errorf(macronode.Malformed, "more than %d discharges", maxDischarges)
-				}
-			}
+		var err *macronode.Error
+		if c.Discharges, err = field.Discharges(lists); err != nil {
+			return err
 		}
 		delete(h, hDischarge)
 	}
@@ -168,62 +154,6 @@ func checkQuery(q string) *macronode.Error {
 		}
 	}
 	return nil
-}
-
-// corrID returns the client's correlation id if it is one, else a new one.
-func corrID(v []string) string {
-	if len(v) == 1 && validCorrID(v[0]) {
-		return v[0]
-	}
-	// It correlates and protects nothing, so a fast generator will do.
-	var raw [16]byte
-	binary.LittleEndian.PutUint64(raw[:8], rand.Uint64())
-	binary.LittleEndian.PutUint64(raw[8:], rand.Uint64())
-	var text [32]byte
-	hex.Encode(text[:], raw[:])
-	return string(text[:])
-}
-
-func validCorrID(s string) bool {
-	if s == "" || len(s) > maxCorrID {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// traceParent returns a well-formed W3C traceparent, or "".
-func traceParent(v []string) string {
-	if len(v) != 1 || len(v[0]) < 55 {
-		return ""
-	}
-	s := v[0]
-	version := s[:2]
-	if s[2] != '-' || s[35] != '-' || s[52] != '-' || !lowerHex(version) || version == "ff" ||
-		!lowerHex(s[3:35]) || !lowerHex(s[36:52]) || !lowerHex(s[53:55]) ||
-		strings.Trim(s[3:35], "0") == "" || strings.Trim(s[36:52], "0") == "" {
-		return ""
-	}
-	// Later versions may go on after a dash; of them too the first part counts.
-	if len(s) > 55 && (version == "00" || s[55] != '-') {
-		return ""
-	}
-	return s[:55]
-}
-
-func lowerHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 // adminPath reports whether p belongs to the operators' surface.

@@ -11,33 +11,8 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/listen/field"
 )
-
-func TestTraceParent(t *testing.T) {
-	const good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	for in, want := range map[string]string{
-		good:                               good,
-		"cc" + good[2:]:                    "cc" + good[2:],
-		"cc" + good[2:] + "-more":          "cc" + good[2:],
-		"cc" + good[2:] + "more":           "",
-		good + "-more":                     "",
-		good + " ":                         "",
-		"ff" + good[2:]:                    "",
-		strings.ToUpper(good):              "",
-		good[:54]:                          "",
-		strings.Replace(good, "-", "_", 1): "",
-		"00-00000000000000000000000000000000-b7ad6b7169203331-01": "",
-		"00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01": "",
-		"": "",
-	} {
-		if got := traceParent([]string{in}); got != want {
-			t.Errorf("%q: %q", in, got)
-		}
-	}
-	if traceParent([]string{good, good}) != "" || traceParent(nil) != "" {
-		t.Error("two are none")
-	}
-}
 
 func TestBearer(t *testing.T) {
 	for in, want := range map[string]string{"Bearer x": "x", "bearer  x ": "x", "BEARER a b": "a b"} {
@@ -49,17 +24,6 @@ func TestBearer(t *testing.T) {
 		if got, bad := bearer(in); !bad || got != nil {
 			t.Errorf("%q: %q, %v", in, got, bad)
 		}
-	}
-}
-
-func TestCorrID(t *testing.T) {
-	for _, bad := range [][]string{nil, {""}, {"a b"}, {"a\n"}, {"é"}, {strings.Repeat("a", 65)}, {"a", "b"}} {
-		if got := corrID(bad); len(got) != 32 || !lowerHex(got) {
-			t.Errorf("%q: %q", bad, got)
-		}
-	}
-	if first := corrID(nil); first == corrID(nil) {
-		t.Error("the same twice")
 	}
 }
 
@@ -108,13 +72,13 @@ func FuzzRequest(f *testing.F) {
 			}
 		}
 		c := macronode.Call{Header: macronode.Header{hAuthorization: {auth}, hIdempotencyKey: {key}, hDischarge: {corr, auth}}}
-		if err := single(&c); err == nil && (len(c.Discharges) > maxDischarges || (c.Token == nil) != c.BadAuth) {
+		if err := single(&c); err == nil && (len(c.Discharges) > field.MaxDischarges || (c.Token == nil) != c.BadAuth) {
 			t.Fatalf("%+v", c)
 		}
-		if id := corrID([]string{corr}); !validCorrID(id) {
+		if id := field.CorrID([]string{corr}); id == "" || len(id) > 64 || strings.ContainsAny(id, " \r\n\"") {
 			t.Fatalf("%q", id)
 		}
-		if p := traceParent([]string{trace}); p != "" && len(p) != 55 {
+		if p := field.TraceParent([]string{trace}); p != "" && len(p) != 55 {
 			t.Fatalf("%q", p)
 		}
 		redact(path + query)
