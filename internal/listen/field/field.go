@@ -94,4 +94,3 @@ func lowerHex(s string) bool {
 	}
 	return true
 }
-
