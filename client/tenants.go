@@ -56,10 +56,17 @@ func tenantPath(tenant, rest string) string { return "/v1/tenants/" + url.PathEs
 
 // CreateTenant makes a tenant; a nil quota is unlimited.
 func (c *Client) CreateTenant(ctx context.Context, label string, quota *QuotaChange, key string) (Tenant, error) {
+	return c.CreateTenantAs(ctx, "", label, quota, key)
+}
+
+// CreateTenantAs is CreateTenant with the id of a tenant that another node has, so
+// that both have the same one; "" makes a new id.
+func (c *Client) CreateTenantAs(ctx context.Context, id, label string, quota *QuotaChange, key string) (Tenant, error) {
 	in := struct {
+		ID    string       `json:"id,omitempty"`
 		Label string       `json:"label"`
 		Quota *QuotaChange `json:"quota,omitempty"`
-	}{label, quota}
+	}{id, label, quota}
 	var out Tenant
 	err := c.JSON(ctx, "POST", "/v1/tenants", key, in, &out)
 	return out, err

@@ -57,6 +57,7 @@ func TestCalls(t *testing.T) {
 		"shutdown":    {"node shutdown", 202, `{"accepted":true}`, "POST /v1/admin/shutdown", nil},
 		"events":      {"node events --after 7 --limit 2", 200, `{"events":[{"seq":8,"ts_ms":1000,"event":"Drain","attrs":{"phase":"gate"}},{"seq":9,"ts_ms":1000,"event":"Shutdown"}],"next":9}`, "GET /v1/admin/events?after=7&limit=2", []string{`Drain`, `{"phase":"gate"}`, "Shutdown"}},
 		"no events":   {"node events --output json", 200, `{"events":null,"next":0}`, "GET /v1/admin/events?after=0", []string{`"events": []`}},
+		"create as":   {"tenant create acme --id 01ARZ3NDEKTSV4RRFFQ69G5FAV", 201, tenant, `POST /v1/tenants {"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","label":"acme"}`, []string{"suspended"}},
 		"create":      {"tenant create acme --objects 5 --bytes-per-s unlimited", 201, tenant, `POST /v1/tenants {"label":"acme","quota":{"bytes_per_s":-1,"objects":5}}`, []string{"suspended", "objects        5", "unlimited"}},
 		"suspend":     {"tenant suspend acme", 200, tenant, "POST /v1/tenants/acme/suspend", nil},
 		"resume":      {"tenant resume acme", 200, tenant, "POST /v1/tenants/acme/resume", nil},

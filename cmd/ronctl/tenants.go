@@ -102,7 +102,7 @@ func writeQuota(w io.Writer, q macronode.Quota) {
 
 func (a *app) tenantCreate() *cobra.Command {
 	var q quotaFlags
-	var key string
+	var key, id string
 	c := &cobra.Command{
 		Use: "create LABEL", Short: "Create a tenant", Args: cli.ExactArgs(1), Example: "  ronctl tenant create acme --stored-bytes 1073741824",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -114,7 +114,7 @@ func (a *app) tenantCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			t, err := cl.CreateTenant(ctx, args[0], quota, key)
+			t, err := cl.CreateTenantAs(ctx, id, args[0], quota, key)
 			if err != nil {
 				return err
 			}
@@ -122,6 +122,7 @@ func (a *app) tenantCreate() *cobra.Command {
 		},
 	}
 	q.flags(c.Flags())
+	c.Flags().StringVar(&id, "id", "", "the id that the tenant has on another node, so that both nodes have the same")
 	c.Flags().StringVar(&key, "idempotency-key", "", "makes a repeated call answer as the first did")
 	return c
 }

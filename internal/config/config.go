@@ -99,6 +99,9 @@ type OAP struct {
 	MaxInflight   int64  `key:"max_inflight" min:"1" max:"128" unit:"frames" doc:"Unacknowledged frames a stream, each way."`
 	MaxStreams    int64  `key:"max_streams" min:"1" max:"65536" unit:"streams" doc:"Open streams a connection."`
 	Peers         []Peer `key:"peers" doc:"Nodes to hold a session with, each of which must name this one too. At most 64. Needs server.tls.enabled."`
+	// AnnounceSecrets empty is no exchange of objects at all: deny by default.
+	AnnounceSecrets bundle.Ref `key:"announce_secrets" form:"kmsobj" doc:"Secrets under which objects are announced to peers, and by which peers prove that they may have them: lines of a tenant's id, or * for every other tenant, and 64 hex digits. Nodes that share a tenant have the same. Empty: nothing is announced, fetched or given."`
+	FetchOnMiss     bool       `key:"fetch_on_miss" doc:"Ask the peers that announced it for an object that this node does not have. Needs announce_secrets."`
 }
 
 // Peer is an overlay peer.

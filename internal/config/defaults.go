@@ -94,7 +94,7 @@ func Default() Config {
 		Readiness: Readiness{RequiredServices: []string{"svc-gateway", "svc-storage", "ron-auth", "ron-policy", "ron-kms"}},
 		OAP: OAP{
 			Bind: DefaultOAPBind, MaxFrameBytes: DefaultMaxFrameBytes, ChunkBytes: DefaultChunkBytes,
-			MaxInflight: DefaultStreamInflight, MaxStreams: DefaultMaxStreams,
+			MaxInflight: DefaultStreamInflight, MaxStreams: DefaultMaxStreams, FetchOnMiss: true,
 		},
 		Policy: Policy{DenyByDefault: true, CacheTTLMS: DefaultCacheTTLMS, Record: DefaultPolicyRecord},
 		Limits: Limits{

@@ -98,13 +98,15 @@ type Node struct {
 	access  *access.Service
 	authn   *auth.Authenticator
 	storage *storage.Service
-	policy  *policy.Service
-	idem    *idem.Keeper
-	meter   *quota.Meter
-	admit   *admit.Controller
-	gate    *lifecycle.Gate
-	drainer *lifecycle.Drainer
-	ready   *lifecycle.Readiness
+	// elsewhere are the objects of other nodes.
+	elsewhere *elsewhere
+	policy    *policy.Service
+	idem      *idem.Keeper
+	meter     *quota.Meter
+	admit     *admit.Controller
+	gate      *lifecycle.Gate
+	drainer   *lifecycle.Drainer
+	ready     *lifecycle.Readiness
 
 	services *supervise.Supervisor
 	wall     *wall.Wall
@@ -307,6 +309,9 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	n.gate = lifecycle.NewGate(n.metrics, parts.ServiceNames(), c.Server.MaxLongRunning)
 	var err error
 	n.idem = idem.New(idem.Config{KV: n.kv})
+	if err := n.makeElsewhere(c); err != nil {
+		return err
+	}
 	if n.storage, err = storage.New(n.storageConfig(c)); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/logs"
 	"github.com/rustyonions/macronode/internal/svc/ops"
+	"github.com/rustyonions/macronode/internal/svc/overlay/announce"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 )
 
@@ -69,6 +70,7 @@ type prepared struct {
 	policy  *policy.Set
 	shadow  *policy.Set // nil: none
 	sockets *sockets
+	secrets *announce.Secrets // nil: none
 }
 
 // prepareReload does all that can fail.
@@ -95,6 +97,9 @@ func (n *Node) prepareReload(ctx context.Context, l *config.Loaded) (*prepared, 
 	if p.shadow, err = n.prepareShadow(ctx, &c.Policy); err != nil {
 		return nil, err
 	}
+	if p.secrets, err = n.announceSecrets(c); err != nil {
+		return nil, err
+	}
 	p.sockets, err = n.prepareSockets(ctx, c)
 	return p, err
 }
@@ -109,6 +114,7 @@ func (n *Node) apply(l *config.Loaded, p *prepared) error {
 	n.policy.Swap(p.policy)
 	n.watcher.SetRecord(int(c.Policy.Record))
 	n.setShadow(p.shadow)
+	n.elsewhere.set(p.secrets, c.OAP.FetchOnMiss)
 	n.wall.SetLimits(wallLimits(c))
 	n.meta.SetReserve(int64(c.Data.ReserveBytes))
 	n.objects.SetReserve(int64(c.Data.ReserveBytes))

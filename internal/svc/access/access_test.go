@@ -406,6 +406,10 @@ func TestTenantRefusals(t *testing.T) {
 		{"tenant.create", `{"label":"acme"}`, "", macronode.Conflict},
 		{"tenant.create", `{"label":"system"}`, "", macronode.Conflict},
 		{"tenant.create", `{"label":"anonymous"}`, "", macronode.Conflict},
+		{"tenant.create", `{"label":"other","id":"acme"}`, "", macronode.Invalid},
+		{"tenant.create", `{"label":"other","id":"00000000000000000000000000"}`, "", macronode.Invalid},
+		{"tenant.create", `{"label":"other","id":"00000000000000000000000001"}`, "", macronode.Invalid},
+		{"tenant.create", `{"label":"other","id":"00000000000000000000000002"}`, "", macronode.Invalid},
 		{"tenant.create", `{"label":""}`, "", macronode.Invalid},
 		{"tenant.create", `{}`, "", macronode.Invalid},
 		{"tenant.create", `{"label":"Acme"}`, "", macronode.Invalid},
@@ -599,4 +603,18 @@ func TestEnsure(t *testing.T) {
 		t.Errorf("quota: %v", err)
 	}
 	r.sameAsStored()
+}
+
+// A tenant can be given the id that it has on another node: once.
+func TestTenantOfAnotherNode(t *testing.T) {
+	r := newRig(t)
+	const id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	var made Tenant
+	r.ok(r.operator, "tenant.create", map[string]any{"label": "shared", "id": id}, &made)
+	if made.ID != id || made.Label != "shared" {
+		t.Errorf("made %+v", made)
+	}
+	if _, err := r.call(r.operator, "tenant.create", map[string]any{"label": "again", "id": id}); macronode.KindOf(err) != macronode.Conflict {
+		t.Errorf("the same id twice: %v", err)
+	}
 }

@@ -31,8 +31,10 @@ type TenantList struct {
 	Cursor  string   `json:"cursor"`
 }
 
-// NewTenant is the body that makes a tenant.
+// NewTenant is the body that makes a tenant. ID is that of a tenant which another
+// node has, so that both have the same; where it is missing a new one is made.
 type NewTenant struct {
+	ID    string       `json:"id,omitempty"`
 	Label string       `json:"label"`
 	Quota *QuotaChange `json:"quota,omitempty"`
 }
@@ -128,7 +130,7 @@ func (s *Service) createTenant(ctx context.Context, a *macronode.Admitted, body 
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.newID()
+	id, err := s.idFor(&req)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +143,21 @@ func (s *Service) createTenant(ctx context.Context, a *macronode.Admitted, body 
 		return claim.Keep(tx, reply)
 	})
 	return reply, err
+}
+
+// idFor is the id that the tenant asked for gets.
+func (s *Service) idFor(req *NewTenant) (macronode.TenantID, error) {
+	if req.ID == "" {
+		return s.newID()
+	}
+	id, err := macronode.ParseTenantID(req.ID)
+	switch {
+	case err != nil:
+		return id, macronode.Errorf(macronode.Invalid, "id is a ULID, 26 characters")
+	case id.IsZero() || id == macronode.SystemTenant || id == macronode.AnonymousTenant:
+		return id, macronode.Errorf(macronode.Invalid, "that id is no tenant's")
+	}
+	return id, nil
 }
 
 func (s *Service) newID() (macronode.TenantID, error) {

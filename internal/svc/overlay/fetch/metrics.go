@@ -59,7 +59,8 @@ func NewMetrics(r *metrics.Registry) Metrics {
 		by:    r.Counters("overlay_fetch_total", "Searches for objects at other nodes, and steps of them, by how they went.", []string{"outcome"}, values),
 		lies:  r.Counter("overlay_fetch_lies_total", "Times that a peer sent bytes that are not what was asked for."),
 		bytes: r.Counter("overlay_fetch_bytes_total", "Verified bytes passed on from other nodes, trees included where they were asked for."),
-		first: r.Histogram("overlay_fetch_first_seconds", "Time until another node's first group of an object was verified.", nil),
+		first: r.Histogram("overlay_fetch_first_seconds", "Time until another node's first group of an object was verified.",
+			[]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2}),
 	}
 }
 
