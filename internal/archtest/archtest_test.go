@@ -102,6 +102,8 @@ var (
 // rules are read top down; the first whose prefix covers a package holds.
 var rules = []rule{
 	{prefix: "b3", may: []string{".", "./b3"}, not: []string{"net", "os"}, why: "public packages are pure"},
+	{prefix: "oap/mux/flow", may: []string{"./oap"}, not: []string{"net", "os", "context"}, why: "the state of a connection does nothing by itself, so that a test can walk through it"},
+	{prefix: "oap/mux", may: []string{".", "./oap"}, not: []string{"net", "os"}, why: "a session runs over any connection"},
 	{prefix: "oap", may: []string{".", "./b3"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "capability", may: []string{".", "./b3", "./capability"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "tlog", may: []string{".", "./b3"}, not: []string{"net", "os"}, why: "public packages are pure"},

@@ -1,0 +1,257 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package mux
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/rustyonions/macronode/oap"
+	"github.com/rustyonions/macronode/oap/mux/flow"
+)
+
+const (
+	// smallBytes is what an idle session reads into.
+	smallBytes = 1 << 10
+	// calm is how long nothing comes before the block is given back.
+	calm = 100 * time.Millisecond
+	// maxHelloBytes bounds the first frame's payload.
+	maxHelloBytes = 4 << 10
+)
+
+// reader cuts frames from what comes. It belongs to the goroutine in Run.
+type reader struct {
+	s     *Session
+	small []byte
+	block *flow.Buffer // nil: small is in use
+	start int          // of what is not yet cut
+	end   int
+	need  int // bytes until the next frame is whole
+
+	alarm time.Time // the deadline that is set
+	came  time.Time // the last byte
+	begun time.Time // the session
+}
+
+func (r *reader) store() []byte {
+	if r.block != nil {
+		return r.block.B[:cap(r.block.B)]
+	}
+	return r.small
+}
+
+func (r *reader) release() {
+	r.block.Free()
+	r.block = nil
+}
+
+// loop returns why the connection ends.
+func (r *reader) loop() error {
+	r.small = make([]byte, smallBytes)
+	r.begun = time.Now()
+	r.came = r.begun
+	for {
+		if err := r.cut(); err != nil {
+			return err
+		}
+		if err := r.read(); err != nil {
+			return err
+		}
+	}
+}
+
+// cut acts on the whole frames that are there.
+func (r *reader) cut() error {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.need = oap.HeaderBytes
+	frames := false
+	for r.end-r.start >= oap.HeaderBytes {
+		b := r.store()[r.start:r.end]
+		h, err := oap.ParseHeader(b, s.maxFrame)
+		if bad, ok := errors.AsType[*oap.Error](err); ok {
+			return flow.Malformed(bad, &h)
+		}
+		if f := s.sized(&h); f != nil {
+			f.Header = h
+			return f
+		}
+		n := int(h.Len)
+		if len(b) < n {
+			r.need = n
+			break
+		}
+		r.start += n
+		frames = true
+		if f := s.frame(r, &h, b[oap.HeaderBytes:n:n]); f != nil {
+			if bad, ok := f.(*flow.Fault); ok {
+				bad.Header = h
+			}
+			return f
+		}
+	}
+	if frames {
+		s.activity = r.came
+		s.kick()
+		for len(s.t.Urgent) > maxUrgent && !s.over {
+			s.drained.Wait()
+		}
+	}
+	return nil
+}
+
+// give hands over the block whose last cut frame somebody keeps.
+func (r *reader) give() *flow.Buffer {
+	b := r.block
+	fresh := flow.NewBuffer(flow.BlockBytes)
+	fresh.B = fresh.B[:cap(fresh.B)]
+	rest := b.B[r.start:r.end]
+	if len(rest) > len(fresh.B) {
+		fresh = flow.NewBuffer(len(rest))
+	}
+	r.end = copy(fresh.B, rest)
+	r.start, r.block = 0, fresh
+	return b
+}
+
+// makeRoom sees to it that a read has room for what is needed. More than a
+// block is set aside only as it comes.
+func (r *reader) makeRoom() {
+	have, store := r.end-r.start, r.store()
+	switch {
+	case have == 0:
+		r.start, r.end = 0, 0
+	case r.start > 0 && r.start+r.need > len(store):
+		r.end = copy(store, store[r.start:r.end])
+		r.start = 0
+	}
+	if r.need <= len(store) || (r.end < len(store) && r.block != nil) {
+		return
+	}
+	fresh := flow.NewBuffer(max(flow.BlockBytes, min(r.need, 2*have)))
+	fresh.B = fresh.B[:cap(fresh.B)]
+	r.end = copy(fresh.B, store[r.start:r.end])
+	r.release()
+	r.block, r.start = fresh, 0
+}
+
+// read waits for bytes.
+func (r *reader) read() error {
+	r.makeRoom()
+	for {
+		now := time.Now()
+		if err := r.arm(now); err != nil {
+			return err
+		}
+		store := r.store()
+		n, err := r.s.conn.Read(store[r.end:])
+		if n > 0 {
+			r.came = time.Now()
+			r.end += n
+			if r.block == nil && r.end == len(store) {
+				// There is more: take it in one read.
+				r.block = flow.NewBuffer(flow.BlockBytes)
+				r.end = copy(r.block.B, store[r.start:r.end])
+				r.start = 0
+			}
+			return nil
+		}
+		switch {
+		case err == nil:
+			continue
+		case isTimeout(err):
+			if err := r.woken(time.Now()); err != nil {
+				return err
+			}
+		case err == io.EOF && r.end > r.start:
+			return io.ErrUnexpectedEOF
+		default:
+			return err
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && t.Timeout()
+}
+
+// limit is when a read at now has taken too long.
+func (r *reader) limit(greeted bool) time.Time {
+	conf := &r.s.cfg
+	at := r.came.Add(conf.IdleTimeout)
+	if r.end > r.start {
+		at = r.came.Add(conf.StallTimeout)
+	}
+	if by := r.begun.Add(conf.HelloTimeout); !greeted && by.Before(at) {
+		at = by
+	}
+	return at
+}
+
+// arm sets the deadline, if the one that is set is too late, or so early that
+// it would wake somebody for nothing. It returns why the session ends, if it is
+// about to.
+func (r *reader) arm(now time.Time) error {
+	s := r.s
+	s.mu.Lock()
+	greeted := s.greeted
+	s.mu.Unlock()
+	at := r.limit(greeted)
+	if at.Before(now) {
+		at = now.Add(s.cfg.IdleTimeout) // streams are open
+	}
+	if r.block != nil && r.end == r.start {
+		if c := now.Add(calm); c.Before(at) {
+			at = c
+		}
+	}
+	if r.alarm.After(at) || r.alarm.Before(now.Add(min(calm/2, at.Sub(now)/2))) {
+		r.alarm = at
+		s.conn.SetReadDeadline(at)
+	}
+	// Whoever ends the session changes its state first and the deadline then.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.over:
+		return s.err
+	case s.t.Finished() && !s.writing:
+		return ErrDraining
+	}
+	return nil
+}
+
+// woken decides what a deadline means.
+func (r *reader) woken(now time.Time) error {
+	r.alarm = time.Time{}
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.over:
+		return s.err
+	case s.t.Finished() && !s.writing:
+		return ErrDraining
+	case !s.greeted && now.Sub(r.begun) >= s.cfg.HelloTimeout:
+		if s.cfg.Opener {
+			return errHello
+		}
+		return flow.Faultf(flow.ReasonHello, "no HELLO in time")
+	case r.end > r.start && now.Sub(r.came) >= s.cfg.StallTimeout:
+		s.cfg.Observe.Reject(flow.ReasonStalled)
+		return errTruncated
+	case r.end == r.start && s.open == 0 && now.Sub(s.activity) >= s.cfg.IdleTimeout && now.Sub(r.came) >= s.cfg.IdleTimeout:
+		return errIdle
+	}
+	if r.end == r.start && now.Sub(r.came) >= calm {
+		r.release()
+		r.start, r.end = 0, 0
+	}
+	return nil
+}
