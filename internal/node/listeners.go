@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/rustyonions/macronode"
@@ -55,8 +56,20 @@ func gatewayLimits(c *config.Config) gateway.Limits {
 }
 
 func oapLimits(c *config.Config) oapd.Limits {
-	return oapd.Limits{MaxFrameBytes: int(c.OAP.MaxFrameBytes), MaxInflight: int(c.OAP.MaxInflight), MaxStreams: int(c.OAP.MaxStreams),
-		IdleTimeout: c.Server.IdleTimeout, StallTimeout: c.Server.StallTimeout}
+	return oapd.Limits{MaxFrameBytes: int(c.OAP.MaxFrameBytes), ChunkBytes: int(c.OAP.ChunkBytes), MaxInflight: int(c.OAP.MaxInflight),
+		MaxStreams: int(c.OAP.MaxStreams), IdleTimeout: c.Server.IdleTimeout, StallTimeout: c.Server.StallTimeout,
+		RequestTimeout: c.Server.RequestTimeout, SeparateAdmin: c.Server.AdminBind != ""}
+}
+
+// adminOps are the operations that are the operators' own.
+func adminOps(bindings []*macronode.Binding) map[macronode.Op]bool {
+	ops := make(map[macronode.Op]bool)
+	for _, b := range bindings {
+		if strings.HasPrefix(b.Pattern, "/v1/admin/") {
+			ops[b.Op] = true
+		}
+	}
+	return ops
 }
 
 // makeListeners makes both wires. Nothing is accepted yet.
@@ -84,7 +97,9 @@ func (n *Node) makeListeners(_ context.Context, l *config.Loaded) error {
 	if n.gateway, err = gateway.New(gateway.Config{Set: n.httpSet, Caps: n.caps, Server: n.wall, Limits: gatewayLimits(c), Metrics: gateway.NewMetrics(n.metrics), Reject: n.wall.Reject, Log: n.log}); err != nil {
 		return err
 	}
-	n.oapd, err = oapd.New(oapd.Config{Set: n.oapSet, Limits: oapLimits(c), Metrics: oapd.NewMetrics(n.metrics), Log: n.log})
+	admin := adminOps(n.wall.Bindings())
+	n.oapd, err = oapd.New(oapd.Config{Set: n.oapSet, Server: n.wall, Limits: oapLimits(c), Metrics: oapd.NewMetrics(n.metrics),
+		Admin: func(op macronode.Op) bool { return admin[op] }, Reject: n.wall.Reject, Log: n.log})
 	return err
 }
 

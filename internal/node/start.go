@@ -318,4 +318,7 @@ func (n *Node) onPhase(p lifecycle.Phase) {
 	if n.gateway != nil {
 		n.gateway.SetLameDuck(p != lifecycle.Serving)
 	}
+	if n.oapd != nil && (p == lifecycle.LameDuck || p == lifecycle.Gated) {
+		n.oapd.GoAway()
+	}
 }

@@ -1,13 +1,14 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-// Package oapd is the OAP/1 wire, inbound (svc-overlay): it accepts
-// connections, answers HELLO and PING, and keeps the protocol's rules on frames
-// and streams. No operation is served over it yet: every stream that is opened
-// is answered with 501 and its further frames are counted and dropped.
+// Package oapd is the OAP/1 wire, inbound (svc-overlay): it accepts connections,
+// runs a session on each, turns the streams that clients open into Calls, gives
+// them to the wall and writes what comes back. Frames, windows and the order of
+// things are package mux's; what a call means is the wall's; the one way from
+// here to a handler is Server.
 //
-// A connection is one goroutine that reads a frame, and writes what it calls
-// for before it reads the next. So a client that does not read its answers
-// stops itself, and a connection never holds more than one frame.
+// The rules of the wire that it keeps itself: no plaintext from other hosts, time
+// limits on bodies that do not go on, operators' routes apart where they are
+// configured so, and that an answer that breaks off never looks whole.
 package oapd
 
 import (
@@ -23,8 +24,8 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen"
-	"github.com/rustyonions/macronode/internal/metrics"
 	"github.com/rustyonions/macronode/oap"
+	"github.com/rustyonions/macronode/oap/mux"
 )
 
 // Name is the service's name in metrics, logs and events.
@@ -33,78 +34,83 @@ const Name = "svc-overlay"
 // HelloTimeout is how long a client has for its HELLO.
 const HelloTimeout = 5 * time.Second
 
+// MaxChunkBytes bounds the payload of data frames: with the 128 frames that a
+// connection may have on their way, it is what a connection may make the node
+// hold, 8 MiB.
+const MaxChunkBytes = 64 << 10
+
+// bufferBytes is the size of the pooled buffers that gather small writes.
+const bufferBytes = MaxChunkBytes
+
+// Server is what calls are given to: the wall.
+type Server interface {
+	Serve(ctx context.Context, c *macronode.Call, send macronode.Send) error
+}
+
 // Limits can change while the service runs; a change holds for connections
 // made after it.
 type Limits struct {
 	// MaxFrameBytes bounds a whole frame; at most macronode.MaxFrameBytes.
 	MaxFrameBytes int
-	// MaxInflight and MaxStreams are announced in the answer to HELLO.
+	// ChunkBytes is the greatest payload of a data frame; of more than
+	// MaxChunkBytes, that counts.
+	ChunkBytes int
+	// MaxInflight and MaxStreams are announced in the answer to HELLO, and kept.
 	MaxInflight, MaxStreams int
-	// IdleTimeout ends a connection on which no frame comes, StallTimeout one
-	// in whose frame no byte comes.
+	// IdleTimeout ends a connection on which no frame comes and no stream is
+	// open, StallTimeout one in whose frame no byte comes, and a stream on which
+	// nothing moves that should.
 	IdleTimeout, StallTimeout time.Duration
+	// RequestTimeout bounds reading the request of routes that are neither
+	// streaming nor long-running. (The wall bounds the handler.)
+	RequestTimeout time.Duration
+	// SeparateAdmin says that operators' routes are served on their own
+	// listeners alone, of which this is none.
+	SeparateAdmin bool
 }
 
 func (l *Limits) validate() error {
 	switch {
 	case l.MaxFrameBytes < oap.HeaderBytes || l.MaxFrameBytes > macronode.MaxFrameBytes:
 		return fmt.Errorf("oapd: max_frame_bytes must be within %d and %d", oap.HeaderBytes, macronode.MaxFrameBytes)
+	case l.ChunkBytes < 1 || l.ChunkBytes > l.MaxFrameBytes:
+		return errors.New("oapd: chunk_bytes must be at least 1 and at most max_frame_bytes")
 	case l.MaxInflight < 1 || l.MaxStreams < 1:
 		return errors.New("oapd: max_inflight and max_streams must be at least 1")
-	case l.IdleTimeout <= 0 || l.StallTimeout <= 0:
-		return errors.New("oapd: idle_timeout and stall_timeout must be more than 0")
+	case l.IdleTimeout <= 0 || l.StallTimeout <= 0 || l.RequestTimeout <= 0:
+		return errors.New("oapd: idle_timeout, stall_timeout and request_timeout must be more than 0")
 	}
 	return nil
 }
 
-// Values of the labels of oap_frames_total and oap_rejects_total.
-const (
-	kindHello  = "hello"
-	kindStart  = "start"
-	kindData   = "data"
-	kindCancel = "cancel"
-	kindError  = "error"
-	kindPing   = "ping"
-	kindAck    = "ack"
-	kindGoAway = "goaway"
-
-	reasonHello   = "hello"   // no HELLO first, a second one, or none in time
-	reasonStream  = "stream"  // a stream number out of order or never opened
-	reasonWindow  = "window"  // an ACK that goes backwards or ahead
-	reasonControl = "control" // a control frame that means nothing
-	reasonTLS     = "tls_required"
-	reasonUnknown = "unimplemented"
-	reasonDrain   = "draining"
-)
-
-// Metrics count frames of every connection.
-type Metrics struct{ frames, rejects *prometheus.CounterVec }
-
-// NewMetrics registers the metrics; once a registry.
-func NewMetrics(r *metrics.Registry) *Metrics {
-	return &Metrics{
-		frames: r.Counters("oap_frames_total", "OAP/1 frames by direction and kind.", []string{"dir", "kind"},
-			[]string{"in", "out"}, []string{kindHello, kindStart, kindData, kindCancel, kindError, kindPing, kindAck, kindGoAway}),
-		rejects: r.Counters("oap_rejects_total", "OAP/1 frames and streams refused, by reason.", []string{"reason"},
-			[]string{oap.ReasonOversize, oap.ReasonLength, oap.ReasonVersion, oap.ReasonFlags, oap.ReasonCap, oap.ReasonPayload,
-				reasonHello, reasonStream, reasonWindow, reasonControl, reasonTLS, reasonUnknown, reasonDrain}),
-	}
-}
+// chunk is the payload of the data frames that are taken and sent.
+func (l *Limits) chunk() int { return min(l.ChunkBytes, MaxChunkBytes) }
 
 // Config is what a Service needs.
 type Config struct {
 	Set     *listen.Set // where connections come from; its owner closes it
+	Server  Server
 	Limits  Limits
 	Metrics *Metrics
-	Log     *slog.Logger // nil: discard
+	// Admin reports whether an operation is an operator's: it is then not served
+	// where Limits.SeparateAdmin holds. nil: none is.
+	Admin func(macronode.Op) bool
+	// Adopt is given each session of another node (Peer.Overlay) once HELLO is
+	// done; both sides may open streams on it. It must not wait. nil: nobody.
+	Adopt func(p macronode.Peer, s *mux.Session)
+	// Reject is told of each refusal made before Server saw a call; nil: nobody.
+	Reject func(macronode.Kind)
+	Log    *slog.Logger // nil: discard
 }
 
 // Service is the OAP/1 listener.
 type Service struct {
-	conf     Config
-	limits   atomic.Pointer[Limits]
-	draining atomic.Bool
-	closing  atomic.Bool
+	conf   Config
+	limits atomic.Pointer[Limits]
+	pool   sync.Pool // *[]byte of bufferBytes
+	flight tracker
+	in     prometheus.Counter // bytes of bodies
+	out    prometheus.Counter
 
 	mu      sync.Mutex
 	running bool
@@ -116,13 +122,18 @@ type Service struct {
 
 // New checks c and returns a service that accepts once Serve runs.
 func New(c Config) (*Service, error) {
-	if c.Set == nil || c.Metrics == nil {
-		return nil, errors.New("oapd: a set and metrics are needed")
+	if c.Set == nil || c.Server == nil || c.Metrics == nil {
+		return nil, errors.New("oapd: a set, a server and metrics are needed")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Reject == nil {
+		c.Reject = func(macronode.Kind) {}
+	}
 	s := &Service{conf: c, conns: make(map[*conn]struct{})}
+	s.flight.cond.L = &s.flight.mu
+	s.in, s.out = c.Metrics.bytes.WithLabelValues("in"), c.Metrics.bytes.WithLabelValues("out")
 	return s, s.SetLimits(c.Limits)
 }
 
@@ -168,6 +179,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	if s.ended {
 		view.Close()
 	}
+	s.flight.open()
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	unhook := context.AfterFunc(ctx, func() { s.drop(view) })
@@ -176,25 +188,21 @@ func (s *Service) Serve(ctx context.Context) error {
 		if err != nil {
 			break // the view or the set is closed; there is no other error
 		}
-		var peer macronode.Peer
-		lc := listen.ConnOf(nc)
-		if lc != nil {
-			peer = lc.Peer()
-		}
-		c := newConn(s, nc, lc, peer)
-		if !s.add(ctx, c) {
+		c, err := s.newConn(nc)
+		if err != nil || !s.add(ctx, c) {
 			nc.Close()
 			continue
 		}
 		wg.Go(func() {
 			defer s.remove(c)
-			c.serve()
+			c.serve(ctx)
 		})
 	}
 	<-ctx.Done()
 	unhook()
 	s.drop(view)
 	wg.Wait()
+	s.flight.wait()
 	s.mu.Lock()
 	s.running = false
 	s.mu.Unlock()
@@ -204,7 +212,7 @@ func (s *Service) Serve(ctx context.Context) error {
 func (s *Service) add(ctx context.Context, c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || s.ended {
 		return false
 	}
 	s.conns[c] = struct{}{}
@@ -221,29 +229,32 @@ func (s *Service) remove(c *conn) {
 	}
 }
 
+// list is the connections of now.
+func (s *Service) list() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
 // drop closes everything at once.
 func (s *Service) drop(view *listen.View) {
 	view.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		c.nc.Close()
+	for _, c := range s.list() {
+		c.cut()
 	}
 }
 
-// SetLameDuck announces GOAWAY on every connection while the node is leaving;
-// as no stream is open, they end with it. New connections get the same after
-// their HELLO.
-func (s *Service) SetLameDuck(on bool) {
-	s.draining.Store(on)
-	if !on {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		// Whoever is reading wakes and sees that the node is draining.
-		c.nc.SetReadDeadline(longAgo)
+// GoAway says on every connection of now that it takes no more streams; each ends
+// after its last one. Connections made later serve on, for as long as the node
+// does: what a draining node refuses, and that it still answers its operators, is
+// the wall's doing.
+func (s *Service) GoAway() {
+	for _, c := range s.list() {
+		c.goAway()
 	}
 }
 
@@ -252,7 +263,6 @@ func (s *Service) SetLameDuck(on bool) {
 func (s *Service) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.ended = true
-	s.closing.Store(true)
 	if s.view != nil {
 		s.view.Close()
 	}
@@ -265,7 +275,9 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	}
 	idle, view := s.idle, s.view
 	s.mu.Unlock()
-	s.SetLameDuck(true)
+	for _, c := range s.list() {
+		c.end()
+	}
 	select {
 	case <-idle:
 		return nil
@@ -274,6 +286,3 @@ func (s *Service) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
-
-// errDraining is what a read returns that was interrupted because the node drains.
-var errDraining = errors.New("oapd: draining")
