@@ -23,6 +23,8 @@ type body struct {
 	stall stall
 }
 
+const lateText = "the body did not arrive in time"
+
 var errLongBody = macronode.Errorf(macronode.Malformed, "the body is longer than its length")
 
 func (b *body) Read(p []byte) (int, error) {
@@ -68,7 +70,7 @@ func (b *body) until(now time.Time) time.Time {
 // explain says why a body did not arrive.
 func (b *body) explain(err error) *macronode.Error {
 	if b.x.late.Load() {
-		return macronode.Wrap(macronode.Timeout, "the body did not arrive in time", err)
+		return macronode.Wrap(macronode.Timeout, lateText, err)
 	}
 	if bad, ok := errors.AsType[*oap.Error](err); ok {
 		return macronode.Wrap(macronode.Malformed, bad.Text(), err)

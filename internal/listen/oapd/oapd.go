@@ -24,6 +24,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/oapcall"
 	"github.com/rustyonions/macronode/oap"
 	"github.com/rustyonions/macronode/oap/mux"
 )
@@ -38,9 +39,6 @@ const HelloTimeout = 5 * time.Second
 // connection may have on their way, it is what a connection may make the node
 // hold, 8 MiB.
 const MaxChunkBytes = 64 << 10
-
-// bufferBytes is the size of the pooled buffers that gather small writes.
-const bufferBytes = MaxChunkBytes
 
 // Server is what calls are given to: the wall.
 type Server interface {
@@ -105,12 +103,12 @@ type Config struct {
 
 // Service is the OAP/1 listener.
 type Service struct {
-	conf   Config
-	limits atomic.Pointer[Limits]
-	pool   sync.Pool // *[]byte of bufferBytes
-	flight tracker
-	in     prometheus.Counter // bytes of bodies
-	out    prometheus.Counter
+	conf    Config
+	limits  atomic.Pointer[Limits]
+	flight  tracker
+	buffers oapcall.Buffers
+	in      prometheus.Counter // bytes of bodies
+	out     prometheus.Counter
 
 	mu      sync.Mutex
 	running bool

@@ -3,11 +3,9 @@
 package oapd
 
 import (
-	"encoding/json"
 	"errors"
 	"runtime/debug"
 	"sync/atomic"
-	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen/oapcall"
@@ -18,12 +16,7 @@ import (
 var (
 	errTwice    = errors.New("oapd: a second reply")
 	errNoAnswer = errors.New("oapd: the call ended without reply or error")
-	errShort    = errors.New("oapd: the reply ended before its announced length")
-	errLong     = errors.New("oapd: the reply is longer than announced")
 )
-
-// brokenCode is that of an error frame behind an answer's head.
-const brokenCode = 502
 
 // exchange is one stream with its call and answer: a single allocation.
 type exchange struct {
@@ -33,7 +26,7 @@ type exchange struct {
 
 	call macronode.Call
 	body body
-	out  output
+	out  oapcall.Output
 	late atomic.Bool // the request did not go on in time
 
 	replied bool // send or refuse was called
@@ -51,7 +44,8 @@ func (s *Service) Handler(p macronode.Peer) func(*mux.Stream) {
 // stream is the whole wire for one call.
 func (s *Service) stream(st *mux.Stream, p *macronode.Peer, l *Limits) {
 	if !s.flight.enter() {
-		st.Fail(503, problem(macronode.Errorf(macronode.Draining, ""), "", 503))
+		// It cannot fail but on a stream that is over.
+		_ = st.Fail(oapcall.Problem(macronode.Errorf(macronode.Draining, ""), "none", false))
 		return
 	}
 	defer s.flight.leave()
@@ -72,7 +66,7 @@ func (s *Service) stream(st *mux.Stream, p *macronode.Peer, l *Limits) {
 	case !x.replied:
 		x.refuse(macronode.Wrap(macronode.Internal, "", errNoAnswer))
 	}
-	s.conf.Metrics.bytes.WithLabelValues("in").Add(float64(x.body.n))
+	s.in.Add(float64(x.body.n))
 }
 
 // contain reports a bug of the wire itself; the client sees the stream break,
@@ -88,15 +82,45 @@ func (x *exchange) contain() {
 // what is filled in by then suffices to render it.
 func (x *exchange) fill(p *macronode.Peer) *macronode.Error {
 	c := &x.call
-	first, err := x.st.Head()
-	head, n, bad := oap.ParseRequestHead(first)
-	_ = err
-	_ = n
-	_ = bad
-	_ = oapcall.Fill
 	c.Peer = *p
-	c.Received = time.Now()
-	_ = head
+	first, err := x.st.Head()
+	if err != nil {
+		return macronode.Wrap(macronode.ClientGone, "", err)
+	}
+	head, n, err := oap.ParseRequestHead(first)
+	if err != nil {
+		x.s.conf.Metrics.reject(err)
+		c.CorrID = "none"
+		return oapcall.Refused(err)
+	}
+	if err := oapcall.Fill(c, x.st.Start(), x.st.Cap(), &head); err != nil {
+		return err
+	}
+	if x.hidden() {
+		return macronode.Errorf(macronode.NotFound, "operators' operations are served elsewhere")
+	}
+	return x.withBody(n, len(first)-n)
+}
+
+// withBody gives the call its body: what follows the head. rest is how much of it
+// has come with the head.
+func (x *exchange) withBody(head, rest int) *macronode.Error {
+	c := &x.call
+	if err := x.st.Skip(head); err != nil {
+		return macronode.Wrap(macronode.ClientGone, "", err)
+	}
+	if !x.st.Ended() {
+		c.Body = &x.body
+		return nil
+	}
+	// All of it is here.
+	switch {
+	case c.Length >= 0 && c.Length != int64(rest):
+		return macronode.Errorf(macronode.Malformed, "the body is not as long as announced")
+	case rest > 0:
+		c.Body = &x.body
+	}
+	c.Length = int64(rest)
 	return nil
 }
 
@@ -110,9 +134,8 @@ func (x *exchange) hidden() bool {
 func (x *exchange) expire() {
 	x.late.Store(true)
 	x.s.conf.Metrics.rejects.WithLabelValues(reasonSlow).Inc()
-	e := macronode.Errorf(macronode.Timeout, "the body did not arrive in time")
 	// It cannot fail but on a stream that is over.
-	_ = x.st.Fail(408, problem(e, x.call.CorrID, 408))
+	_ = x.st.Fail(oapcall.Problem(macronode.Errorf(macronode.Timeout, lateText), x.call.CorrID, false))
 }
 
 // send writes a reply. It is the macronode.Send of the call.
@@ -120,33 +143,26 @@ func (x *exchange) send(r *macronode.Reply) error {
 	if x.replied {
 		return macronode.Wrap(macronode.Internal, "", errTwice)
 	}
-	h := oapcall.Answer(r, x.call.CorrID)
+	h := oapcall.Answer(&x.call, r)
 	x.code = h.Code
-	b := x.call.Binding
-	empty := x.code == 204 || x.code == 304 || (b != nil && b.Method == "HEAD")
-	if !empty && r.Stream == nil {
-		h.Length = int64(len(r.Body))
-	}
 	var err error
 	if x.head, err = h.Append(nil); err != nil {
 		return macronode.Wrap(macronode.Internal, "", err)
 	}
 	switch {
-	case empty:
-		_, err = x.push(nil, true)
+	case oapcall.Empty(&x.call, h.Code):
+		_, err = x.Push(nil, true)
 	case r.Stream == nil:
-		_, err = x.push(r.Body, true)
+		_, err = x.Push(r.Body, true)
 	default:
-		x.out = output{x: x, left: h.Length}
-		_, err = r.Stream.WriteTo(&x.out)
-		err = x.out.close(err)
+		err = x.out.Send(x, &x.s.buffers, h.Length, r.Stream)
 	}
 	return err
 }
 
-// push sends p, with the head before it where that is due. With end it is the
+// Push implements oapcall.Sink: it sends p, with the head before it where that is due. With end it is the
 // last of the answer.
-func (x *exchange) push(p []byte, end bool) (n int, err error) {
+func (x *exchange) Push(p []byte, end bool) (n int, err error) {
 	chunk := x.limits.chunk()
 	if !x.began {
 		x.replied, x.began = true, true
@@ -156,7 +172,8 @@ func (x *exchange) push(p []byte, end bool) (n int, err error) {
 			return 0, x.gone(err)
 		}
 		if n == len(p) {
-			return n, x.sent(n)
+			x.s.out.Add(float64(n))
+			return n, nil
 		}
 	}
 	last := len(p)
@@ -176,12 +193,8 @@ func (x *exchange) push(p []byte, end bool) (n int, err error) {
 		}
 		n = len(p)
 	}
-	return n, x.sent(n)
-}
-
-func (x *exchange) sent(n int) error {
-	x.s.sent.Add(float64(n))
-	return nil
+	x.s.out.Add(float64(n))
+	return n, nil
 }
 
 // gone is what a failed write means to the call.
@@ -189,22 +202,8 @@ func (x *exchange) gone(err error) error { return macronode.Wrap(macronode.Clien
 
 // refuse answers with e. It is the one place where an error becomes OAP/1.
 func (x *exchange) refuse(e *macronode.Error) {
-	code := e.Kind.Info().Status
-	if x.began {
-		code = brokenCode
-	}
+	began := x.began
 	x.replied, x.began = true, true
 	// The client may be gone; then nobody is left to be told.
-	_ = x.st.Fail(uint16(code), problem(e, x.call.CorrID, code))
-}
-
-// problem is the payload of an error frame.
-func problem(e *macronode.Error, corrID string, code int) []byte {
-	p := e.Problem(corrID)
-	p.Status = code
-	doc, err := json.Marshal(&p)
-	if err != nil {
-		return nil // a problem holds text and numbers alone
-	}
-	return doc
+	_ = x.st.Fail(oapcall.Problem(e, x.call.CorrID, began))
 }
