@@ -7,10 +7,11 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync/atomic"
+	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/oapcall"
 	"github.com/rustyonions/macronode/oap"
 	"github.com/rustyonions/macronode/oap/mux"
 )
@@ -21,40 +22,69 @@ const flagsSupported = oap.REQ | oap.RESP | oap.EVENT | oap.START | oap.END | oa
 // conn is one connection with its session.
 type conn struct {
 	s       *Service
-	limits  *Limits
+	peer    macronode.Peer
 	nc      net.Conn
 	lc      *listen.Conn // nil in tests
-	peer    macronode.Peer
 	session *mux.Session
 }
 
+// link is a connection as a session uses it: how long a write may take is seen to
+// below, where it is known whether bytes move.
+type link struct{ net.Conn }
+
+// SetWriteDeadline does nothing.
+func (link) SetWriteDeadline(time.Time) error { return nil }
+
 // newConn makes a session of nc with the limits of now.
 func (s *Service) newConn(nc net.Conn) (*conn, error) {
-	c := &conn{s: s, limits: s.limits.Load(), nc: nc, lc: listen.ConnOf(nc)}
+	c := &conn{s: s, nc: nc, lc: listen.ConnOf(nc)}
+	var over mux.Conn = nc
 	if c.lc != nil {
 		c.peer = c.lc.Peer()
+		over = link{nc}
 	}
-	return c, c.start()
+	return c, c.start(over)
 }
 
 // start makes the session.
-func (c *conn) start() (err error) {
-	l := c.limits
+func (c *conn) start(over mux.Conn) (err error) {
+	l := c.s.limits.Load()
 	transport := "tcp"
 	if c.peer.TLS {
 		transport = "tcp+tls"
 	}
-	c.session, err = mux.New(c.nc, mux.Config{
+	c.session, err = mux.New(over, mux.Config{
 		Both: c.peer.Overlay,
 		Reply: oap.HelloReply{
 			MaxFrame: l.MaxFrameBytes, MaxInflight: l.MaxInflight, MaxStreams: l.MaxStreams,
 			FlagsSupported: flagsSupported.Names(), Versions: []int{int(oap.Version)}, Transports: []string{transport},
 		},
-		ChunkBytes: l.chunk(), HelloTimeout: HelloTimeout, IdleTimeout: l.IdleTimeout, StallTimeout: l.StallTimeout, WriteTimeout: l.StallTimeout,
+		ChunkBytes: l.chunk(), Expand: c.s.expand.Expand,
+		HelloTimeout: HelloTimeout, IdleTimeout: l.IdleTimeout, StallTimeout: l.StallTimeout, WriteTimeout: l.StallTimeout,
 		Handle:  func(st *mux.Stream) { c.s.stream(st, &c.peer, l) },
-		Observe: observer{c.s.conf.Metrics},
+		Observe: c.s.observe, Linger: c.linger,
 	})
 	return err
+}
+
+// linger lets the client read the last frame even while it is still sending.
+func (c *conn) linger() {
+	if c.lc != nil {
+		c.lc.Linger()
+	}
+}
+
+// cut ends the connection at once, goAway once its streams are done, and end like
+// goAway, but for clients that did not even say HELLO.
+func (c *conn) cut()    { c.session.Close(); c.nc.Close() }
+func (c *conn) goAway() { c.session.GoAway() }
+func (c *conn) end() {
+	select {
+	case <-c.session.Ready():
+		c.goAway()
+	default:
+		c.cut()
+	}
 }
 
 // serve runs the session until the connection ends.
@@ -64,9 +94,26 @@ func (c *conn) serve(ctx context.Context) {
 		c.plaintext()
 		return
 	}
+	if c.peer.Overlay && c.s.conf.Adopt != nil {
+		adopting := make(chan struct{})
+		defer func() { <-adopting }()
+		go c.adopt(adopting)
+	}
 	err := c.session.Run(ctx)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if f, ok := errors.AsType[*mux.Fault](err); ok {
+		c.s.conf.Log.Debug("connection refused", "event", "oap_reject", "client", listen.RedactAddr(c.peer.Addr), "reason", f.Reason, "error", f)
+	} else if !errors.Is(err, io.EOF) {
 		c.s.conf.Log.Debug("connection ended", "event", "oap", "client", listen.RedactAddr(c.peer.Addr), "error", err)
+	}
+}
+
+// adopt gives a session of another node to who keeps them, once it has begun.
+func (c *conn) adopt(done chan<- struct{}) {
+	defer close(done)
+	select {
+	case <-c.session.Ready():
+		c.s.conf.Adopt(c.peer, c.session)
+	case <-c.session.Done():
 	}
 }
 
@@ -75,11 +122,12 @@ func (c *conn) plaintext() {
 	c.s.conf.Metrics.rejects.WithLabelValues(reasonTLS).Inc()
 	c.s.conf.Reject(macronode.TLSRequired)
 	e := macronode.Errorf(macronode.TLSRequired, "this port takes no plaintext from other hosts")
-	b, err := oap.Append(nil, &oap.Frame{Header: oap.Header{Flags: oap.RESP | oap.END, Code: 403}, Payload: problem(e, "none", 403)})
+	code, doc := oapcall.Problem(e, "none", false)
+	b, err := oap.Append(nil, &oap.Frame{Header: oap.Header{Flags: oap.RESP | oap.END, Code: code}, Payload: doc})
 	if err != nil {
 		return
 	}
-	if _, err := c.nc.Write(b); err == nil && c.lc != nil {
-		c.lc.Linger()
+	if _, err := c.nc.Write(b); err == nil {
+		c.linger()
 	}
 }

@@ -40,6 +40,10 @@ const HelloTimeout = 5 * time.Second
 // hold, 8 MiB.
 const MaxChunkBytes = 64 << 10
 
+// expandAtOnce is how many compressed payloads are expanded at a time, on all
+// connections together.
+const expandAtOnce = 4
+
 // Server is what calls are given to: the wall.
 type Server interface {
 	Serve(ctx context.Context, c *macronode.Call, send macronode.Send) error
@@ -106,6 +110,8 @@ type Service struct {
 	conf    Config
 	limits  atomic.Pointer[Limits]
 	flight  tracker
+	observe *observer
+	expand  *oap.Expander
 	buffers oapcall.Buffers
 	in      prometheus.Counter // bytes of bodies
 	out     prometheus.Counter
@@ -131,6 +137,11 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{conf: c, conns: make(map[*conn]struct{})}
 	s.flight.cond.L = &s.flight.mu
+	s.observe = c.Metrics.observer()
+	var err error
+	if s.expand, err = oap.NewExpander(expandAtOnce); err != nil {
+		return nil, err
+	}
 	s.in, s.out = c.Metrics.bytes.WithLabelValues("in"), c.Metrics.bytes.WithLabelValues("out")
 	return s, s.SetLimits(c.Limits)
 }

@@ -14,8 +14,9 @@ import (
 )
 
 var (
-	errTwice    = errors.New("oapd: a second reply")
-	errNoAnswer = errors.New("oapd: the call ended without reply or error")
+	errTwice     = errors.New("oapd: a second reply")
+	errBadStream = errors.New("oapd: an error as a stream")
+	errNoAnswer  = errors.New("oapd: the call ended without reply or error")
 )
 
 // exchange is one stream with its call and answer: a single allocation.
@@ -83,9 +84,12 @@ func (x *exchange) contain() {
 func (x *exchange) fill(p *macronode.Peer) *macronode.Error {
 	c := &x.call
 	c.Peer = *p
-	first, err := x.st.Head()
-	if err != nil {
-		return macronode.Wrap(macronode.ClientGone, "", err)
+	var first []byte
+	if x.st.Start().PayloadLen() > 0 {
+		var err error
+		if first, err = x.st.Head(); err != nil {
+			return macronode.Wrap(macronode.ClientGone, "", err)
+		}
 	}
 	head, n, err := oap.ParseRequestHead(first)
 	if err != nil {
@@ -106,21 +110,18 @@ func (x *exchange) fill(p *macronode.Peer) *macronode.Error {
 // has come with the head.
 func (x *exchange) withBody(head, rest int) *macronode.Error {
 	c := &x.call
-	if err := x.st.Skip(head); err != nil {
-		return macronode.Wrap(macronode.ClientGone, "", err)
-	}
-	if !x.st.Ended() {
+	x.st.Skip(head)
+	if x.st.Start().Flags&oap.END == 0 {
 		c.Body = &x.body
 		return nil
 	}
 	// All of it is here.
-	switch {
-	case c.Length >= 0 && c.Length != int64(rest):
+	if c.Length >= 0 && c.Length != int64(rest) {
 		return macronode.Errorf(macronode.Malformed, "the body is not as long as announced")
-	case rest > 0:
+	}
+	if c.Length = int64(rest); rest > 0 {
 		c.Body = &x.body
 	}
-	c.Length = int64(rest)
 	return nil
 }
 
@@ -144,7 +145,9 @@ func (x *exchange) send(r *macronode.Reply) error {
 		return macronode.Wrap(macronode.Internal, "", errTwice)
 	}
 	h := oapcall.Answer(&x.call, r)
-	x.code = h.Code
+	if x.code = h.Code; h.Code >= 400 {
+		return x.sendError(r)
+	}
 	var err error
 	if x.head, err = h.Append(nil); err != nil {
 		return macronode.Wrap(macronode.Internal, "", err)
@@ -158,6 +161,19 @@ func (x *exchange) send(r *macronode.Reply) error {
 		err = x.out.Send(x, &x.s.buffers, h.Length, r.Stream)
 	}
 	return err
+}
+
+// sendError writes a reply that is no success, such as that of a node that is not
+// ready: on this wire an error frame, whose payload is the reply's body.
+func (x *exchange) sendError(r *macronode.Reply) error {
+	if r.Stream != nil {
+		return macronode.Wrap(macronode.Internal, "", errBadStream)
+	}
+	x.replied, x.began = true, true
+	if err := x.st.Fail(x.code, r.Body); err != nil {
+		return x.gone(err)
+	}
+	return nil
 }
 
 // Push implements oapcall.Sink: it sends p, with the head before it where that is due. With end it is the
