@@ -203,7 +203,7 @@ func (r *reader) arm(now time.Time) error {
 	greeted := s.greeted
 	s.mu.Unlock()
 	at := r.limit(greeted)
-	if at.Before(now) {
+	if !at.After(now) {
 		at = now.Add(s.cfg.IdleTimeout) // streams are open
 	}
 	if r.block != nil && r.end == r.start {
