@@ -52,7 +52,7 @@ func (n *Node) listenRules(c *config.Config) (listen.Rules, error) {
 func gatewayLimits(c *config.Config) gateway.Limits {
 	s := &c.Server
 	return gateway.Limits{ReadHeaderTimeout: s.ReadHeaderTimeout, IdleTimeout: s.IdleTimeout, RequestTimeout: s.RequestTimeout,
-		StallTimeout: s.StallTimeout, MaxFrameBytes: c.OAP.MaxFrameBytes, CORSOrigins: s.CORSOrigins, SeparateAdmin: s.AdminBind != ""}
+		StallTimeout: s.StallTimeout, MaxFrameBytes: c.OAP.MaxFrameBytes, ChunkBytes: c.OAP.ChunkBytes, CORSOrigins: s.CORSOrigins, SeparateAdmin: s.AdminBind != ""}
 }
 
 func oapLimits(c *config.Config) oapd.Limits {
@@ -94,7 +94,7 @@ func (n *Node) makeListeners(_ context.Context, l *config.Loaded) error {
 	if n.certs, err = certs.New(certs.Config{Renew: n.renewCertificate, Metrics: n.metrics, Log: n.log}); err != nil {
 		return err
 	}
-	if n.gateway, err = gateway.New(gateway.Config{Set: n.httpSet, Caps: n.caps, Server: n.wall, Limits: gatewayLimits(c), Metrics: gateway.NewMetrics(n.metrics), Reject: n.wall.Reject, Log: n.log}); err != nil {
+	if n.gateway, err = gateway.New(gateway.Config{Set: n.httpSet, Caps: n.caps, Server: n.wall, Limits: gatewayLimits(c), Metrics: gateway.NewMetrics(n.metrics), Admin: operatorsOnly(n.wall.Bindings()), Reject: n.wall.Reject, Log: n.log}); err != nil {
 		return err
 	}
 	admin := adminOps(n.wall.Bindings())

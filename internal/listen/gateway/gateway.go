@@ -27,6 +27,8 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/oapcall"
+	"github.com/rustyonions/macronode/oap"
 )
 
 // Name is the service's name in metrics, logs and events.
@@ -57,8 +59,9 @@ type Limits struct {
 	RequestTimeout time.Duration
 	// StallTimeout ends a transfer in which no byte moves.
 	StallTimeout time.Duration
-	// MaxFrameBytes is the most that the body of POST /ingress may have.
-	MaxFrameBytes int64
+	// MaxFrameBytes is the most that the body of POST /ingress may have,
+	// ChunkBytes what a frame of its answer has of a body.
+	MaxFrameBytes, ChunkBytes int64
 	// CORSOrigins are the web origins ("https://host[:port]") whose pages may
 	// read replies; empty: none.
 	CORSOrigins []string
@@ -79,6 +82,9 @@ func (l *Limits) validate() error {
 	if l.MaxFrameBytes <= 0 || l.MaxFrameBytes > macronode.MaxFrameBytes {
 		return fmt.Errorf("gateway: max_frame_bytes must be within 1 and %d", macronode.MaxFrameBytes)
 	}
+	if l.ChunkBytes <= 0 {
+		return errors.New("gateway: chunk_bytes must be more than 0")
+	}
 	for _, o := range l.CORSOrigins {
 		u, err := url.Parse(o)
 		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || o != strings.ToLower(u.Scheme+"://"+u.Host) {
@@ -96,6 +102,10 @@ type Config struct {
 	Limits Limits
 	// Metrics count what connections were ended for.
 	Metrics *Metrics
+	// Admin reports whether an operation of OAP/1 is an operator's: where
+	// Limits.SeparateAdmin holds, /ingress serves it on admin endpoints alone.
+	// nil: none is.
+	Admin func(macronode.Op) bool
 	// Reject is told of each refusal made before Server saw a call; nil: nobody.
 	Reject func(macronode.Kind)
 	Log    *slog.Logger // nil: discard
@@ -109,6 +119,10 @@ type Service struct {
 	flight  tracker
 	pool    sync.Pool // *bufio.Writer of bufferBytes
 	dropped sync.Pool // *[bufferBytes]byte
+
+	frames   oapcall.Buffers
+	expander *oap.Expander
+	expanded chan struct{} // a place for each compressed frame
 
 	mu    sync.Mutex
 	run   *run // nil while Serve does not run
@@ -141,7 +155,14 @@ func New(c Config) (*Service, error) {
 	if c.Reject == nil {
 		c.Reject = func(macronode.Kind) {}
 	}
-	s := &Service{conf: c}
+	if c.Admin == nil {
+		c.Admin = func(macronode.Op) bool { return false }
+	}
+	z, err := oap.NewExpander(2)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	s := &Service{conf: c, expander: z, expanded: make(chan struct{}, maxExpanded)}
 	s.flight.cond.L = &s.flight.mu
 	return s, s.SetLimits(c.Limits)
 }

@@ -66,7 +66,7 @@ func (r *rig) rejected() []macronode.Kind {
 
 func testLimits() Limits {
 	return Limits{ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, RequestTimeout: 20 * time.Second,
-		StallTimeout: 5 * time.Second, MaxFrameBytes: macronode.MaxFrameBytes}
+		StallTimeout: 5 * time.Second, MaxFrameBytes: macronode.MaxFrameBytes, ChunkBytes: 64 << 10}
 }
 
 type options struct {
@@ -306,8 +306,11 @@ func TestRefusedBeforeTheWall(t *testing.T) {
 		{"admin on bind", "GET /v1/admin/status HTTP/1.1\r\nHost: h\r\n\r\n", 404, "not_found"},
 		{"console on bind", "GET /console HTTP/1.1\r\nHost: h\r\n\r\n", 404, "not_found"},
 		{"ingress by GET", "GET /ingress HTTP/1.1\r\nHost: h\r\n\r\n", 405, "method_not_allowed"},
-		{"ingress", "POST /ingress HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx", 501, "unimplemented"},
-		{"ingress chunked", "POST /ingress HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 501, "unimplemented"},
+		{"ingress", "POST /ingress HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx", 400, "malformed"},
+		{"ingress chunked", "POST /ingress HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 400, "malformed"},
+		{"ingress empty", "POST /ingress HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 400, "malformed"},
+		{"ingress with a token beside the frame", "POST /ingress HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x\r\nContent-Length: 1\r\n\r\nx", 400, "malformed"},
+		{"ingress with a key beside the frame", "POST /ingress HTTP/1.1\r\nHost: h\r\nIdempotency-Key: x\r\nContent-Length: 1\r\n\r\nx", 400, "malformed"},
 		{"ingress bad chunk", "POST /ingress HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "malformed"},
 		{"malformed", "GET / HTTP/1.1\r\nno colon\r\n\r\n", 400, "malformed"},
 		{"no host", "GET / HTTP/1.1\r\n\r\n", 400, "malformed"},

@@ -48,7 +48,7 @@ func TestInsecurePeerBodyIsLeftAlone(t *testing.T) {
 		t.Errorf("%d bytes were read", b.n)
 	}
 	// Nor of a frame.
-	if resp, _ := r.do("POST /ingress HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"); resp.StatusCode != 501 {
+	if resp, _ := r.do("POST /ingress HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"); resp.StatusCode != 403 {
 		t.Errorf("/ingress: %d", resp.StatusCode)
 	}
 }

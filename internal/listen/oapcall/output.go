@@ -24,7 +24,7 @@ const (
 
 // Sink takes the body of an answer, in chunks of any size, and puts the head
 // before the first. end says that nothing follows; a nil p with end unset is the
-// head alone, once.
+// head alone, once. A Sink that keeps bytes back is a macronode.Flusher too.
 type Sink interface {
 	Push(p []byte, end bool) (int, error)
 }
@@ -136,14 +136,16 @@ func (o *Output) ReadFrom(r io.Reader) (n int64, err error) {
 
 // Flush sends what is buffered, and the head where nothing was sent yet.
 func (o *Output) Flush() error {
-	if o.buf != nil && len(*o.buf) > 0 {
-		return o.drain()
+	err := o.drain()
+	if err == nil && !o.began {
+		_, err = o.push(nil, false)
 	}
-	if o.err == nil && !o.began {
-		_, err := o.push(nil, false)
-		return err
+	if f, ok := o.to.(macronode.Flusher); ok && err == nil {
+		if err = f.Flush(); err != nil {
+			o.err = err
+		}
 	}
-	return o.err
+	return err
 }
 
 func (o *Output) buffer() *[]byte {
