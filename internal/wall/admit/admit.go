@@ -15,10 +15,16 @@ import (
 )
 
 const (
-	// QueueDeadline bounds how long a call waits for a place. Where processors
-	// are short it is less, LeastDeadline at least: a refusal waits for one too.
-	QueueDeadline = 25 * time.Millisecond
+	// QueueDeadline bounds how long a call waits for a place. Once calls have
+	// waited for lasting, without a pause, more calls come than the node can do, and a long
+	// queue only makes all of them late: then it is StormDeadline, and where
+	// processors are short less, LeastDeadline at least, since a refusal waits for
+	// one too.
+	QueueDeadline = 40 * time.Millisecond
+	StormDeadline = 25 * time.Millisecond
 	LeastDeadline = 12 * time.Millisecond
+	lasting       = 100 * time.Millisecond
+	pause         = 50 * time.Millisecond
 	// workCost is what a unit of a route's Cost is in bytes.
 	workCost = 16 << 10
 	// minQueue and maxQueue bound the calls that wait; in between it is twice
@@ -80,6 +86,7 @@ type Controller struct {
 	strays    line  // the others: their clients were slow
 	reclaimed time.Duration
 	waiting   int
+	began     time.Duration // when calls began to wait, after a pause
 	ends      gap           // of calls
 	contended time.Duration // when a call last waited
 	tenants   map[macronode.TenantID]*tenant

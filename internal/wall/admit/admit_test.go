@@ -353,6 +353,35 @@ func TestSlowClients(t *testing.T) {
 	})
 }
 
+// TestDeadlineInAStorm: a burst may wait long; calls that come when others have waited
+// for a while wait less.
+func TestDeadlineInAStorm(t *testing.T) {
+	within(t, 1, func(r *rig) {
+		a := named("a", 1)
+		first := r.must(a, get)
+		var wg sync.WaitGroup
+		for i := range 5 { // one every 30 ms: somebody always waits
+			wg.Go(func() {
+				pass(time.Duration(i) * 30 * time.Millisecond)
+				begun, want := time.Now(), QueueDeadline
+				if i >= 4 {
+					want = StormDeadline
+				}
+				if _, err := r.try(a, get); err == nil || time.Since(begun) != want {
+					t.Errorf("call %d: %v after %v, want %v", i, err, time.Since(begun), want)
+				}
+			})
+		}
+		wg.Wait()
+		pass(time.Second)
+		begun := time.Now()
+		if _, err := r.try(a, get); err == nil || time.Since(begun) != QueueDeadline {
+			t.Errorf("after a pause: %v after %v", err, time.Since(begun))
+		}
+		first.Release(0, true)
+	})
+}
+
 // TestSlowProcessorIsNoSlowClient: who waits to go on after a write, as long as
 // everybody waits for a processor, keeps the place. Else those who get it make the
 // wait longer still, and in the end all are inside.

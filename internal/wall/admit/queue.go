@@ -15,13 +15,16 @@ const deadlineWaits = 3
 
 // queue puts a call where it waits, or refuses it. c.mu is held; dispatch follows.
 func (c *Controller) queue(p *Place, now time.Duration, length int64) (Cause, time.Duration) {
+	if c.waiting == 0 && now-c.contended > pause {
+		c.began = now
+	}
 	if c.waiting == 0 && now-c.contended > periodEnd {
 		c.wheel.period++
 	}
 	c.contended, c.limit.wanted = now, true
 	t := p.t
 	p.charged, p.start = p.profile.expect(length), now
-	p.within = max(QueueDeadline-deadlineWaits*c.limit.last.processor, LeastDeadline)
+	p.within = c.deadline(now)
 	p.ahead = p.charged
 	for i := range p.queue + 1 {
 		p.ahead += t.queues[i].cost
@@ -41,6 +44,14 @@ func (c *Controller) queue(p *Place, now time.Duration, length int64) (Cause, ti
 		c.grant(p, now)
 	}
 	return NoCause, 0
+}
+
+// deadline is how long a call may wait that comes now.
+func (c *Controller) deadline(now time.Duration) time.Duration {
+	if now-c.began < lasting {
+		return QueueDeadline
+	}
+	return max(StormDeadline-deadlineWaits*c.limit.last.processor, LeastDeadline)
 }
 
 // unwelcome is why a call is not even let wait.
