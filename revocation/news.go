@@ -39,16 +39,18 @@ type News struct {
 	NodeID string `json:"node_id"`
 	Key    []byte `json:"key"` // the node's SubjectPublicKeyInfo, DER; its hash is NodeID
 	Items  []Item `json:"revocations"`
+	// Cursor is where who asked for them goes on; empty: there are no more.
+	Cursor string `json:"cursor,omitempty"`
 }
 
 // SignNews makes news of at most MaxEntries items, canonical JSON in an envelope
 // as JSON.
-func SignNews(items []Item, s Signer) ([]byte, error) {
+func SignNews(items []Item, cursor string, s Signer) ([]byte, error) {
 	key, err := s.Public()
 	if err != nil {
 		return nil, err
 	}
-	n := News{Format: format, NodeID: NodeID(key), Key: key, Items: items}
+	n := News{Format: format, NodeID: NodeID(key), Key: key, Items: items, Cursor: cursor}
 	if n.Items == nil {
 		n.Items = []Item{}
 	}
@@ -123,6 +125,9 @@ func (n *News) check() error {
 		return fmt.Errorf("format %d is not known", n.Format)
 	case len(n.Items) > MaxEntries:
 		return fmt.Errorf("%d entries, at most %d are accepted", len(n.Items), MaxEntries)
+	}
+	if len(n.Cursor) > 2*maxTextBytes {
+		return errors.New("the cursor is too long")
 	}
 	for i := range n.Items {
 		if err := n.Items[i].check(); err != nil {

@@ -23,7 +23,7 @@ func items() []Item {
 
 func TestNews(t *testing.T) {
 	s := newSigner(t)
-	text, err := SignNews(items(), s)
+	text, err := SignNews(items(), "c1", s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestNews(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.NodeID != s.id(t) || fmt.Sprint(n.Items) != fmt.Sprint(items()) {
+	if n.NodeID != s.id(t) || n.Cursor != "c1" || fmt.Sprint(n.Items) != fmt.Sprint(items()) {
 		t.Errorf("%+v", n)
 	}
 	// News are no page, and a page is no news: a part never passes for the whole.
@@ -41,14 +41,17 @@ func TestNews(t *testing.T) {
 	if _, err := ParseNews(signed(t, s, Page{Entries: entries(1)})); !errors.Is(err, ErrNotVerified) {
 		t.Errorf("a list is taken for news: %v", err)
 	}
-	if _, err := SignNews(make([]Item, MaxEntries+1), s); err == nil {
+	if _, err := SignNews(make([]Item, MaxEntries+1), "", s); err == nil {
 		t.Error("too many items are signed")
+	}
+	if _, err := SignNews(nil, strings.Repeat("c", 257), s); err == nil {
+		t.Error("a long cursor is signed")
 	}
 }
 
 func TestNewsAreRefused(t *testing.T) {
 	s, other := newSigner(t), newSigner(t)
-	text, err := SignNews(items(), s)
+	text, err := SignNews(items(), "c1", s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +117,7 @@ func TestNewsAreRefused(t *testing.T) {
 
 func FuzzParseNews(f *testing.F) {
 	s := newSigner(f)
-	text, err := SignNews(items(), s)
+	text, err := SignNews(items(), "c1", s)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -36,6 +36,10 @@ var ErrBudget = errors.New("the peer says more than it may")
 // ErrStranger says that there is no session with who speaks.
 var ErrStranger = errors.New("no session with this node")
 
+// ErrKnown is what a Handler wraps where the message says nothing new: it is taken
+// for one that was seen before.
+var ErrKnown = errors.New("known")
+
 // ErrLater is what a Handler wraps that could not decide now. The message is
 // forgotten, so that it can come again.
 var ErrLater = errors.New("not now")
@@ -138,6 +142,15 @@ func (x *Exchange) Publish(l Lane, to string, tenant macronode.TenantID, payload
 	return true
 }
 
+// Compare asks all peers to compare lists of revocations with this node's.
+func (x *Exchange) Compare() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, p := range x.peers {
+		p.out.fall()
+	}
+}
+
 // Receive takes a batch of a peer: ErrMalformed, ErrBudget or ErrStranger for all
 // of it; what is wrong with one message ends that one alone.
 func (x *Exchange) Receive(ctx context.Context, from string, batch []byte) error {
@@ -199,6 +212,8 @@ func (x *Exchange) take(ctx context.Context, from string, node Node, m *Message)
 		if m.Lane == Revocations {
 			x.conf.Compare(from)
 		}
+	case errors.Is(err, ErrKnown):
+		x.conf.Count(m.Lane, Duplicate, 1)
 	case err != nil:
 		x.conf.Count(m.Lane, Refused, 1)
 	default:

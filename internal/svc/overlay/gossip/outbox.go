@@ -120,6 +120,14 @@ func (o *Outbox) Sent() {
 	o.pending = nil
 }
 
+// fall makes the peer be asked to compare.
+func (o *Outbox) fall() {
+	o.mu.Lock()
+	o.behind = true
+	o.mu.Unlock()
+	o.rouse()
+}
+
 // Failed says that the peer would not have the batch: it is dropped.
 func (o *Outbox) Failed() {
 	o.mu.Lock()
