@@ -95,6 +95,25 @@ func (r *Registry) Add(cfg Config) *Breaker {
 	return b
 }
 
+// Remove takes a breaker away, with what is reported of it; who holds one goes on
+// using it. One that is not there is no error.
+func (r *Registry) Remove(name string) {
+	r.mu.Lock()
+	at, found := slices.BinarySearchFunc(r.list, name, byName)
+	if found {
+		r.list = slices.Delete(r.list, at, at+1)
+	}
+	r.mu.Unlock()
+	if !found {
+		return
+	}
+	by := prometheus.Labels{"dependency": name}
+	r.state.DeletePartialMatch(by)
+	r.transitions.DeletePartialMatch(by)
+	r.probes.DeletePartialMatch(by)
+	r.refusals.DeletePartialMatch(by)
+}
+
 func byName(b *Breaker, name string) int {
 	switch {
 	case b.cfg.Name < name:
@@ -116,6 +135,9 @@ func (r *Registry) show(name string, now State) {
 }
 
 func (r *Registry) changed(c Change) {
+	if _, err := r.Get(c.Name); err != nil {
+		return // it was removed
+	}
 	r.show(c.Name, c.State)
 	r.transitions.WithLabelValues(c.Name, c.State.String()).Inc()
 	if r.told != nil {

@@ -48,6 +48,8 @@ type Config struct {
 	Tenants     Tenants
 	Revocations Revocations
 	NodeID      string // what aud caveats name
+	// Peer reports whether the node with this id is a peer now; nil: none is.
+	Peer func(nodeID string) bool
 	Amnesia     bool   // the node keeps nothing on disk
 	// PolicyDigest returns the pinned policy hash; zeros where there is none.
 	PolicyDigest func() [32]byte
@@ -61,6 +63,7 @@ type Authenticator struct {
 	tenants      Tenants
 	revocations  Revocations
 	nodeID       string
+	isPeer       func(nodeID string) bool
 	amnesia      bool
 	policyDigest func() [32]byte
 	now          func() time.Time
@@ -87,8 +90,11 @@ func New(c Config) *Authenticator {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Peer == nil {
+		c.Peer = func(string) bool { return false }
+	}
 	a := &Authenticator{
-		keys: c.Keys, tenants: c.Tenants, revocations: c.Revocations, nodeID: c.NodeID, amnesia: c.Amnesia,
+		keys: c.Keys, tenants: c.Tenants, revocations: c.Revocations, nodeID: c.NodeID, isPeer: c.Peer, amnesia: c.Amnesia,
 		policyDigest: c.PolicyDigest, now: c.Now,
 		cache: newCache(), known: capability.NewKnown(), floods: newFloods(c.Now()), results: newResults(c.Metrics),
 		anonymous: &macronode.Principal{
@@ -112,6 +118,9 @@ func (a *Authenticator) Forget() { a.known.Forget() }
 // Authenticate implements wall.Authenticator. On a capability that was seen
 // before it does not allocate.
 func (a *Authenticator) Authenticate(_ context.Context, c *macronode.Call, b *macronode.Binding, r macronode.Resource) (*macronode.Principal, *macronode.Tenant, error) {
+	if c.Peer.Overlay {
+		return a.authenticatePeer(c)
+	}
 	if len(c.Token) == 0 && !c.BadAuth {
 		return a.authenticateNobody(c)
 	}
