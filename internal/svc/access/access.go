@@ -51,6 +51,9 @@ type Config struct {
 	// signed with; nil: it is not to be had.
 	NodeID string
 	Signer func() (revocation.Signer, error)
+	// Told hears of revocations once they hold, before they are answered; it must
+	// be quick. nil: nobody does.
+	Told func([]revocation.Entry)
 	// DefaultQuota is what a tenant gets that is created without one, before
 	// the members that the request names; nil: unlimited.
 	DefaultQuota func() macronode.Quota
@@ -72,6 +75,7 @@ type Service struct {
 	initial  func() macronode.Quota // of a new tenant
 	nodeID   string
 	signer   func() (revocation.Signer, error)
+	told     func([]revocation.Entry)
 	m        Metrics
 	log      *slog.Logger
 	now      func() time.Time
@@ -111,9 +115,12 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Told == nil {
+		c.Told = func([]revocation.Entry) {}
+	}
 	c.Metrics.fill()
 	s := &Service{
-		store: kvStore{c.KV}, mints: c.Keys, kv: c.KV, audit: c.Audit, idem: c.Idem, purgers: c.Purgers, stored: c.Stored, inFlight: c.InFlight, initial: c.DefaultQuota, nodeID: c.NodeID, signer: c.Signer,
+		store: kvStore{c.KV}, mints: c.Keys, kv: c.KV, audit: c.Audit, idem: c.Idem, purgers: c.Purgers, stored: c.Stored, inFlight: c.InFlight, initial: c.DefaultQuota, nodeID: c.NodeID, signer: c.Signer, told: c.Told,
 		m: c.Metrics, log: c.Log.With("service", Name), now: c.Now,
 		change: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		finished: make(map[macronode.TenantID]chan struct{}),

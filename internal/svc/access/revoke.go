@@ -10,6 +10,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/revocation"
 )
 
 // maxRevocations bounds what one tenant can make the node keep in memory for it.
@@ -140,11 +141,14 @@ func (s *Service) revoke(ctx context.Context, names []scoped, by string, also fu
 		}
 		return err
 	}
+	var news []revocation.Entry
 	for _, v := range hold {
 		s.revoked.add(v)
 		s.m.revoked.Inc()
+		news = append(news, revocation.Entry(v.shown()))
 	}
 	s.gauges()
+	s.told(news)
 	return nil
 }
 
@@ -162,16 +166,16 @@ func (s *Service) listRevocations(ctx context.Context, a *macronode.Admitted) (*
 	if err != nil {
 		return nil, err
 	}
-	entries, cursor, err := s.revocationPage(ctx, scope(a), a.Arg("cursor"), limit)
+	entries, cursor, err := s.RevocationPage(ctx, scope(a), a.Arg("cursor"), limit)
 	if err != nil {
 		return nil, err
 	}
 	return jsonReply(200, RevocationList{entries, cursor})
 }
 
-// revocationPage reads at most limit revocations: all for the zero scope, else
-// the tenant's own.
-func (s *Service) revocationPage(ctx context.Context, own macronode.TenantID, cursor string, limit int) ([]Revocation, string, error) {
+// RevocationPage reads at most limit revocations: all for the zero scope, else
+// the tenant's own. A next cursor that is not empty goes on.
+func (s *Service) RevocationPage(ctx context.Context, own macronode.TenantID, cursor string, limit int) ([]Revocation, string, error) {
 	prefix := []byte(revokedPrefix)
 	if !own.IsZero() {
 		prefix = append(prefix, own[:]...)
@@ -189,14 +193,7 @@ func (s *Service) revocationPage(ctx context.Context, own macronode.TenantID, cu
 				return false
 			}
 			last = v.scoped
-			out := Revocation{KID: v.kid, RevokedMS: v.ms, By: v.by}
-			if v.kid == "" {
-				out.ID = v.id.String()
-			}
-			if !v.tenant.IsZero() {
-				out.Tenant = v.tenant.String()
-			}
-			list = append(list, out)
+			list = append(list, v.shown())
 			return true
 		})
 	})
@@ -204,6 +201,18 @@ func (s *Service) revocationPage(ctx context.Context, own macronode.TenantID, cu
 		return nil, "", s.storeError(err)
 	}
 	return list, next, nil
+}
+
+// shown is a revocation as it is told.
+func (v *dead) shown() Revocation {
+	out := Revocation{KID: v.kid, RevokedMS: v.ms, By: v.by}
+	if v.kid == "" {
+		out.ID = v.id.String()
+	}
+	if !v.tenant.IsZero() {
+		out.Tenant = v.tenant.String()
+	}
+	return out
 }
 
 // revokedCursor returns the key that a cursor names, which lies below prefix;

@@ -39,7 +39,7 @@ func (s *Service) exportRevocations(ctx context.Context, a *macronode.Admitted) 
 	if !own.IsZero() {
 		page.Scope = own.String()
 	}
-	list, next, err := s.revocationPage(ctx, own, page.After, limit)
+	list, next, err := s.RevocationPage(ctx, own, page.After, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,8 @@ func (s *Service) importRevocations(ctx context.Context, a *macronode.Admitted, 
 	if err != nil {
 		return nil, err
 	}
-	reply, err := jsonReply(200, Imported{len(page.Entries), made})
+	s.told(made)
+	reply, err := jsonReply(200, Imported{len(page.Entries), len(made)})
 	if err == nil && claim != nil {
 		err = s.storeError(s.kv.Update(ctx, func(tx store.Tx) error { return claim.Keep(tx, reply) }))
 	}
@@ -87,25 +88,31 @@ func (s *Service) importRevocations(ctx context.Context, a *macronode.Admitted, 
 }
 
 // Adopt adds the revocations of a verified page that are not there, durable and
-// in effect when it returns, and tells how many there were. None is ever taken
-// away: a revocation stands whatever list it is missing from.
-func (s *Service) Adopt(ctx context.Context, page *revocation.Page, by string) (made int, err error) {
+// in effect when it returns, and returns those. None is ever taken away: a
+// revocation stands whatever list it is missing from. Those of a tenant that was
+// deleted here mean nothing any more.
+func (s *Service) Adopt(ctx context.Context, page *revocation.Page, by string) (made []revocation.Entry, err error) {
 	event := macronode.AuditEvent{Stream: "node", Kind: "cap.import", Actor: by, Subject: "node/revocations",
 		Attrs: map[string]any{"entries": int64(len(page.Entries)), "issued_ms": page.IssuedMS}}
 	if err := s.record(ctx, event); err != nil {
-		return 0, err
+		return nil, err
 	}
 	var hold []dead
 	err = s.kv.Reclaim(ctx, func(tx store.Tx) error {
-		hold, made = hold[:0], 0
+		hold, made = hold[:0], made[:0]
 		for _, e := range page.Entries {
 			v, err := entryOf(e)
 			if err != nil {
 				return err
 			}
+			if gone, err := isGone(tx, v.tenant); err != nil {
+				return err
+			} else if gone {
+				continue
+			}
 			_, err = tx.Get(revokedKey(v.scoped))
 			if errors.Is(err, store.ErrNotFound) {
-				made++
+				made = append(made, e)
 			} else if err != nil {
 				return err
 			}
@@ -119,7 +126,7 @@ func (s *Service) Adopt(ctx context.Context, page *revocation.Page, by string) (
 	if err != nil {
 		err = s.storeError(err)
 		s.failed(event, err)
-		return 0, err
+		return nil, err
 	}
 	for _, v := range hold {
 		s.revoked.add(v)

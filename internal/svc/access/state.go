@@ -242,6 +242,19 @@ func (r *revocations) len() int {
 	return len(r.everyone) + len(r.own)
 }
 
+// EachRevoked calls f with the name of every revocation: whose capabilities it
+// binds (zero: everyone's), and a link's id or a key's. f calls nothing of s.
+func (s *Service) EachRevoked(f func(tenant macronode.TenantID, id macronode.CapID, kid string)) {
+	s.revoked.mu.RLock()
+	defer s.revoked.mu.RUnlock()
+	for id := range s.revoked.everyone {
+		f(macronode.TenantID{}, id, "")
+	}
+	for n := range s.revoked.own {
+		f(n.tenant, n.id, n.kid)
+	}
+}
+
 // Tenant returns the tenant as it is now, or nil where there is none, or none
 // any more. It implements auth.Tenants.
 func (s *Service) Tenant(id macronode.TenantID) *macronode.Tenant {
