@@ -29,7 +29,7 @@ const answerWithin = 10 * time.Second
 func (a *app) nodeCommand() *cobra.Command {
 	tools := inspect.Tools{Connect: a.connect, Print: a.Print}
 	return cli.Group("node", "Look at a node and steer it", "  ronctl node ready",
-		a.nodeStatus(), a.nodeReady(), a.nodeEvents(), a.nodeStorage(), a.nodeCollect(), tools.Breakers(), tools.Why(),
+		a.nodeStatus(), a.nodeReady(), a.nodeEvents(), a.nodeStorage(), a.nodeCollect(), tools.Breakers(), tools.Why(), a.nodePeers(),
 		a.nodeAct("drain", "Stop taking new work and finish the old"),
 		a.nodeAct("undrain", "Take new work again"),
 		a.nodeAct("reload", "Read the config bundle again, verify all, then apply all"),

@@ -38,6 +38,7 @@ type Node struct {
 	InFlight    map[string]int64 `json:"in_flight"`
 	LongRunning int64            `json:"long_running"`
 	Breakers    []client.Breaker `json:"breakers"`
+	Peers       []Peer           `json:"peers"`
 	Admission   admission        `json:"admission"`
 	Services    []struct {
 		Name      string `json:"name"`
@@ -88,6 +89,10 @@ func (s *Node) Write(w io.Writer) {
 	}
 	calls = append(calls, fmt.Sprintf("long-running %d", s.LongRunning))
 	fmt.Fprintf(w, "in flight\t%s\n", strings.Join(calls, ", "))
+	if len(s.Peers) > 0 {
+		fmt.Fprintln(w)
+		WritePeers(w, s.Peers)
+	}
 	if len(s.Breakers) > 0 {
 		fmt.Fprintln(w)
 		inspect.WriteBreakers(w, s.Breakers, time.Now())

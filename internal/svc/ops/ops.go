@@ -147,6 +147,24 @@ type (
 		Admission   Admission        `json:"admission"`
 		Services    []ServiceStatus  `json:"services"`
 		Breakers    []BreakerStatus  `json:"breakers"`
+		Peers       []PeerStatus     `json:"peers"` // by node id
+	}
+
+	// PeerStatus is another node that this one wants a session with.
+	PeerStatus struct {
+		NodeID  string `json:"node_id"`
+		Addr    string `json:"addr"`
+		Source  string `json:"source"` // what names it: config
+		State   string `json:"state"`  // idle, handshake, active, back_off, closed
+		SinceMS int64  `json:"since_ms"`
+		// Dialled says that this node dialled the session; RTTUS is how long its
+		// last ping took.
+		Dialled  bool   `json:"dialled"`
+		RTTUS    int64  `json:"rtt_us,omitempty"`
+		Sessions uint64 `json:"sessions"` // since the start
+		Queued   int    `json:"queued"`   // gossip that waits
+		// Why is the reason for which there is no session.
+		Why string `json:"why,omitempty"`
 	}
 
 	// Admission is how many calls may work at once, what that was concluded

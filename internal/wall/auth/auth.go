@@ -49,8 +49,8 @@ type Config struct {
 	Revocations Revocations
 	NodeID      string // what aud caveats name
 	// Peer reports whether the node with this id is a peer now; nil: none is.
-	Peer func(nodeID string) bool
-	Amnesia     bool   // the node keeps nothing on disk
+	Peer    func(nodeID string) bool
+	Amnesia bool // the node keeps nothing on disk
 	// PolicyDigest returns the pinned policy hash; zeros where there is none.
 	PolicyDigest func() [32]byte
 	Now          func() time.Time // nil: time.Now
