@@ -35,9 +35,11 @@ import (
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
 	"github.com/rustyonions/macronode/internal/supervise"
 	"github.com/rustyonions/macronode/internal/svc/access"
+	"github.com/rustyonions/macronode/internal/svc/access/spread"
 	"github.com/rustyonions/macronode/internal/svc/audit"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/ops"
+	"github.com/rustyonions/macronode/internal/svc/overlay"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/svc/storage/hot"
 	"github.com/rustyonions/macronode/internal/trace"
@@ -100,6 +102,10 @@ type Node struct {
 	storage *storage.Service
 	// elsewhere are the objects of other nodes.
 	elsewhere *elsewhere
+	// overlay is the sessions with other nodes, identity the key they know it by.
+	overlay  *overlay.Service
+	identity *identity
+	book     *spread.Book
 	policy    *policy.Service
 	idem      *idem.Keeper
 	meter     *quota.Meter
@@ -315,6 +321,6 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if n.storage, err = storage.New(n.storageConfig(c)); err != nil {
 		return err
 	}
-	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Metrics: access.NewMetrics(n.metrics), Log: n.log})
+	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})
 	return err
 }

@@ -89,7 +89,7 @@ func (n *Node) Status(ctx context.Context) ops.Status {
 		Ready: report.Ready, Degraded: report.Degraded, Missing: report.Missing,
 		Config:   ops.Applied{Version: l.Version, BundleHash: l.Hash.String()},
 		Drain:    ops.Progress{Phase: string(drained.Phase), SinceMS: drained.Since.UnixMilli(), Left: drained.Left},
-		InFlight: make(map[string]int64), LongRunning: long, Admission: admitdesk.Document(n.admit), Services: []ops.ServiceStatus{}, Breakers: desk.New(n.breakers, n.audit).Breakers(),
+		InFlight: make(map[string]int64), LongRunning: long, Admission: admitdesk.Document(n.admit), Services: []ops.ServiceStatus{}, Breakers: desk.New(n.breakers, n.audit).Breakers(), Peers: n.peerStatuses(),
 	}
 	for c, count := range byClass {
 		s.InFlight[macronode.Class(c).String()] = count

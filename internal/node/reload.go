@@ -80,7 +80,7 @@ func (n *Node) prepareReload(ctx context.Context, l *config.Loaded) (*prepared, 
 	if _, err := n.listenRules(c); err != nil {
 		return nil, err
 	}
-	if err := storageLimits(c).Validate(); err != nil {
+	if err := errors.Join(storageLimits(c).Validate(), n.checkPeers(c)); err != nil {
 		return nil, err
 	}
 	if _, err := logs.ParseLevel(c.Telemetry.LogLevel); err != nil {
@@ -122,7 +122,7 @@ func (n *Node) apply(l *config.Loaded, p *prepared) error {
 	n.gate.SetMaxLongRunning(c.Server.MaxLongRunning)
 	rules, err := n.listenRules(c)
 	err = errors.Join(err, n.caps.SetRules(rules), n.storage.SetLimits(storageLimits(c)), n.gateway.SetLimits(gatewayLimits(c)),
-		n.oapd.SetLimits(oapLimits(c)), n.commitSockets(p.sockets))
+		n.oapd.SetLimits(oapLimits(c)), n.commitSockets(p.sockets), n.overlay.Refresh())
 	level, lerr := logs.ParseLevel(c.Telemetry.LogLevel)
 	if lerr == nil {
 		n.level.Set(level)

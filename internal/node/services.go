@@ -26,7 +26,7 @@ func (n *Node) behindWall() []macronode.Service {
 // listServices is every service in start order; they stop in reverse. The
 // listeners are the outermost.
 func (n *Node) listServices() []macronode.Service {
-	return append(n.behindWall(), door{n.gateway, n.open}, door{n.oapd, n.open})
+	return append(n.behindWall(), door{n.gateway, n.open}, door{overlaid{n.oapd, n}, n.open})
 }
 
 // keyed is ron-kms with what it keeps going on its own: the certificate of the

@@ -146,11 +146,14 @@ func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
 	n.applied.Store(l)
 	n.why = why.New(why.Config{Policies: n.policy.Set, Pin: n.policyPin.Load, Places: func() int64 { return n.config().Server.MaxInflight },
 		MaxBody: func(b *macronode.Binding) int64 { limits := wallLimits(n.config()); return limits.Of(b.MaxBody) }})
-	var err error
+	err := n.makeOverlay(&l.Config)
+	if err != nil {
+		return err
+	}
 	if n.ops, err = n.makeOps(); err != nil {
 		return err
 	}
-	var routes []macronode.Route
+	routes := overlaid{n.oapd, n}.Routes()
 	for _, s := range n.behindWall() {
 		routes = append(routes, s.Routes()...)
 	}
@@ -164,7 +167,7 @@ func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
 	for _, op := range n.policy.Set().Uncovered(values(table.Bindings())) {
 		n.log.Warn("no rule can permit this operation: the policy's schema does not know its action", "event", "policy_uncovered", "op", string(op))
 	}
-	n.authn = auth.New(auth.Config{Keys: n.access, Tenants: n.access, Revocations: n.access, NodeID: n.nodeID, Metrics: n.metrics,
+	n.authn = auth.New(auth.Config{Keys: n.access, Tenants: n.access, Revocations: n.access, NodeID: n.nodeID, Peer: n.overlay.Known, Metrics: n.metrics,
 		PolicyDigest: func() [32]byte { return *n.policyPin.Load() }})
 	n.wall, err = wall.New(table, wallLimits(&l.Config), wall.Stages{
 		Gate: n.gate, Auth: n.authn, Policy: n.policy, Quota: n.meter, Admission: n.admit,

@@ -75,13 +75,14 @@ type AccessDeps struct {
 	Admit   *admit.Controller
 	Idem    *idem.Keeper
 	Quota   func() macronode.Quota
+	Told    func([]revocation.Entry)
 	Metrics access.Metrics
 	Log     *slog.Logger
 }
 
 // NewAccess makes ron-auth over the metadata store and the keystore.
 func NewAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps AccessDeps) (*access.Service, error) {
-	c := access.Config{KV: kv, Keys: minting.Keys{Store: keys}, NodeID: deps.NodeID, Signer: func() (revocation.Signer, error) { return identity.Of(keys) }, Audit: deps.Audit, Idem: deps.Idem, DefaultQuota: deps.Quota, Metrics: deps.Metrics, Log: deps.Log}
+	c := access.Config{KV: kv, Keys: minting.Keys{Store: keys}, NodeID: deps.NodeID, Signer: func() (revocation.Signer, error) { return identity.Of(keys) }, Audit: deps.Audit, Idem: deps.Idem, DefaultQuota: deps.Quota, Told: deps.Told, Metrics: deps.Metrics, Log: deps.Log}
 	if c.Audit == nil {
 		c.Audit = noAudit{}
 	}

@@ -5,12 +5,10 @@ package access
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"strconv"
-	"strings"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/access/strict"
 )
 
 // maxBody bounds the JSON bodies of all routes of the service.
@@ -22,35 +20,12 @@ const (
 	maxPage     = 1000
 )
 
-// decodeJSON reads one JSON object with known members alone.
-func decodeJSON(body []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
-	if err == nil {
-		if _, err = dec.Token(); err == nil {
-			return macronode.Errorf(macronode.Malformed, "the body has more than one JSON value")
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		return macronode.Errorf(macronode.Malformed, "bytes follow the JSON value")
-	}
-	if bad, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return macronode.Errorf(macronode.Malformed, "%s must not be a JSON %s", bad.Field, bad.Value)
-	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return macronode.Errorf(macronode.Malformed, "unknown member %s", name)
-	}
-	return macronode.Wrap(macronode.Malformed, "the body is not a JSON object", err)
-}
-
 // noBody refuses a body where none is due; an empty object is as good as none.
 func noBody(body []byte) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil
 	}
-	return decodeJSON(body, &struct{}{})
+	return strict.Decode(body, &struct{}{})
 }
 
 func jsonReply(status int, v any) (*macronode.Reply, error) {

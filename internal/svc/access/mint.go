@@ -12,6 +12,7 @@ import (
 	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/access/strict"
 )
 
 // NewCap is the body that mints a capability. A missing member adds no caveat.
@@ -100,7 +101,7 @@ func (s *Service) mintCap(ctx context.Context, a *macronode.Admitted, body []byt
 		return nil, macronode.Errorf(macronode.Denied, "minting takes a capability")
 	}
 	var req NewCap
-	if err := decodeJSON(body, &req); err != nil {
+	if err := strict.Decode(body, &req); err != nil {
 		return nil, err
 	}
 	x, err := s.mintsFor(a, req.Tenant)

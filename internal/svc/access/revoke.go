@@ -10,6 +10,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/access/strict"
 	"github.com/rustyonions/macronode/revocation"
 )
 
@@ -73,7 +74,7 @@ func (s *Service) revokeCap(ctx context.Context, a *macronode.Admitted, body []b
 		return nil, macronode.Errorf(macronode.Denied, "revoking takes a capability")
 	}
 	var req Revoke
-	if err := decodeJSON(body, &req); err != nil {
+	if err := strict.Decode(body, &req); err != nil {
 		return nil, err
 	}
 	if req.ID == "" {

@@ -12,6 +12,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/access/strict"
 )
 
 // Tenant is a tenant as the routes show it.
@@ -119,7 +120,7 @@ func (s *Service) createTenant(ctx context.Context, a *macronode.Admitted, body 
 		return nil, err
 	}
 	var req NewTenant
-	if err := decodeJSON(body, &req); err != nil {
+	if err := strict.Decode(body, &req); err != nil {
 		return nil, err
 	}
 	start := macronode.UnlimitedQuota()
@@ -366,7 +367,7 @@ func (s *Service) putQuota(ctx context.Context, a *macronode.Admitted, body []by
 		return nil, err
 	}
 	var req QuotaChange
-	if err := decodeJSON(body, &req); err != nil {
+	if err := strict.Decode(body, &req); err != nil {
 		return nil, err
 	}
 	if _, err := req.apply(x.Quota); err != nil {
