@@ -148,10 +148,10 @@ func (n *Node) prepareSockets(ctx context.Context, c *config.Config) (*sockets, 
 	}
 	var httpTLS, oapTLS *listen.TLS
 	if c.Server.TLS.Enabled {
-		if httpTLS, err = n.listenTLS(c, "h2", "http/1.1"); err != nil {
+		if httpTLS, err = n.listenTLS(c, nil, "h2", "http/1.1"); err != nil {
 			return nil, err
 		}
-		if oapTLS, err = n.listenTLS(c); err != nil {
+		if oapTLS, err = n.listenTLS(c, n.overlayTLS()); err != nil {
 			return nil, err
 		}
 	}
@@ -212,9 +212,9 @@ func (n *Node) renewCertificate(ctx context.Context) (*tls.Certificate, bool, er
 	return cert, c.Server.TLS.OCSP, err
 }
 
-func (n *Node) listenTLS(c *config.Config, protos ...string) (*listen.TLS, error) {
+func (n *Node) listenTLS(c *config.Config, peers *listen.OverlayTLS, protos ...string) (*listen.TLS, error) {
 	t := &c.Server.TLS
-	conf := listen.TLSConfig{Certificate: n.certs.Now, ClientAuth: t.ClientAuth, PQ: t.PQ, NextProtos: protos}
+	conf := listen.TLSConfig{Certificate: n.certs.Now, ClientAuth: t.ClientAuth, PQ: t.PQ, NextProtos: protos, Overlay: peers}
 	if !t.ClientCA.IsZero() {
 		pem, _, err := n.keys.Object(t.ClientCA)
 		if err != nil {

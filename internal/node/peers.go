@@ -133,7 +133,7 @@ func (n *Node) makeOverlay(c *config.Config) (err error) {
 			if err != nil {
 				return nil, err
 			}
-			return n.greet(ctx, conn, id)
+			return n.greetPeer(ctx, conn, id)
 		},
 		Sign: func(items []revocation.Item, cursor string) ([]byte, error) {
 			return revocation.SignNews(items, cursor, n.identity)
@@ -148,8 +148,8 @@ func (n *Node) makeOverlay(c *config.Config) (err error) {
 	return nil
 }
 
-// greet begins the session on a connection that this node made.
-func (n *Node) greet(ctx context.Context, conn net.Conn, id string) (overlay.Session, error) {
+// greetPeer begins the session on a connection that this node made.
+func (n *Node) greetPeer(ctx context.Context, conn net.Conn, id string) (overlay.Session, error) {
 	o := &n.config().OAP
 	peer := macronode.Peer{TLS: true, Overlay: true, NodeID: id}
 	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
