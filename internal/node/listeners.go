@@ -98,7 +98,7 @@ func (n *Node) makeListeners(_ context.Context, l *config.Loaded) error {
 		return err
 	}
 	admin := adminOps(n.wall.Bindings())
-	n.oapd, err = oapd.New(oapd.Config{Set: n.oapSet, Server: n.wall, Limits: oapLimits(c), Metrics: oapd.NewMetrics(n.metrics),
+	n.oapd, err = oapd.New(oapd.Config{Set: n.oapSet, Server: n.wall, Adopt: n.adoptSession, Limits: oapLimits(c), Metrics: oapd.NewMetrics(n.metrics),
 		Admin: func(op macronode.Op) bool { return admin[op] }, Reject: n.wall.Reject, Log: n.log})
 	return err
 }
