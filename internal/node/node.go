@@ -106,13 +106,13 @@ type Node struct {
 	overlay  *overlay.Service
 	identity *identity
 	book     *spread.Book
-	policy    *policy.Service
-	idem      *idem.Keeper
-	meter     *quota.Meter
-	admit     *admit.Controller
-	gate      *lifecycle.Gate
-	drainer   *lifecycle.Drainer
-	ready     *lifecycle.Readiness
+	policy   *policy.Service
+	idem     *idem.Keeper
+	meter    *quota.Meter
+	admit    *admit.Controller
+	gate     *lifecycle.Gate
+	drainer  *lifecycle.Drainer
+	ready    *lifecycle.Readiness
 
 	services *supervise.Supervisor
 	wall     *wall.Wall
