@@ -75,7 +75,7 @@ func (s *Session) frame(r *reader, h *oap.Header, b []byte) error {
 		s.cfg.Observe.Frame(false, flow.KindStart)
 		s.refuse(h, v)
 	case flow.Ended:
-		if flow.IsCancel(h) {
+		if h.IsCancel() {
 			s.cfg.Observe.Frame(false, flow.KindCancel)
 			owner(l).fail(ErrCanceled)
 			break
@@ -118,7 +118,7 @@ func (s *Session) deliver(r *reader, st *Stream, h *oap.Header, capability, payl
 		st.fail(&StreamError{Code: 503})
 		return nil
 	}
-	if flow.Counted(h) {
+	if h.Counted() {
 		p.size = len(p.data)
 		s.buffered += p.size
 		st.in = append(st.in, p)
@@ -247,7 +247,7 @@ func (s *Session) event(h *oap.Header, payload []byte, r *reader) *flow.Fault {
 	switch {
 	case err != nil:
 		return flow.Malformed(err.(*oap.Error), h)
-	case h.Code == 503 && h.Corr == 0:
+	case h.Code == oap.CodeGoAway && h.Corr == 0:
 		s.cfg.Observe.Frame(false, flow.KindGoAway)
 		if !s.t.GoneAway {
 			s.t.GoneAway, s.t.AwayLast = true, n

@@ -181,15 +181,26 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout()
 }
 
-// limit is when a read at now has taken too long.
-func (r *reader) limit(greeted bool) time.Time {
-	conf := &r.s.cfg
-	at := r.came.Add(conf.IdleTimeout)
-	if r.end > r.start {
-		at = r.came.Add(conf.StallTimeout)
+// limit is when a read that begins at now has taken too long. The session is
+// locked.
+func (r *reader) limit(now time.Time) time.Time {
+	s := r.s
+	var at time.Time
+	switch {
+	case r.end > r.start:
+		at = r.came.Add(s.cfg.StallTimeout)
+	case s.open > 0:
+		at = now.Add(s.cfg.IdleTimeout)
+	case s.activity.After(r.came):
+		at = s.activity.Add(s.cfg.IdleTimeout)
+	default:
+		at = r.came.Add(s.cfg.IdleTimeout)
 	}
-	if by := r.begun.Add(conf.HelloTimeout); !greeted && by.Before(at) {
+	if by := r.begun.Add(s.cfg.HelloTimeout); !s.greeted && by.Before(at) {
 		at = by
+	}
+	if c := now.Add(calm); r.block != nil && r.end == r.start && c.Before(at) {
+		at = c
 	}
 	return at
 }
@@ -200,24 +211,14 @@ func (r *reader) limit(greeted bool) time.Time {
 func (r *reader) arm(now time.Time) error {
 	s := r.s
 	s.mu.Lock()
-	greeted := s.greeted
-	s.mu.Unlock()
-	at := r.limit(greeted)
-	if !at.After(now) {
-		at = now.Add(s.cfg.IdleTimeout) // streams are open
-	}
-	if r.block != nil && r.end == r.start {
-		if c := now.Add(calm); c.Before(at) {
-			at = c
-		}
-	}
+	defer s.mu.Unlock()
+	at := r.limit(now)
 	if r.alarm.After(at) || r.alarm.Before(now.Add(min(calm/2, at.Sub(now)/2))) {
 		r.alarm = at
 		s.conn.SetReadDeadline(at)
 	}
-	// Whoever ends the session changes its state first and the deadline then.
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	// Whoever ends the session changes its state first, under the lock, and the
+	// deadline then.
 	switch {
 	case s.over:
 		return s.err

@@ -142,7 +142,7 @@ func (st *Stream) Fail(code uint16, problem []byte) error {
 // error answer of code 499.
 func (st *Stream) Cancel() error {
 	if !st.line.Mine {
-		return st.Fail(flow.CodeCancel, nil)
+		return st.Fail(oap.CodeCancel, nil)
 	}
 	s := st.s
 	s.mu.Lock()

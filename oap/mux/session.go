@@ -241,15 +241,18 @@ func (s *Session) lastWords(f *flow.Fault) {
 	defer s.mu.Unlock()
 	s.cfg.Observe.Reject(f.Reason)
 	h := oap.Answer(&f.Header, f.Code, oap.END, nil).Header
-	s.t.Final = &flow.Frame{Header: h, Kind: flow.KindError, Buf: flow.FrameBuffer(problem(&f.Header, kindOf(f.Code), f.Text))}
+	s.t.Final = &flow.Frame{Header: h, Kind: flow.KindError, Buf: flow.FrameBuffer(problem(&f.Header, kindOf(f), f.Text))}
 	s.kick()
 	for s.writing && !s.over {
 		s.drained.Wait()
 	}
 }
 
-func kindOf(code uint16) macronode.Kind {
-	if code == 413 {
+func kindOf(f *flow.Fault) macronode.Kind {
+	switch {
+	case f.Code == 413 && f.Reason == flow.ReasonComp:
+		return macronode.DecompressLimit
+	case f.Code == 413:
 		return macronode.TooLarge
 	}
 	return macronode.Malformed

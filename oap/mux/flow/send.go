@@ -65,7 +65,7 @@ func (t *Table) Cancel(l *Line) {
 	}
 	t.Close(l, true)
 	if l.ID != 0 {
-		t.Push(oap.Header{Flags: oap.REQ | oap.END, Code: CodeCancel}, l, KindCancel, nil)
+		t.Push(oap.Header{Flags: oap.REQ | oap.END, Code: oap.CodeCancel}, l, KindCancel, nil)
 	}
 }
 
@@ -150,7 +150,7 @@ func (t *Table) Take(now time.Time) (Frame, bool) {
 	}
 	if t.SayGoAway {
 		t.SayGoAway = false
-		return Frame{Header: oap.Header{Flags: oap.EVENT, Code: 503}, Count: t.lastAcc, Counter: true, Kind: KindGoAway}, true
+		return Frame{Header: oap.Header{Flags: oap.EVENT, Code: oap.CodeGoAway}, Count: t.lastAcc, Counter: true, Kind: KindGoAway}, true
 	}
 	if t.AckConn || t.Pongs > 0 {
 		t.AckConn = false

@@ -8,13 +8,9 @@ import (
 	"github.com/rustyonions/macronode/oap"
 )
 
-const (
-	// Window is how many counted frames a connection may have unacknowledged,
-	// each way; a stream may hold a quarter of them.
-	Window = 128
-	// CodeCancel is the code of a frame that cancels its stream.
-	CodeCancel = 499
-)
+// Window is how many counted frames a connection may have unacknowledged, each
+// way; a stream may hold a quarter of them.
+const Window = 128
 
 // Limits are what one direction of a connection grants.
 type Limits struct {
@@ -162,24 +158,6 @@ func (t *Table) known(id uint64) bool {
 	return id <= t.lastIn
 }
 
-// Counted reports whether a frame of a stream counts against the windows.
-func Counted(h *oap.Header) bool {
-	switch {
-	case h.PayloadLen() <= 0 || h.Flags&oap.EVENT != 0:
-		return false
-	case h.Flags&oap.END == 0:
-		return true
-	case h.Flags&oap.RESP != 0:
-		return h.Code < 400
-	}
-	return h.Code != CodeCancel
-}
-
-// IsCancel reports whether a frame cancels its stream.
-func IsCancel(h *oap.Header) bool {
-	return h.Flags&(oap.REQ|oap.START|oap.END) == oap.REQ|oap.END && h.Code == CodeCancel
-}
-
 // Arrive takes a frame of a stream: everything but HELLO and events.
 func (t *Table) Arrive(h *oap.Header, now time.Time) (*Line, Verdict, *Fault) {
 	theirs := h.Flags&oap.REQ != 0
@@ -195,19 +173,19 @@ func (t *Table) Arrive(h *oap.Header, now time.Time) (*Line, Verdict, *Fault) {
 	if h.Flags&oap.RESP != 0 && h.Code >= 400 && h.Flags&oap.END == 0 {
 		return nil, 0, Faultf(ReasonStream, "an error that does not end its stream")
 	}
-	count := Counted(h)
+	count := h.Counted()
 	if count {
 		if err := t.count(); err != nil {
 			return nil, 0, err
 		}
 	}
 	l := t.Lines[h.Corr]
-	if l == nil || (l.InEnd && !IsCancel(h)) {
+	if l == nil || (l.InEnd && !h.IsCancel()) {
 		t.discard(count)
 		return l, Drop, nil
 	}
 	l.last = now
-	if IsCancel(h) || (h.Flags&oap.RESP != 0 && h.Code >= 400) {
+	if h.IsCancel() || h.IsRefusal() {
 		t.Close(l, true)
 		return l, Ended, nil
 	}
@@ -233,7 +211,7 @@ func (t *Table) Arrive(h *oap.Header, now time.Time) (*Line, Verdict, *Fault) {
 	if l.InEnd && l.Mine && !l.OutEnd {
 		// The answer is whole: what is left of the request is of no use.
 		t.Drop(l)
-		t.Push(oap.Header{Flags: oap.REQ | oap.END, Code: CodeCancel}, l, KindCancel, nil)
+		t.Push(oap.Header{Flags: oap.REQ | oap.END, Code: oap.CodeCancel}, l, KindCancel, nil)
 		l.OutEnd, l.outDone = true, true
 	}
 	if l.deaf {
@@ -252,11 +230,11 @@ func (t *Table) start(h *oap.Header, now time.Time) (*Line, Verdict, *Fault) {
 		return nil, 0, Faultf(ReasonStream, "only the side that connected opens streams")
 	case h.Corr == 0 || t.mineID(h.Corr) || h.Corr <= t.lastIn:
 		return nil, 0, Faultf(ReasonStream, "a new stream's number must be of its side and above every earlier one")
-	case isStartCancel(h):
+	case h.Flags&oap.END != 0 && h.Code == oap.CodeCancel:
 		return nil, 0, Faultf(ReasonStream, "a cancel that opens a stream")
 	}
 	t.lastIn = h.Corr
-	count := Counted(h)
+	count := h.Counted()
 	if count {
 		if err := t.count(); err != nil {
 			return nil, 0, err
@@ -286,10 +264,6 @@ func (t *Table) start(h *oap.Header, now time.Time) (*Line, Verdict, *Fault) {
 		t.hurry(l)
 	}
 	return l, Opened, nil
-}
-
-func isStartCancel(h *oap.Header) bool {
-	return h.Flags&oap.END != 0 && h.Code == CodeCancel
 }
 
 // count takes a counted frame into the connection's window.
