@@ -411,26 +411,35 @@ func TestSlowProcessorIsNoSlowClient(t *testing.T) {
 	})
 }
 
-// TestGrowthAfterPressure: where processors were short a moment ago, one quiet
-// window does not open the node wide.
+// TestGrowthAfterPressure: where processors were short a moment ago, a quiet
+// window does not open the node wide; some in a row do.
 func TestGrowthAfterPressure(t *testing.T) {
 	for _, c := range []struct {
-		short bool
-		most  int64
-	}{{true, floorPerCore + 5}, {false, 512}} {
+		short, again bool
+		want         func(places int64) bool
+		says         string
+	}{
+		{true, true, func(p int64) bool { return p <= floorPerCore+4 }, "hardly grow"},
+		{true, false, func(p int64) bool { return p == 512 }, "grow to the end"},
+		{false, false, func(p int64) bool { return p == 512 }, "grow to the end"},
+	} {
 		l := newLimiter(1, 512)
 		now := time.Hour
 		l.places, l.began = floorPerCore, now
 		if c.short {
 			l.feel(now, 10*time.Millisecond, true)
 		}
-		for range 5 {
+		for i := range 8 {
 			now += window
+			wait := time.Duration(0)
+			if c.again && i%2 == 1 {
+				wait = processorTarget * 9 / 10
+			}
 			l.wanted = true
-			l.step(now, 0, floorPerCore)
+			l.step(now, wait, floorPerCore)
 		}
-		if got := l.limit(); got > c.most || !c.short && got < c.most {
-			t.Errorf("processors short before: %v; five quiet windows bring the limit from %d to %d, want %d", c.short, floorPerCore, got, c.most)
+		if got := l.limit(); !c.want(got) {
+			t.Errorf("short before: %v, now and then: %v: places came from %d to %d; they should %s", c.short, c.again, floorPerCore, got, c.says)
 		}
 	}
 }

@@ -34,6 +34,9 @@ const (
 	settle = 20 * time.Millisecond
 	// pressedHold is how long processors count as short after they were.
 	pressedHold = 2 * time.Second
+	// calmWindows is how many windows in a row with little in the way end that for
+	// the limit.
+	calmWindows = 3
 	// idleStep is how often an idle node's limit goes a step back to its start.
 	idleStep = time.Second
 	// maxPressure bounds what one call can say.
@@ -119,6 +122,7 @@ type limiter struct {
 	idleSince time.Duration
 
 	pressedTo time.Duration
+	calm      int           // windows in a row in which little was in the way
 	slowest   time.Duration // wait for a processor, forgotten by a sixteenth a window
 
 	changed time.Duration // when the limit last moved
@@ -200,6 +204,9 @@ func (l *limiter) step(now, processor time.Duration, working int64) {
 	if n := time.Duration(l.all.n); n > 0 {
 		l.last.took, l.last.base = l.all.took/n, l.all.base/n
 	}
+	if l.calm++; l.last.pressure >= 0.3 {
+		l.calm = 0
+	}
 	before := l.places
 	l.places = max(l.places, l.floor())
 	busy := l.wanted || float64(working) >= l.floor()
@@ -215,9 +222,10 @@ func (l *limiter) step(now, processor time.Duration, working int64) {
 		l.cause = CauseGrowth
 		grow := 1.1
 		switch {
-		case l.pressed(now):
-			// One quiet window says little where processors were short a moment ago:
-			// whoever is let in by mistake is in the way of all until it ends.
+		case l.pressed(now) && l.calm < calmWindows:
+			// A quiet window says little where processors were short a moment ago:
+			// whoever is let in by mistake is in the way of all until it ends. Some in
+			// a row say that it is over.
 		case l.last.pressure < 0.1:
 			grow = 4 // nothing is in the way
 		case l.last.pressure < 0.3:
