@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/rustyonions/macronode"
@@ -61,17 +60,6 @@ func oapLimits(c *config.Config) oapd.Limits {
 		RequestTimeout: c.Server.RequestTimeout, SeparateAdmin: c.Server.AdminBind != ""}
 }
 
-// adminOps are the operations that are the operators' own.
-func adminOps(bindings []*macronode.Binding) map[macronode.Op]bool {
-	ops := make(map[macronode.Op]bool)
-	for _, b := range bindings {
-		if strings.HasPrefix(b.Pattern, "/v1/admin/") {
-			ops[b.Op] = true
-		}
-	}
-	return ops
-}
-
 // makeListeners makes both wires. Nothing is accepted yet.
 func (n *Node) makeListeners(_ context.Context, l *config.Loaded) error {
 	c := &l.Config
@@ -97,9 +85,8 @@ func (n *Node) makeListeners(_ context.Context, l *config.Loaded) error {
 	if n.gateway, err = gateway.New(gateway.Config{Set: n.httpSet, Caps: n.caps, Server: n.wall, Limits: gatewayLimits(c), Metrics: gateway.NewMetrics(n.metrics), Admin: operatorsOnly(n.wall.Bindings()), Reject: n.wall.Reject, Log: n.log}); err != nil {
 		return err
 	}
-	admin := adminOps(n.wall.Bindings())
 	n.oapd, err = oapd.New(oapd.Config{Set: n.oapSet, Server: n.wall, Adopt: n.adoptSession, Limits: oapLimits(c), Metrics: oapd.NewMetrics(n.metrics),
-		Admin: func(op macronode.Op) bool { return admin[op] }, Reject: n.wall.Reject, Log: n.log})
+		Admin: operatorsOnly(n.wall.Bindings()), Reject: n.wall.Reject, Log: n.log})
 	return err
 }
 
