@@ -41,6 +41,7 @@ type node struct {
 	dir  string
 	file string // endpoints file
 	args []string
+	bin  string // folder of its binaries; "": MACRONODE_BIN
 	cmd  *exec.Cmd
 	log  *tail
 	done chan error
