@@ -78,7 +78,7 @@ func TestVersionSkew(t *testing.T) {
 		var addr string
 		under(t, old, func() {
 			n = startDev(t, dir)
-			addr = strings.TrimSpace(n.ronctl("put", file).must(t, 0).out)
+			addr = strings.Fields(n.ronctl("put", file).must(t, 0).out)[0]
 		})
 		if code := n.stop(); code != 0 {
 			t.Fatalf("the previous node stops with %d\n%s", code, n.log)
@@ -97,7 +97,7 @@ func TestVersionSkew(t *testing.T) {
 // useNode does what a tenant and an operator do.
 func useNode(t *testing.T, n *node, file string, data []byte) {
 	t.Helper()
-	addr := strings.TrimSpace(n.ronctl("put", file).must(t, 0).out)
+	addr := strings.Fields(n.ronctl("put", file).must(t, 0).out)[0]
 	back := filepath.Join(t.TempDir(), "back")
 	n.ronctl("get", addr, "-o", back).must(t, 0)
 	if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, data) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/breaker"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
@@ -42,7 +43,7 @@ func (n *Node) makeElsewhere(c *config.Config) error {
 	n.metrics.GaugeFunc("overlay_announced_objects", "Objects that this node announces to its peers.", func() float64 { return float64(e.book.Len()) })
 	n.metrics.GaugeFunc("overlay_known_objects", "Objects that peers announced to this node.", func() float64 { return float64(e.known.Len()) })
 	e.fetcher, err = fetch.New(fetch.Config{
-		Node: n.nodeID, Sessions: lateSessions{e}, Known: e.known,
+		Node: n.nodeID, Sessions: lateSessions{e}, Known: e.known, Guard: objectGuard,
 		MaxObject: func() int64 { return int64(n.config().Limits.MaxObjectBytes) },
 		Metrics:   m, Log: n.log, Audit: n.audit,
 	})
@@ -118,6 +119,27 @@ func (l localObjects) Local(ctx context.Context, t macronode.TenantID, a b3.Addr
 		return nil, err
 	}
 	return o, nil
+}
+
+// objectGuard holds questions for objects back from a peer that does not deliver. It is
+// not the breaker of the peer's session: revocations must come through where objects
+// do not.
+func objectGuard(string) fetch.Guard {
+	return objectBreaker{breaker.New(breaker.Config{Failures: objectFailures, Judge: breaker.Strict})}
+}
+
+// objectFailures in a row hold questions for objects back.
+const objectFailures = 5
+
+type objectBreaker struct{ b *breaker.Breaker }
+
+// Enter implements fetch.Guard.
+func (o objectBreaker) Enter() (func(error), error) {
+	pass, err := o.b.Enter()
+	if err != nil {
+		return nil, err
+	}
+	return pass.Leave, nil
 }
 
 var errNoOverlay = errors.New("there is no session with this node")
