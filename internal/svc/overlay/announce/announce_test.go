@@ -390,6 +390,9 @@ func TestSummaryForms(t *testing.T) {
 			t.Errorf("%s: taken", what)
 		}
 	}
+	if _, err := readSummary(bytes.NewReader(many)); !errors.Is(err, errForm) {
+		t.Errorf("more than may be announced is read: %v", err)
+	}
 	broken := errors.New("broken")
 	if _, err := readSummary(io.MultiReader(bytes.NewReader(good), errReader{broken})); err != broken {
 		t.Errorf("a summary that broke off: %v", err)

@@ -181,9 +181,10 @@ func TestLengthLies(t *testing.T) {
 			t.Errorf("length %d: %d bytes, %v, lies %v", size, len(got), err, w.lies)
 		}
 	}
-	// The length of the second slice alone.
+	// The length of the second slice alone, by so little that the tree looks alike.
 	w := newWorld(t)
-	o, _ := newObject(t, data)
+	data = data[:4*group-10]
+	o, a := newObject(t, data)
 	proof := len(o.slice(t, b3.SliceGroups, int64(len(data)), 0))
 	w.add("b3:liar", data).twist = func(_ context.Context, b []byte) io.Reader {
 		return bytes.NewReader(flipped(b, proof))
@@ -575,4 +576,30 @@ func TestGuard(t *testing.T) {
 		t.Errorf("all held back: %v", err)
 	}
 	w.idle()
+}
+
+// A stream that breaks off at any of many places is gone on with by another peer, to
+// the byte.
+func TestGoesOnFromAnyPlace(t *testing.T) {
+	const places = 37
+	for _, size := range []int{3*group + 5, 5 * group} {
+		data := randomBytes(size, 10)
+		o, a := newObject(t, data)
+		for _, g := range []int{Plain, b3.SliceChunks, b3.SliceGroups} {
+			for _, want := range []Want{{N: int64(size), Group: g}, {Off: group + 3, N: 2 * group, Group: g}} {
+				expect := data[want.Off : want.Off+want.N]
+				if g != Plain {
+					expect = o.slice(t, g, want.Off, want.N)
+				}
+				for i := range places {
+					w := newWorld(t)
+					w.add("b3:a", data).twist = func(_ context.Context, b []byte) io.Reader { return broken(b[:len(b)*i/places], errAway) }
+					w.add("b3:b", data)
+					if got, err := w.read(a, want); err != nil || !bytes.Equal(got, expect) {
+						t.Fatalf("%d bytes, %+v, cut at %d/%d: %d bytes of %d, %v", size, want, i, places, len(got), len(expect), err)
+					}
+				}
+			}
+		}
+	}
 }
