@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -24,7 +23,6 @@ const announceSecret = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac03
 type meshed struct {
 	*node
 	id, oap, tenant string
-	cap             string // of the tenant that all share
 }
 
 // mesh starts nodes with TLS, each the others' peer, which share the first one's
@@ -34,8 +32,11 @@ func mesh(t testing.TB, bins []string, change func(i int, text string) string) [
 	t.Helper()
 	nodes := make([]*meshed, len(bins))
 	for i, bin := range bins {
-		nodes[i] = makeMeshed(t, bin, i == 0)
-		nodes[i].tenant = nodes[0].tenant
+		tenant := ""
+		if i > 0 {
+			tenant = nodes[0].tenant
+		}
+		nodes[i] = makeMeshed(t, bin, tenant)
 	}
 	for i, n := range nodes {
 		var peers []string
@@ -60,19 +61,16 @@ func mesh(t testing.TB, bins []string, change func(i int, text string) string) [
 			n.run()
 		})
 	}
-	for _, n := range nodes {
-		n.share()
-	}
 	return nodes
 }
 
-func makeMeshed(t testing.TB, bin string, first bool) *meshed {
+func makeMeshed(t testing.TB, bin, tenant string) *meshed {
 	t.Helper()
 	top := t.TempDir()
 	n := &meshed{node: &node{t: t, bin: bin, dir: filepath.Join(top, "data"), file: filepath.Join(top, "endpoints.json")}, oap: freePort(t)}
-	args := []string{"init", "--data", n.dir, "--http", "127.0.0.1:0", "--oap", n.oap, "--recovery-out", filepath.Join(top, "recovery.key"), "--output", "json"}
-	if first {
-		args = append(args, "--tenant", "acme")
+	args := []string{"init", "--data", n.dir, "--http", "127.0.0.1:0", "--oap", n.oap, "--recovery-out", filepath.Join(top, "recovery.key"), "--output", "json", "--tenant", "acme"}
+	if tenant != "" {
+		args = append(args, "--tenant-id", tenant)
 	}
 	var made struct {
 		NodeID string `json:"node_id"`
@@ -98,19 +96,6 @@ func freePort(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// share gives the node the tenant, where it is not there, and takes a capability.
-func (n *meshed) share() {
-	n.t.Helper()
-	n.api("POST", "/v1/tenants", map[string]any{"id": n.tenant, "label": "acme"}, nil) // 409 where it is there
-	var out struct {
-		Token string `json:"token"`
-	}
-	n.api("POST", "/v1/caps", map[string]any{"tenant": n.tenant}, &out)
-	if n.cap = out.Token; n.cap == "" {
-		n.t.Fatal("no capability was minted")
-	}
-}
-
 // api makes a call as the operator.
 func (n *meshed) api(method, path string, in, out any) {
 	n.t.Helper()
@@ -130,19 +115,10 @@ func (n *meshed) api(method, path string, in, out any) {
 	}
 }
 
-func (n *meshed) do(method, path string, header http.Header, body io.Reader) (*http.Response, []byte) {
-	n.t.Helper()
-	if header == nil {
-		header = http.Header{}
-	}
-	header.Set("Authorization", "Bearer "+n.cap)
-	return n.request(method, path, header, body)
-}
-
 // put stores bytes and returns their path.
 func (n *meshed) put(data []byte) string {
 	n.t.Helper()
-	resp, text := n.do("POST", "/o", nil, bytes.NewReader(data))
+	resp, text := n.request("POST", "/o", nil, bytes.NewReader(data))
 	if resp.StatusCode != 201 && resp.StatusCode != 200 {
 		n.t.Fatalf("put: %d %s", resp.StatusCode, text)
 	}

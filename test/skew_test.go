@@ -131,7 +131,7 @@ func skewedMesh(t *testing.T, old string) {
 		data := someBytes(100_000, uint64(i))
 		path, to := from.put(data), nodes[1-i]
 		to.await("able to find the other's object", func() bool {
-			resp, got := to.do("GET", path, nil, nil)
+			resp, got := to.request("GET", path, nil, nil)
 			return resp.StatusCode == 200 && bytes.Equal(got, data)
 		})
 	}

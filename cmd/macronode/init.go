@@ -52,6 +52,7 @@ func (a *app) initCommand() *cobra.Command {
 	f.StringVar(&o.HTTP, "http", "", "address of the HTTP listener (default 0.0.0.0:8080)")
 	f.StringVar(&o.OAP, "oap", "", "address of the OAP/1 listener (default 0.0.0.0:34000)")
 	f.StringVar(&o.Tenant, "tenant", "", "label of a first tenant that may work with its own data")
+	f.StringVar(&o.TenantID, "tenant-id", "", "the id that this tenant has on another node, so that both nodes have the same")
 	f.StringVar(&o.TLS, "tls", provision.TLSSelfSigned, "self-signed or none; none serves only the probes to peers that are not loopback")
 	f.StringVar(&o.RecoveryOut, "recovery-out", "", "write the recovery export of the root key to this file")
 	return c

@@ -40,6 +40,7 @@ type Options struct {
 	Dir         string // missing or empty
 	HTTP, OAP   string // addresses; "": the defaults
 	Tenant      string // label of a first tenant; "": none
+	TenantID    string // the id that it has on another node; "": a new one
 	TLS         string // TLSSelfSigned or TLSNone; "": self-signed
 	RecoveryOut string // "": no recovery export
 	Dev         bool   // a development node: drills, default addresses of development
@@ -76,6 +77,12 @@ func Init(ctx context.Context, o Options) (*Report, error) {
 	}
 	if o.TLS != TLSSelfSigned && o.TLS != TLSNone {
 		return nil, datadir.Exitf(macronode.ExitUsage, "--tls is %s or %s, not %q", TLSSelfSigned, TLSNone, o.TLS)
+	}
+	if o.TenantID != "" {
+		id, err := macronode.ParseTenantID(o.TenantID)
+		if err != nil || id.IsZero() || id == macronode.SystemTenant || id == macronode.AnonymousTenant || o.Tenant == "" {
+			return nil, datadir.Exitf(macronode.ExitUsage, "--tenant-id %q: it is the id, a ULID, of the tenant that --tenant names", o.TenantID)
+		}
 	}
 	if o.Tenant != "" && !access.ValidLabel(o.Tenant) {
 		return nil, datadir.Exitf(macronode.ExitUsage, "--tenant %q: a label is 1 to 63 of a-z, 0-9 and -, and does not begin with -", o.Tenant)
@@ -118,6 +125,9 @@ func (c *creation) run(ctx context.Context) error {
 	}
 	if c.Tenant != "" {
 		c.tenant = macronode.TenantID(ulid.MustNew(ulid.Now(), rand.Reader))
+		if c.TenantID != "" {
+			c.tenant, _ = macronode.ParseTenantID(c.TenantID) // it was looked at first
+		}
 	}
 	if err := c.makeKeys(ctx); err != nil {
 		return err

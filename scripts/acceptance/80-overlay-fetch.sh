@@ -1,0 +1,6 @@
+# Objects of other nodes: announced under a secret, fetched verified, kept nowhere.
+M="cd \$ROOT && MACRONODE_BIN=\$ROOT/bin go test -count=1 -v"
+prove "What one node has, its peers give out too, whole, in ranges and as slices; nothing is kept on the way, and a delete holds everywhere" 'PASS: TestFetchOnMiss.*ok.*exit 0' "$M -run TestFetchOnMiss ./test | grep -E '^(--- |ok|FAIL)'; exit \${PIPESTATUS[0]}"
+prove "Without the tenant's secret a peer is given nothing; a node that does not ask finds nothing" 'PASS: TestFetchNeedsSecrets.*ok.*exit 0' "$M -run TestFetchNeedsSecrets ./test | grep -E '^(--- |ok|FAIL)'; exit \${PIPESTATUS[0]}"
+prove "A peer that lies is caught within 16 KiB wherever it lies, dropped and told of, and another goes on to the byte" 'PASS: TestLiarIsCaughtInItsGroup.*PASS: TestAnotherPeerGoesOn.*PASS: TestLengthLies.*PASS: TestSlowPeer.*PASS: TestGoesOnFromAnyPlace.*ok.*exit 0' "$M -run 'Liar|Another|Length|Slow|GoesOn' ./internal/svc/overlay/fetch | grep -E '^(--- |ok|FAIL)'; exit \${PIPESTATUS[0]}"
+prove "Programs, data and sessions of the version before work with these" 'PASS: TestVersionSkew.*ok.*exit 0' "$M -run TestVersionSkew ./test | grep -E '^(--- |ok|FAIL)'; exit \${PIPESTATUS[0]}"
