@@ -284,7 +284,11 @@ func (s *Session) end(err error) {
 	s.conn.Close()
 	s.cancel(s.err)
 	for _, l := range s.t.Abandon() {
-		owner(l).fail(s.err)
+		why := s.err
+		if l.Mine && (l.ID == 0 || s.t.GoneAway && l.ID > s.t.AwayLast) {
+			why = ErrDraining // the other side never had it, or said that it would not take it
+		}
+		owner(l).fail(why)
 	}
 	for _, c := range s.waiting {
 		close(c)

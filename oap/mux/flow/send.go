@@ -133,6 +133,12 @@ func (t *Table) Take(now time.Time) (Frame, bool) {
 	if t.closed {
 		return Frame{}, false
 	}
+	if t.SayGoAway && !t.muted {
+		// Before the refusals that follow from it, so that who gets one knows
+		// that its stream was behind.
+		t.SayGoAway = false
+		return Frame{Header: oap.Header{Flags: oap.EVENT, Code: oap.CodeGoAway}, Count: t.lastAcc, Counter: true, Kind: KindGoAway}, true
+	}
 	if len(t.Urgent) > 0 {
 		f := t.Urgent[0]
 		t.Urgent[0] = Frame{}
@@ -147,10 +153,6 @@ func (t *Table) Take(now time.Time) (Frame, bool) {
 	}
 	if t.muted {
 		return Frame{}, false
-	}
-	if t.SayGoAway {
-		t.SayGoAway = false
-		return Frame{Header: oap.Header{Flags: oap.EVENT, Code: oap.CodeGoAway}, Count: t.lastAcc, Counter: true, Kind: KindGoAway}, true
 	}
 	if t.AckConn || t.Pongs > 0 {
 		t.AckConn = false
