@@ -10,12 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
-	"time"
+
+	"github.com/rustyonions/macronode/client/internal/oapwire"
 )
 
 // Request is one call, for routes without a method of their own.
@@ -52,6 +52,7 @@ func (c *Client) do(ctx context.Context, r Request) (resp *http.Response, blind 
 	}
 	resend := r.Body == nil || canSeek
 	repeat = repeat && resend
+	c.budget.Call()
 	for try := 0; ; try++ {
 		call, back := r, func() {}
 		if r.Body != nil {
@@ -69,13 +70,14 @@ func (c *Client) do(ctx context.Context, r Request) (resp *http.Response, blind 
 		}
 		back()
 		var refused *Error
-		// A capability that is refused let nothing be done.
-		may := repeat || resend && errors.As(err, &refused) && refused.again
+		// A capability that is refused let nothing be done, nor did a connection
+		// on which the call was not begun.
+		may := repeat || resend && (errors.As(err, &refused) && refused.again || undone(err))
 		if !may || try >= c.retries || ctx.Err() != nil || !again(err) {
 			return nil, blind, err
 		}
-		blind = blind || !errors.As(err, &refused)
-		if err := wait(ctx, err, try); err != nil {
+		blind = blind || !errors.As(err, &refused) && !undone(err)
+		if err := c.retry(ctx, err, try, undone(err)); err != nil {
 			return nil, blind, err
 		}
 		if r.Body != nil {
@@ -99,11 +101,14 @@ func again(err error) bool {
 	var dns *net.DNSError
 	var op *net.OpError
 	var ne net.Error
+	var lost *oapwire.LostError
 	switch {
 	case errors.As(err, &body), errors.As(err, &cert):
 		return false
 	case errors.As(err, &dns):
 		return !dns.IsNotFound
+	case errors.As(err, &lost):
+		return true
 	case errors.As(err, &op):
 		return op.Op == "dial" || op.Op == "read" || op.Op == "write"
 	case errors.As(err, &ne) && ne.Timeout():
@@ -113,34 +118,11 @@ func again(err error) bool {
 		strings.Contains(err.Error(), "server closed idle connection") // net/http has no name for it
 }
 
-// pause is as long as the node asked for and a little more, so that those who
-// were sent away together do not come back together; where it did not ask, full
-// jitter from 100 ms doubling. It is never above maxWait.
-func pause(cause error, try int) time.Duration {
-	var e *Error
-	if errors.As(cause, &e) && e.RetryAfter > 0 {
-		d := min(e.RetryAfter, maxWait)
-		return min(d+rand.N(d/4+time.Millisecond), maxWait)
-	}
-	return rand.N(100 * time.Millisecond << min(try, 6))
-}
-
-func wait(ctx context.Context, cause error, try int) error {
-	t := time.NewTimer(pause(cause, try))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w while waiting to try again after: %w", ctx.Err(), cause)
-	}
-}
-
 func (c *Client) once(ctx context.Context, r Request) (*http.Response, error) {
 	if p, ok := r.Body.(*pumped); ok {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: p.goesOver})
 	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, c.base.String()+r.Path, r.Body)
+	req, err := http.NewRequestWithContext(ctx, r.Method, c.base+r.Path, r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +147,7 @@ func (c *Client) once(ctx context.Context, r Request) (*http.Response, error) {
 		}
 	}
 	req.Header.Set("User-Agent", c.agent)
-	resp, err := c.http.Do(req)
+	resp, err := c.wire.do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,13 @@
 //	c, err := client.Dial("https://node.example:8080", client.Options{Token: token})
 //	put, err := c.Put(ctx, file, client.PutOptions{ContentType: "text/plain"})
 //	_, err = c.Get(ctx, put.Addr, out, client.GetOptions{})
+//
+// A node is spoken to over HTTP or over OAP/1, as its address says (see Dial).
+// Everything here holds for both. Calls that may be repeated are, after refusals
+// that say "later" and broken connections, within Options.Retries a call and
+// Options.RetryBudget for all of them, never beyond the context's deadline.
+//
+// Package clienttest has a node in memory for tests.
 package client
 
 import (
@@ -15,11 +22,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
+
+	"github.com/rustyonions/macronode/client/internal/budget"
 )
 
 // Limits and defaults.
@@ -31,6 +38,8 @@ const (
 	DefaultIdleConns = 64
 	// dialTimeout bounds making a connection.
 	dialTimeout = 10 * time.Second
+	// idleTimeout is how long a connection is kept that nobody uses.
+	idleTimeout = 90 * time.Second
 	// maxWait bounds one wait between tries, whatever the node asks for.
 	maxWait = 30 * time.Second
 	// maxProblemBytes bounds what is read of a refusal.
@@ -57,92 +66,49 @@ type Options struct {
 	Certificate *tls.Certificate
 	// InsecureTLS accepts any certificate. For nodes on this machine alone.
 	InsecureTLS bool
+	// DialTCP makes connections to "HOST:PORT" in place of the system's way.
+	// Whether a capability may go over one unencrypted is told by its RemoteAddr.
+	DialTCP func(ctx context.Context, address string) (net.Conn, error)
 	// DialUnix connects to the socket of a unix:// node; nil: the system's way,
 	// which takes paths of at most 107 bytes.
 	DialUnix func(ctx context.Context, path string) (net.Conn, error)
 	// Retries, see DefaultRetries; negative: none.
 	Retries int
+	// RetryBudget bounds the retries of all calls together; the zero value is the
+	// default.
+	RetryBudget RetryBudget
 	// IdleConns is how many idle connections are kept; 0: DefaultIdleConns. More
-	// calls than that at once cost a new connection each.
+	// calls than that at once cost a new connection each. Over OAP/1 it does not
+	// count: calls share connections there.
 	IdleConns int
+	// Plaintext allows Token to go unencrypted to a host that is not this machine.
+	// Without it such calls fail with ErrPlaintext before anything is sent.
+	Plaintext bool
 	// UserAgent names the program; empty: "macronode-go".
 	UserAgent string
 }
 
 // Client is a connection pool to one node. It is safe for concurrent use.
 type Client struct {
-	base    *url.URL
-	http    *http.Client
+	base    string // before a path, in the requests that the wire is given
+	wire    wire
 	caps    *narrower
+	budget  *budget.Budget
 	retries int
 	agent   string
 }
 
-// Dial prepares a client for the node at "http://HOST:PORT", "https://HOST:PORT"
-// or "unix:///PATH". It does not connect yet.
-func Dial(node string, o Options) (*Client, error) {
-	caps, err := newNarrower(&o)
-	if err != nil {
-		return nil, err
-	}
-	// An address that is refused is not repeated where it may hold a password.
-	u, err := url.Parse(node)
-	if err != nil {
-		return nil, fmt.Errorf("the node's address is no URL: %w", errors.Unwrap(err))
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("node %s://%s: credentials and arguments do not belong in a node's address", u.Scheme, u.Host)
-	}
-	if o.IdleConns <= 0 {
-		o.IdleConns = DefaultIdleConns
-	}
-	t := &http.Transport{
-		MaxIdleConnsPerHost: o.IdleConns, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: false,
-		TLSHandshakeTimeout: 10 * time.Second, ExpectContinueTimeout: time.Second, DisableCompression: true,
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: o.CA, InsecureSkipVerify: o.InsecureTLS},
-	}
-	tcp := &net.Dialer{Timeout: dialTimeout}
-	connect := tcp.DialContext
-	if o.Certificate != nil {
-		t.TLSClientConfig.Certificates = []tls.Certificate{*o.Certificate}
-	}
-	switch {
-	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && (u.Path == "" || u.Path == "/"):
-		u.Path = ""
-	case u.Scheme == "unix" && u.Path != "" && u.Host == "":
-		path, dial := u.Path, o.DialUnix
-		if dial == nil {
-			dial = func(ctx context.Context, path string) (net.Conn, error) {
-				return tcp.DialContext(ctx, "unix", path)
-			}
-		}
-		connect = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, path) }
-		u = &url.URL{Scheme: "http", Host: "node"}
-	default:
-		return nil, fmt.Errorf("node %q: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", node)
-	}
-	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := connect(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return &hearing{Conn: conn, closed: make(chan struct{})}, nil
-	}
-	c := &Client{base: u, http: &http.Client{Transport: t, CheckRedirect: noRedirect}, caps: caps, retries: o.Retries, agent: o.UserAgent}
-	if c.retries == 0 {
-		c.retries = DefaultRetries
-	}
-	if c.agent == "" {
-		c.agent = "macronode-go"
-	}
-	return c, nil
+// wire carries calls to the node and answers back, with bodies that stream. What
+// keeps an answer from coming is an *url.Error.
+type wire interface {
+	do(*http.Request) (*http.Response, error)
+	close()
+	conns() uint64
 }
 
-// noRedirect: a node never redirects, and a capability must not follow one.
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
-// Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Close drops idle connections, and those in use as soon as they are idle. The
+// client can still be used: it makes new ones.
+func (c *Client) Close() { c.wire.close() }
 
 // ErrIntegrity: bytes came that do not belong to the address.
 var ErrIntegrity = errors.New("the bytes do not match the address")

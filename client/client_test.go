@@ -24,6 +24,9 @@ const testToken = "ron1_c2VjcmV0LXNlY3JldA"
 
 func dial(t *testing.T, h http.HandlerFunc) *Client {
 	t.Helper()
+	if speaksOAP(t) {
+		return dialOAP(t, h, Options{Token: testToken})
+	}
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	c, err := Dial(s.URL, Options{Token: testToken})

@@ -4,13 +4,12 @@ package client
 
 import (
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rustyonions/macronode/capability"
+	"github.com/rustyonions/macronode/client/internal/need"
 )
 
 // How long narrowed capabilities live.
@@ -28,12 +27,6 @@ const (
 	maxSkew = 10 * time.Second
 )
 
-// want is what a call needs of a capability.
-type want struct {
-	action, resource string
-	long             bool
-}
-
 // sent is what goes with a call.
 type sent struct {
 	token, proof string
@@ -47,9 +40,12 @@ type narrower struct {
 	tok    *capability.Token // nil: nothing is narrowed
 	proofs proofs
 	skew   atomic.Int64 // nanoseconds that the node's clock is ahead
+	// endless leaves the end out, for the node's clock differs and is not told:
+	// refusals over OAP/1 have no Date.
+	endless atomic.Bool
 
 	mu   sync.Mutex
-	held map[want]sent // guarded by mu
+	held map[need.Need]sent // guarded by mu
 }
 
 // newNarrower reads the options. A token that cannot be read is sent as it is:
@@ -59,7 +55,7 @@ func newNarrower(o *Options) (*narrower, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &narrower{whole: sent{token: o.Token}, proofs: proofs, held: map[want]sent{}}
+	n := &narrower{whole: sent{token: o.Token}, proofs: proofs, held: map[need.Need]sent{}}
 	tok, err := capability.Parse(o.Token)
 	if err != nil {
 		if len(o.Discharges) > 0 {
@@ -84,7 +80,7 @@ func (n *narrower) of(method, path string) sent {
 	if n.tok == nil {
 		return n.whole
 	}
-	w, ok := needs(method, path)
+	w, ok := need.Of(method, path)
 	if !ok {
 		return n.whole
 	}
@@ -96,13 +92,17 @@ func (n *narrower) of(method, path string) sent {
 		return s
 	}
 	life := narrowFor
-	if w.long {
+	if w.Long {
 		life = watchFor
 	}
 	end := now.Add(time.Duration(n.skew.Load()) + life)
 	// The end goes first: what somebody narrows by hand begins with what it is for,
 	// and the two must not share a link, which may be revoked.
-	tok, err := n.tok.Attenuate(capability.ExpiresAt(end.Unix()), capability.OnActions(w.action), capability.OnResources(w.resource))
+	first := capability.ExpiresAt(end.Unix())
+	if n.endless.Load() {
+		first = capability.NotBefore(1) // always true, and nobody begins so by hand
+	}
+	tok, err := n.tok.Attenuate(first, capability.OnActions(w.Action), capability.OnResources(w.Resource))
 	if err != nil {
 		return n.whole
 	}
@@ -126,6 +126,13 @@ func (n *narrower) heed(s sent, code string, h http.Header) bool {
 	if !s.narrow || code != "expired" {
 		return false
 	}
+	if h.Get("Date") == "" {
+		if n.endless.Swap(true) {
+			return false
+		}
+		n.forget()
+		return true
+	}
 	at, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
 		return false
@@ -135,70 +142,13 @@ func (n *narrower) heed(s sent, code string, h http.Header) bool {
 		return false // the clock is known, and that is not it
 	}
 	n.skew.Store(int64(skew))
-	n.mu.Lock()
-	clear(n.held)
-	n.mu.Unlock()
+	n.forget()
 	return true
 }
 
-// needs is the action and resource of a call, as the node's routes have them.
-// Not all are known: a route that is not, or may be new, is not narrowed.
-func needs(method, path string) (w want, ok bool) {
-	path, _, _ = strings.Cut(path, "?")
-	part := strings.Split(strings.TrimPrefix(path, "/"), "/")
-	switch {
-	case part[0] == "o" || part[0] == "put":
-		return objectNeeds(method, part)
-	case part[0] != "v1" || len(part) < 2:
-		return w, false
-	}
-	rest := part[2:]
-	switch part[1] {
-	case "objects":
-		return want{action: "object:list", resource: "object"}, method == "GET" && len(rest) == 0
-	case "tenants":
-		return want{action: "tenant:admin", resource: "node"}, true
-	case "caps":
-		// What is minted inherits the caveats of what mints.
-		return want{action: "cap:revoke", resource: "node"}, len(rest) > 0
-	case "kms":
-		return kmsNeeds(method, rest)
-	case "admin":
-		return adminNeeds(method, rest)
-	}
-	return w, false
-}
-
-func objectNeeds(method string, part []string) (want, bool) {
-	action := map[string]string{"GET": "object:get", "HEAD": "object:get", "PUT": "object:put", "POST": "object:put", "DELETE": "object:delete"}[method]
-	switch len(part) {
-	case 1:
-		return want{action: action, resource: "object"}, method == "POST"
-	case 2:
-		id, err := url.PathUnescape(part[1])
-		return want{action: action, resource: "object/" + id}, action != "" && err == nil && id != "" && !strings.Contains(id, "*")
-	}
-	return want{}, false
-}
-
-// kmsNeeds narrows to the family of actions: its verbs are many, and new ones come.
-func kmsNeeds(_ string, rest []string) (want, bool) {
-	w := want{action: "kms:*", resource: "key"}
-	if len(rest) >= 2 {
-		id, err := url.PathUnescape(rest[1])
-		if err != nil || id == "" || strings.Contains(id, "*") {
-			return w, false
-		}
-		w.resource = "key/" + id
-	}
-	return w, len(rest) > 0
-}
-
-// adminNeeds narrows to the family too; some of it watches, so it lives longer.
-func adminNeeds(method string, rest []string) (want, bool) {
-	w := want{action: "node:*", resource: "node", long: true}
-	if method == "GET" && len(rest) == 1 && rest[0] == "status" {
-		w = want{action: "node:status", resource: "node"}
-	}
-	return w, len(rest) > 0
+// forget drops what was narrowed so far.
+func (n *narrower) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.held)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/capability"
+	"github.com/rustyonions/macronode/client/internal/need"
 )
 
 var narrowKey = capability.NewKey(&[32]byte{1})
@@ -273,13 +274,13 @@ func TestNeedsAreTheRoutes(t *testing.T) {
 	for _, m := range route.FindAllStringSubmatch(string(text), -1) {
 		path, action := arg.ReplaceAllString(m[2], "x1"), m[3]
 		kind, id, _ := strings.Cut(arg.ReplaceAllString(m[4], "x1"), "/")
-		w, ok := needs(m[1], path)
+		w, ok := need.Of(m[1], path)
 		if !ok {
 			continue
 		}
 		narrowed++
-		if !macronode.MatchAction(w.action, macronode.Action(action)) || !macronode.MatchResource(w.resource, kind+"/"+id) {
-			t.Errorf("%s %s needs %s on %s/%s, and gets %s on %s", m[1], m[2], action, kind, id, w.action, w.resource)
+		if !macronode.MatchAction(w.Action, macronode.Action(action)) || !macronode.MatchResource(w.Resource, kind+"/"+id) {
+			t.Errorf("%s %s needs %s on %s/%s, and gets %s on %s", m[1], m[2], action, kind, id, w.Action, w.Resource)
 		}
 	}
 	if narrowed < 30 {

@@ -33,11 +33,11 @@ type Readiness struct {
 // Ready asks /readyz. A node that is not ready is no error.
 func (c *Client) Ready(ctx context.Context) (Readiness, error) {
 	var out Readiness
-	req, err := http.NewRequestWithContext(ctx, "GET", c.base.String()+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", c.base+"/readyz", nil)
 	if err != nil {
 		return out, err
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.wire.do(req)
 	if err != nil {
 		return out, err
 	}

@@ -65,13 +65,14 @@ func (c *Client) getUnproven(ctx context.Context, addr b3.Addr, w io.Writer, o G
 			return d.at - begin, finish(d.hash, addr)
 		}
 		var broken *brokenError
-		if d.at-before >= worthwhile {
+		moved := d.at-before >= worthwhile
+		if moved {
 			try = 0
 		}
 		if !errors.As(err, &broken) || try >= c.retries || ctx.Err() != nil {
 			return d.at - begin, err
 		}
-		if err := wait(ctx, err, try); err != nil {
+		if err := c.retry(ctx, err, try, moved); err != nil {
 			return d.at - begin, err
 		}
 	}

@@ -96,7 +96,7 @@ func (c *Client) open(ctx context.Context, addr b3.Addr, off, n, most int64) (*R
 		if err == nil {
 			return r, nil
 		}
-		if err := r.again(err); err != nil {
+		if err := r.again(err, false); err != nil {
 			return nil, err
 		}
 	}
@@ -207,7 +207,7 @@ func (r *Reader) WriteTo(w io.Writer) (total int64, err error) {
 func (r *Reader) ready() error {
 	for r.err == nil && r.body == nil {
 		if err := r.connect(); err != nil {
-			r.err = r.again(err)
+			r.err = r.again(err, false)
 		}
 	}
 	return r.err
@@ -218,7 +218,8 @@ func (r *Reader) ended(err error) {
 	broke := r.body.err
 	r.close()
 	r.body = nil
-	if r.at-r.fresh >= worthwhile {
+	moved := r.at-r.fresh >= worthwhile
+	if moved {
 		r.try = 0
 	}
 	size, proven := r.slice.Size()
@@ -237,19 +238,19 @@ func (r *Reader) ended(err error) {
 	case r.at == r.end && r.at > r.off || proven && r.at == size:
 		r.err = io.EOF // what broke had nothing left to say
 	case broke != nil || errors.Is(err, io.ErrUnexpectedEOF):
-		r.err = r.again(&brokenError{err})
+		r.err = r.again(&brokenError{err}, moved)
 	default:
 		r.err = err
 	}
 }
 
 // again waits before another try, where that may help; else it returns why not.
-func (r *Reader) again(err error) error {
+func (r *Reader) again(err error, moved bool) error {
 	var broken *brokenError
 	if !errors.As(err, &broken) || r.try >= r.c.retries || r.ctx.Err() != nil {
 		return err
 	}
-	if err := wait(r.ctx, err, r.try); err != nil {
+	if err := r.c.retry(r.ctx, err, r.try, moved); err != nil {
 		return err
 	}
 	r.try++

@@ -31,6 +31,10 @@ import (
 
 const defaultNode = "http://127.0.0.1:8080"
 
+// retryBurst is how many tries a command may make beyond the first of each call,
+// over what its calls earn: a tree may have many files.
+const retryBurst = 10 * client.DefaultRetryBurst
+
 // maxCapFileBytes bounds a .cap file: a token is at most 4096 bytes of CBOR.
 const maxCapFileBytes = 16 << 10
 
@@ -40,7 +44,7 @@ type app struct {
 	node, cap, context, ca string
 	cert, key              string
 	discharges             []string
-	insecure               bool
+	insecure, plaintext    bool
 	timeout                time.Duration
 	cancel                 context.CancelFunc // of the timeout
 	dialled                string             // the node that connect prepared for
@@ -80,6 +84,8 @@ func (a *app) explain(err error) string {
 		return fmt.Sprintf("%s\n%d of %d files are %s; the same command again goes on from there.", a.explain(tree.error), tree.done, tree.files, tree.where)
 	case errors.Is(err, context.Canceled):
 		return "interrupted"
+	case errors.Is(err, client.ErrPlaintext):
+		return fmt.Sprintf("%v: nothing was sent to %s\nUse https:// or oap://, or --insecure-plaintext if all on the way may read the capability.", client.ErrPlaintext, a.dialled)
 	case !errors.As(err, &network):
 		return err.Error()
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
@@ -105,7 +111,8 @@ func (a *app) command() *cobra.Command {
 		Use:   "ronctl",
 		Short: "Talk to a macronode",
 		Long: "ronctl talks to a macronode: objects, capabilities, tenants and the node itself.\n\n" +
-			"The node and the capability come from --node and --cap, else from the context that\n--context names, else from RON_NODE and RON_CAP, else from the current context (see:\nronctl context --help). A context's capability goes to that context's node alone.",
+			"The node and the capability come from --node and --cap, else from the context that\n--context names, else from RON_NODE and RON_CAP, else from the current context (see:\nronctl context --help). A context's capability goes to that context's node alone.\n\n" +
+			"A node is spoken to over HTTP (https://, http://, unix://) or over OAP/1: oap:// is TLS, but\nunencrypted to a loopback address, as a development node speaks it, unless --ca, --cert or\n--insecure-tls is given; oaps:// is always TLS, oap+plain:// never. A capability goes\nunencrypted to another machine only with --insecure-plaintext.",
 		Example: "  export RON_NODE=http://127.0.0.1:8080 RON_CAP=@macronode-data/tenant.cap\n  ronctl put README.md\n  ronctl ls",
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			if a.timeout > 0 {
@@ -117,7 +124,7 @@ func (a *app) command() *cobra.Command {
 		},
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.node, "node", "", "address of the node: http://HOST:PORT, https://HOST:PORT or unix:///PATH (RON_NODE)")
+	f.StringVar(&a.node, "node", "", "address of the node: https://, http://, oap:// or oaps:// and HOST:PORT, or unix:///PATH (RON_NODE)")
 	f.StringVar(&a.cap, "cap", "", "capability: a token or @FILE (RON_CAP)")
 	f.StringArrayVar(&a.discharges, "discharge", nil, "discharge of a third-party caveat of the capability, TOKEN or @FILE; repeatable")
 	f.StringVar(&a.context, "context", "", "named context to use (RON_CONTEXT)")
@@ -125,6 +132,7 @@ func (a *app) command() *cobra.Command {
 	f.StringVar(&a.cert, "cert", "", "PEM file with the certificate to show to the node (RON_CERT)")
 	f.StringVar(&a.key, "key", "", "PEM file with the certificate's key, mode 0600; default: in the file of --cert (RON_KEY)")
 	f.BoolVar(&a.insecure, "insecure-tls", false, "accept any certificate; for nodes on this machine alone")
+	f.BoolVar(&a.plaintext, "insecure-plaintext", false, "send the capability unencrypted to another machine, for all on the way to read")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
 		a.capCommand(), a.tenantCommand(), a.nodeCommand(), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
@@ -152,7 +160,9 @@ func (a *app) connect(c *cobra.Command) (context.Context, *client.Client, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	o := client.Options{Token: t.token, InsecureTLS: a.insecure, UserAgent: "ronctl"}
+	// What somebody sits before and waits for may repeat more than a service may.
+	o := client.Options{Token: t.token, InsecureTLS: a.insecure, Plaintext: a.plaintext, UserAgent: "ronctl",
+		RetryBudget: client.RetryBudget{Burst: retryBurst}}
 	for _, d := range a.discharges {
 		text, err := readCap(d)
 		if err != nil {

@@ -1,0 +1,78 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+// Package need knows what calls need of a capability, so that each can carry one
+// that is cut down to that.
+package need
+
+import (
+	"net/url"
+	"strings"
+)
+
+// Need is what a call needs of a capability.
+type Need struct {
+	Action, Resource string
+	Long             bool // the node ends the call with the capability
+}
+
+// Of is the action and resource of a call, as the node's routes have them.
+// Not all are known: a route that is not, or may be new, is not narrowed.
+func Of(method, path string) (w Need, ok bool) {
+	path, _, _ = strings.Cut(path, "?")
+	part := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	switch {
+	case part[0] == "o" || part[0] == "put":
+		return objectNeeds(method, part)
+	case part[0] != "v1" || len(part) < 2:
+		return w, false
+	}
+	rest := part[2:]
+	switch part[1] {
+	case "objects":
+		return Need{Action: "object:list", Resource: "object"}, method == "GET" && len(rest) == 0
+	case "tenants":
+		return Need{Action: "tenant:admin", Resource: "node"}, true
+	case "caps":
+		// What is minted inherits the caveats of what mints.
+		return Need{Action: "cap:revoke", Resource: "node"}, len(rest) > 0
+	case "kms":
+		return kmsNeeds(method, rest)
+	case "admin":
+		return adminNeeds(method, rest)
+	}
+	return w, false
+}
+
+func objectNeeds(method string, part []string) (Need, bool) {
+	action := map[string]string{"GET": "object:get", "HEAD": "object:get", "PUT": "object:put", "POST": "object:put", "DELETE": "object:delete"}[method]
+	switch len(part) {
+	case 1:
+		return Need{Action: action, Resource: "object"}, method == "POST"
+	case 2:
+		id, err := url.PathUnescape(part[1])
+		return Need{Action: action, Resource: "object/" + id}, action != "" && err == nil && id != "" && !strings.Contains(id, "*")
+	}
+	return Need{}, false
+}
+
+// kmsNeeds narrows to the family of actions: its verbs are many, and new ones come.
+func kmsNeeds(_ string, rest []string) (Need, bool) {
+	w := Need{Action: "kms:*", Resource: "key"}
+	if len(rest) >= 2 {
+		id, err := url.PathUnescape(rest[1])
+		if err != nil || id == "" || strings.Contains(id, "*") {
+			return w, false
+		}
+		w.Resource = "key/" + id
+	}
+	return w, len(rest) > 0
+}
+
+// adminNeeds narrows to the family too; some of it watches, so it lives longer.
+func adminNeeds(method string, rest []string) (Need, bool) {
+	w := Need{Action: "node:*", Resource: "node", Long: true}
+	if method == "GET" && len(rest) == 1 && rest[0] == "status" {
+		w = Need{Action: "node:status", Resource: "node"}
+	}
+	return w, len(rest) > 0
+}
