@@ -3,6 +3,9 @@
 package mux
 
 import (
+	"slices"
+	"time"
+
 	"github.com/rustyonions/macronode/oap"
 	"github.com/rustyonions/macronode/oap/mux/flow"
 )
@@ -63,32 +66,109 @@ func (st *Stream) dataHeader() (oap.Header, error) {
 	return oap.Header{Flags: oap.RESP, Code: st.code}, nil
 }
 
-// put queues one frame, once there is room for it.
+// put queues one frame, once the windows have room for it: what waits for a client
+// that does not read waits with the caller, not in copies here.
 func (st *Stream) put(h oap.Header, head, body []byte) error {
 	s := st.s
-	var buf *flow.Buffer
-	if len(head)+len(body) > 0 {
-		buf = flow.FrameBuffer(head, body)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for st.werr == nil && !st.line.OutEnd && st.line.Queued() >= maxQueue {
-		st.cond.Wait()
+	counted := len(head)+len(body) > 0
+	st.awaitTurn(counted)
+	var buf *flow.Buffer
+	if counted && st.writable() == nil {
+		s.t.Reserve()
+		s.mu.Unlock()
+		buf = flow.FrameBuffer(head, body)
+		s.mu.Lock()
+		s.t.Restore()
 	}
-	switch {
-	case st.werr != nil:
+	if err := st.writable(); err != nil {
 		buf.Free()
-		return st.werr
-	case st.line.OutEnd || st.line.Gone:
-		buf.Free()
-		return errEnded
+		s.wake()
+		return err
 	}
 	if !st.line.Mine {
 		st.headed, st.code = true, h.Code
 	}
 	s.t.Enqueue(st.line, flow.Frame{Header: h, Buf: buf, Kind: flow.KindData, Counted: buf != nil})
+	s.wake()
 	s.kick()
 	return nil
+}
+
+// writable says why nothing can be queued any more.
+func (st *Stream) writable() error {
+	switch {
+	case st.werr != nil:
+		return st.werr
+	case st.line.OutEnd || st.line.Gone:
+		return errEnded
+	}
+	return nil
+}
+
+// awaitTurn waits until a frame can be queued, behind those who have waited longer.
+func (st *Stream) awaitTurn(counted bool) {
+	s, waited := st.s, false
+	for st.writable() == nil && !s.turn(st, counted) {
+		if !waited {
+			waited, st.since = true, time.Now()
+			s.blocked = append(s.blocked, st)
+		}
+		st.cond.Wait()
+	}
+	if waited {
+		s.blocked = slices.DeleteFunc(s.blocked, func(b *Stream) bool { return b == st })
+	}
+}
+
+// turn reports whether st may queue a frame now.
+func (s *Session) turn(st *Stream, counted bool) bool {
+	if st.line.Queued() >= maxQueue {
+		return false
+	}
+	if !counted {
+		return true
+	}
+	if !s.t.Room(st.line) {
+		return false
+	}
+	for _, b := range s.blocked {
+		if b == st {
+			break
+		}
+		if b.line.Queued() < maxQueue && s.t.Room(b.line) {
+			return false
+		}
+	}
+	return true
+}
+
+// wake wakes the first of those who wait that can go on; it wakes the next.
+func (s *Session) wake() {
+	for _, b := range s.blocked {
+		if b.line.Queued() < maxQueue && s.t.Room(b.line) {
+			b.cond.Broadcast()
+			return
+		}
+	}
+}
+
+// starved adds those to slow whose frames wait for a connection's window in which
+// nothing has moved for too long.
+func (s *Session) starved(now time.Time, slow []*flow.Line) []*flow.Line {
+	if a := s.t.AckedOut(); a != s.lastAcked {
+		s.lastAcked, s.ackedAt = a, now
+	}
+	if now.Sub(s.ackedAt) < s.cfg.StallTimeout {
+		return slow
+	}
+	for _, b := range s.blocked {
+		if now.Sub(b.since) >= s.cfg.StallTimeout && !s.t.Room(b.line) && !slices.Contains(slow, b.line) {
+			slow = append(slow, b.line)
+		}
+	}
+	return slow
 }
 
 // CloseWrite ends this direction.

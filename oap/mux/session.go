@@ -113,8 +113,12 @@ type Session struct {
 	ackArmed bool
 	stall    *time.Timer
 	stallOn  bool
-	open     int       // streams, when last looked
-	activity time.Time // the last frame, or the end of the last stream
+	blocked  []*Stream // whose writers wait, longest first
+
+	lastAcked uint64 // as starved last saw it
+	ackedAt   time.Time
+	open      int       // streams, when last looked
+	activity  time.Time // the last frame, or the end of the last stream
 
 	writeBy time.Time // owned by the writer
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/oap"
@@ -28,9 +29,10 @@ type Stream struct {
 	line   *flow.Line
 	cond   sync.Cond
 	in     []piece
-	code   uint16 // of the answer
-	began  bool   // a frame of the other side came
-	headed bool   // the answer's head is queued
+	code   uint16    // of the answer
+	began  bool      // a frame of the other side came
+	headed bool      // the answer's head is queued
+	since  time.Time // when its writer began to wait
 	rerr   error
 	werr   error
 	ctx    context.Context

@@ -34,6 +34,10 @@ func (s *Session) kick() {
 	if len(s.waiting) > 0 {
 		s.release()
 	}
+	if t.Freed {
+		t.Freed = false
+		s.wake()
+	}
 	open := len(t.Lines) + t.Opening
 	if open == 0 && s.open > 0 {
 		s.activity = time.Now()
@@ -81,7 +85,9 @@ func (s *Session) look() {
 	if s.over {
 		return
 	}
-	slow, left := s.t.Stalled(time.Now(), s.cfg.StallTimeout)
+	now := time.Now()
+	slow, left := s.t.Stalled(now, s.cfg.StallTimeout)
+	slow = s.starved(now, slow)
 	for _, l := range slow {
 		s.cfg.Observe.Reject(flow.ReasonStalled)
 		if l.Mine {

@@ -118,10 +118,11 @@ func poll(t testing.TB, what string, done func() bool) {
 }
 
 // TestHostileMemory measures what a connection makes the node hold: at most 8 MiB
-// of what it sent, whatever that is, while calls do not read it. Others do not
-// notice, and all of it is given back.
+// of what it sent, whatever that is, while calls do not read it, and no more of
+// answers that it does not take. Others do not notice, and all of it is given back.
 func TestHostileMemory(t *testing.T) {
-	const conns, most = 3, 8<<20 + overhead
+	const conns, pouring, most = 3, 120, 8<<20 + overhead
+	shared := make([]byte, 64<<10)
 	release := make(chan struct{})
 	v := serveTLS(t, func(ctx context.Context, c *macronode.Call, send macronode.Send) error {
 		switch c.Op {
@@ -131,10 +132,13 @@ func TestHostileMemory(t *testing.T) {
 			case <-release:
 			}
 			return ctx.Err()
+		case "pour":
+			return send(&macronode.Reply{Stream: flood{shared}, Length: -1})
 		}
 		return echo(ctx, c, send)
 	})
 	good := dialed(t, v.dial(), nil)
+	defer close(release)
 	ask := func() {
 		t.Helper()
 		if r := call(t, good, oap.RequestHead{Length: 4}, []byte("good")); string(r.body) != "good" {
@@ -196,8 +200,35 @@ func TestHostileMemory(t *testing.T) {
 			t.Errorf("%s: %d bytes are left", c.name, left)
 		}
 	}
-	close(release)
+	// Answers that nobody takes: of all of them together, a window is held.
+	before := heap()
+	for range conns {
+		k := v.client()
+		for j := range pouring {
+			k.send(start(uint64(2*j+1), oap.END, head(t, oap.RequestHead{Op: "pour"})))
+		}
+	}
+	poll(t, "answers", func() bool { return count(t, v.s.conf.Metrics.streams) == conns*pouring })
+	ask()
+	held := heap() - before
+	t.Logf("answers that nobody takes: %d KiB a connection", held/conns>>10)
+	if held > conns*most {
+		t.Errorf("answers that nobody takes: %d bytes a connection, at most %d are allowed", held/conns, most)
+	}
 	if err := good.Err(); err != nil {
 		t.Error(err)
 	}
 }
+
+// flood is an answer without end, of bytes that it shares with others.
+type flood struct{ b []byte }
+
+func (f flood) WriteTo(w io.Writer) (n int64, err error) {
+	for err == nil {
+		var m int
+		m, err = w.Write(f.b)
+		n += int64(m)
+	}
+	return n, err
+}
+func (flood) Close() error { return nil }

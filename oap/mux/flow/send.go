@@ -36,6 +36,10 @@ func (t *Table) Enqueue(l *Line, f Frame) {
 		return
 	}
 	l.queue = append(l.queue, f)
+	if f.Counted {
+		t.queued++
+		t.bytes += f.size()
+	}
 	t.stuck = false
 	if l.next == nil {
 		t.link(l)
@@ -99,6 +103,11 @@ func (t *Table) unlink(l *Line) {
 func (t *Table) Drop(l *Line) {
 	t.unlink(l)
 	for i := range l.queue {
+		if l.queue[i].Counted {
+			t.queued--
+			t.bytes -= l.queue[i].size()
+			t.Freed = true
+		}
 		l.queue[i].Buf.Free()
 	}
 	clear(l.queue)
@@ -112,6 +121,36 @@ func (t *Table) allowed(l *Line) bool {
 	return mine < uint64(t.Out.Stream) && all < uint64(t.Out.Conn) &&
 		(mine < uint64(t.Out.Quarter) || all < uint64(t.Out.Quarter))
 }
+
+// maxQueuedBytes is how much may be queued on a connection, and one frame.
+const maxQueuedBytes = 1 << 20
+
+func (f *Frame) size() int {
+	if f.Buf == nil {
+		return 0
+	}
+	return len(f.Buf.B)
+}
+
+// Room reports whether the windows will let one more counted frame of l through
+// once what is queued has left: then it can be queued without waiting for the other
+// side to read; and whether what is queued is not too much already, which it is
+// where the other side takes nothing from the connection.
+func (t *Table) Room(l *Line) bool {
+	mine, all := l.sent-l.theirs+uint64(len(l.queue)), t.sent-t.ackedOut+t.queued
+	return t.bytes < maxQueuedBytes && mine < uint64(t.Out.Stream) && all < uint64(t.Out.Conn) &&
+		(mine < uint64(t.Out.Quarter) || all < uint64(t.Out.Quarter))
+}
+
+// Reserve takes the place of one counted frame in the windows, as Room has shown
+// it; Restore gives it back, which the frame's Enqueue follows.
+func (t *Table) Reserve() { t.queued++ }
+
+// Restore is Reserve's reverse.
+func (t *Table) Restore() { t.queued-- }
+
+// AckedOut is how many counted frames of the connection the other side is done with.
+func (t *Table) AckedOut() uint64 { return t.ackedOut }
 
 // Pending reports whether Take would give a frame.
 func (t *Table) Pending() bool {
@@ -217,6 +256,9 @@ func (t *Table) turn(now time.Time) (Frame, bool) {
 			}
 			l.sent++
 			t.sent++
+			t.queued--
+			t.bytes -= f.size()
+			t.Freed = true
 		}
 		f.Header.App, f.Header.Tenant, f.Header.Corr = l.Head.App, l.Head.Tenant, l.ID
 		f.Line = l

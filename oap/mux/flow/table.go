@@ -107,10 +107,13 @@ type Table struct {
 
 	got, used, acked uint64 // counted frames of the connection: see Line
 	sent, ackedOut   uint64
+	bytes            int    // of what queues hold
+	queued           uint64 // counted frames in queues, and those of Reserve
 
 	ring   *Line // streams with something queued; the next to write
 	ringN  int
 	stuck  bool // nothing in the ring can be written now
+	Freed  bool // more may be queued than before; whoever acts on it clears it
 	Urgent []Frame
 	Final  *Frame // the last frame of the connection; nothing comes after it
 	closed bool   // final was written
@@ -345,7 +348,7 @@ func (t *Table) Acknowledged(id, n uint64, now time.Time) *Fault {
 			return Faultf(ReasonWindow, "an ACK that goes backwards or ahead")
 		}
 		t.ackedOut = n
-		t.stuck = false
+		t.stuck, t.Freed = false, true
 		return nil
 	}
 	if !t.known(id) {
@@ -362,7 +365,7 @@ func (t *Table) Acknowledged(id, n uint64, now time.Time) *Fault {
 		l.held = now
 	}
 	l.theirs = n
-	t.stuck = false
+	t.stuck, t.Freed = false, true
 	return nil
 }
 
