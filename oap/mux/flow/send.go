@@ -117,7 +117,11 @@ func (t *Table) Drop(l *Line) {
 // allowed reports whether l may send one more counted frame. What a stream
 // holds of the connection's window is never more than either number says.
 func (t *Table) allowed(l *Line) bool {
-	mine, all := l.sent-l.theirs, t.sent-t.ackedOut
+	return t.fits(l.sent-l.theirs, t.sent-t.ackedOut)
+}
+
+// fits is allowed, of counts that are given.
+func (t *Table) fits(mine, all uint64) bool {
 	return mine < uint64(t.Out.Stream) && all < uint64(t.Out.Conn) &&
 		(mine < uint64(t.Out.Quarter) || all < uint64(t.Out.Quarter))
 }
@@ -137,9 +141,7 @@ func (f *Frame) size() int {
 // side to read; and whether what is queued is not too much already, which it is
 // where the other side takes nothing from the connection.
 func (t *Table) Room(l *Line) bool {
-	mine, all := l.sent-l.theirs+uint64(len(l.queue)), t.sent-t.ackedOut+t.queued
-	return t.bytes < maxQueuedBytes && mine < uint64(t.Out.Stream) && all < uint64(t.Out.Conn) &&
-		(mine < uint64(t.Out.Quarter) || all < uint64(t.Out.Quarter))
+	return t.bytes < maxQueuedBytes && t.fits(l.sent-l.theirs+uint64(len(l.queue)), t.sent-t.ackedOut+t.queued)
 }
 
 // Reserve takes the place of one counted frame in the windows, as Room has shown
