@@ -122,10 +122,34 @@ func (r *raw) cancel(corr uint64) {
 	r.send(oap.Header{Flags: oap.REQ | oap.END, Code: 499, App: 1, Corr: corr}, "")
 }
 
+// wait is the next frame, or false where the connection is closed.
+func (r *raw) wait() (oap.Frame, bool) {
+	r.t.Helper()
+	select {
+	case f, ok := <-r.frames:
+		return f, ok
+	case <-time.After(5 * time.Minute):
+		r.t.Fatal("nothing comes, and the connection stays")
+		return oap.Frame{}, false
+	}
+}
+
+// end is why the session ended.
+func (r *raw) end() error {
+	r.t.Helper()
+	select {
+	case err := <-r.ended:
+		return err
+	case <-time.After(5 * time.Minute):
+		r.t.Fatal("the session does not end")
+		return nil
+	}
+}
+
 // next is the next frame, of any kind.
 func (r *raw) next() oap.Frame {
 	r.t.Helper()
-	f, ok := <-r.frames
+	f, ok := r.wait()
 	if !ok {
 		r.t.Fatal("the connection was closed")
 	}
@@ -163,7 +187,7 @@ func (r *raw) drained() (all []oap.Frame) {
 func (r *raw) refused(code uint16, reason string) {
 	r.t.Helper()
 	var last oap.Frame
-	for f := range r.frames {
+	for f, ok := r.wait(); ok; f, ok = r.wait() {
 		last = f
 	}
 	if !last.IsRefusal() || last.Code != code {
@@ -173,7 +197,7 @@ func (r *raw) refused(code uint16, reason string) {
 	if err := json.Unmarshal(last.Payload, &p); err != nil || p.Status != int(code) {
 		r.t.Errorf("the problem document says %d: %v", p.Status, err)
 	}
-	err := <-r.ended
+	err := r.end()
 	if f, ok := errors.AsType[*Fault](err); !ok || f.Reason != reason || f.Code != code || !errors.Is(err, ErrClosed) {
 		r.t.Errorf("the session ended with %v, not %q", err, reason)
 	}

@@ -108,7 +108,7 @@ func TestDrain(t *testing.T) {
 			t.Fatal("it ended before its last stream")
 		}
 		r.cancel(1)
-		if err := <-r.ended; !errors.Is(err, ErrDraining) {
+		if err := r.end(); !errors.Is(err, ErrDraining) {
 			t.Error(err)
 		}
 	})
@@ -326,7 +326,7 @@ func TestTimeouts(t *testing.T) {
 		<-time.After(30 * time.Second)
 		f := oap.Ping()
 		r.send(f.Header, "")
-		if err := <-r.ended; !errors.Is(err, errIdle) || time.Since(began) != 90*time.Second {
+		if err := r.end(); !errors.Is(err, errIdle) || time.Since(began) != 90*time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
@@ -338,14 +338,14 @@ func TestTimeouts(t *testing.T) {
 		}
 		began := time.Now()
 		r.cancel(1)
-		if err := <-r.ended; !errors.Is(err, errIdle) || time.Since(began) < time.Minute {
+		if err := r.end(); !errors.Is(err, errIdle) || time.Since(began) < time.Minute {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
 	bubble(t, nil, func(t *testing.T, r *raw) { // half a frame
 		began := time.Now()
 		r.bytes(header(100))
-		if err := <-r.ended; !errors.Is(err, errTruncated) || time.Since(began) != 10*time.Second {
+		if err := r.end(); !errors.Is(err, errTruncated) || time.Since(began) != 10*time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
