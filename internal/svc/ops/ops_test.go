@@ -169,7 +169,7 @@ func TestTheWallSeesTheseRoutes(t *testing.T) {
 	for i := range routes {
 		b := &routes[i].Binding
 		want, ok := actions[b.Op]
-		if !ok || b.Action != want || b.Service != Name || b.OAP != 0 || b.Resource != macronode.NodeResource {
+		if !ok || b.Action != want || b.Service != Name || b.OAP != macronode.AppNode || b.Resource != macronode.NodeResource {
 			t.Errorf("%+v", b)
 		}
 		if open := want == ""; b.Public != open || b.PlainOK != open {
