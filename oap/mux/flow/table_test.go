@@ -34,3 +34,19 @@ func TestAckThatWasAskedFor(t *testing.T) {
 		t.Errorf("once it is consumed: %v", got)
 	}
 }
+
+// What was discarded is not credited again when its reader comes back.
+func TestDiscardedIsCreditedOnce(t *testing.T) {
+	table := NewTable(false, false, false)
+	table.Grant(8, 8)
+	h := oap.Header{Len: oap.HeaderBytes + 1, Flags: oap.REQ | oap.START, App: 1, Corr: 1}
+	l, _, f := table.Arrive(&h, time.Time{})
+	if f != nil {
+		t.Fatal(f)
+	}
+	table.Fail(l, 500, nil)
+	table.Consume(l, 1)
+	if table.used != 1 || table.got != 1 {
+		t.Errorf("%d of %d frames are credited", table.used, table.got)
+	}
+}
