@@ -21,7 +21,8 @@ const OverlayProto = "ron-overlay/1"
 type OverlayTLS struct {
 	// Certificate is the certificate of the node's own key.
 	Certificate func() *tls.Certificate
-	// Known reports whether the node with this id may have a session now.
+	// Known reports whether the node with this id may have a session now. It is
+	// asked once a handshake.
 	Known func(nodeID string) bool
 }
 

@@ -166,7 +166,7 @@ func (n *Node) adoptSession(p macronode.Peer, s *mux.Session) {
 
 // overlayTLS lets peers in at the OAP/1 listener.
 func (n *Node) overlayTLS() *listen.OverlayTLS {
-	return &listen.OverlayTLS{Certificate: func() *tls.Certificate { return n.identity.cert }, Known: n.overlay.Known}
+	return &listen.OverlayTLS{Certificate: func() *tls.Certificate { return n.identity.cert }, Known: n.overlay.Welcome}
 }
 
 // told tells peers of revocations that were made here.

@@ -93,7 +93,7 @@ func (r *reader) cut() error {
 		}
 	}
 	if frames {
-		s.activity = r.came
+		s.activity, s.heard = r.came, r.came
 		s.kick()
 		for len(s.t.Urgent) > maxUrgent && !s.over {
 			s.drained.Wait()

@@ -119,6 +119,7 @@ type Session struct {
 	ackedAt   time.Time
 	open      int       // streams, when last looked
 	activity  time.Time // the last frame, or the end of the last stream
+	heard     time.Time // the last frame
 
 	writeBy time.Time // owned by the writer
 }
@@ -173,6 +174,14 @@ func (s *Session) Streams() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.t.Lines) + s.t.Opening
+}
+
+// Heard is when the last frame of the other side came; the zero time before there
+// was one.
+func (s *Session) Heard() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heard
 }
 
 // Draining reports whether Open is refused, because either side said GOAWAY.

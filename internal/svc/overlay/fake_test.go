@@ -134,6 +134,8 @@ type net struct {
 	lag   time.Duration // by which the smallest node's attempts take longer
 	dials int
 	pairs []*end // one of each connection
+	// refuse is what a call is answered with before it is handled; nil: nothing.
+	refuse func(macronode.Op) error
 }
 
 type node struct {
@@ -313,8 +315,10 @@ func (e *end) cross(ctx context.Context) error {
 	e.mu.Lock()
 	deaf := e.deaf
 	e.mu.Unlock()
-	if deaf || e.w.down(e.own.i, e.other.i) {
+	// What was sent into a cut link arrives a moment after it is back.
+	for deaf || e.w.down(e.own.i, e.other.i) {
 		select {
+		case <-time.After(100 * time.Millisecond):
 		case <-e.done:
 			return errGone
 		case <-ctx.Done():
@@ -336,6 +340,11 @@ func (e *end) Ping(ctx context.Context) (time.Duration, error) { return 2 * e.w.
 func (e *end) Call(ctx context.Context, op macronode.Op, args []macronode.Arg, body []byte, limit int) ([]byte, error) {
 	if err := e.cross(ctx); err != nil {
 		return nil, err
+	}
+	if e.w.refuse != nil {
+		if err := e.w.refuse(op); err != nil {
+			return nil, err
+		}
 	}
 	r, err := e.other.invoke(ctx, e.own.id, op, args, body)
 	if err != nil {

@@ -253,6 +253,17 @@ func (s *Service) peer(node string) *peer { return (*s.peers.Load())[node] }
 // Known reports whether the node is a peer now.
 func (s *Service) Known(node string) bool { return s.peer(node) != nil }
 
+// Welcome reports whether the node is a peer that nobody keeps shut now: whether
+// its connections are to be taken.
+func (s *Service) Welcome(node string) bool {
+	p := s.peer(node)
+	if p == nil {
+		return false
+	}
+	d, _ := p.shut()
+	return d == 0
+}
+
 // Adopt takes a session that the peer dialled, and ends it where the node is no
 // peer or another session stays.
 func (s *Service) Adopt(node string, sess Session) {

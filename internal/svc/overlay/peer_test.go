@@ -189,6 +189,9 @@ func TestHeld(t *testing.T) {
 		a.gates[b.id].hold(true)
 		pass(time.Second)
 		state("closed")
+		if a.Welcome(b.id) || !a.Known(b.id) || a.Welcome("b3:x") || !b.Welcome(a.id) {
+			t.Error("who is shut out is welcome, or who is not is not")
+		}
 		pass(10 * time.Second)
 		if len(w.open(0, 1)) != 0 {
 			t.Error("a connection stays although the breaker is held open")

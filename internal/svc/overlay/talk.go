@@ -22,8 +22,10 @@ const (
 
 const (
 	callLimit = 5 * time.Second // of one call between nodes
-	// refusedWait is the pause after a peer refused a batch.
+	// refusedWait is the pause after a peer refused a batch, doubled to
+	// refusedMost by each that follows.
 	refusedWait = 250 * time.Millisecond
+	refusedMost = 30 * time.Second
 	// comparePause is the least time between two comparisons.
 	comparePause = 200 * time.Millisecond
 	// maxPages bounds a comparison.
@@ -72,6 +74,7 @@ func ended(l *live) bool {
 // talk says what waits to be said. What was on its way when a session ended is
 // said again on the next.
 func (p *peer) talk(l *live) {
+	pause := refusedWait
 	for {
 		batch, err := p.out.Next(l.ctx)
 		if err != nil {
@@ -81,12 +84,14 @@ func (p *peer) talk(l *live) {
 		switch _, err := p.call(l, OpGossip, nil, batch, 0); {
 		case err == nil:
 			p.out.Sent()
+			pause = refusedWait
 		case l.ctx.Err() != nil || ended(l):
 			return
 		case errors.As(err, &refusal) && !refusal.Kind.Info().Retryable:
 			p.s.conf.Log.Warn("a peer refuses gossip", "event", "peer_gossip", "node", p.id, "error", err)
 			p.out.Failed()
-			wait(l.ctx, refusedWait)
+			wait(l.ctx, pause)
+			pause = min(2*pause, refusedMost)
 		case errors.As(err, &refusal):
 			// It comes again, unless newer messages push it out.
 			wait(l.ctx, max(refusedWait, refusal.RetryAfter))

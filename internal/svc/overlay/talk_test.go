@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -288,6 +289,74 @@ func TestAnnouncements(t *testing.T) {
 		pass(time.Second)
 		if got := strings.Join(heard, ", "); got != "1 true 7 here, head good" {
 			t.Errorf("heard: %s", got)
+		}
+	})
+}
+
+// A link that comes and goes fifty times, while both sides revoke: it is back within
+// two seconds each time, and nothing is lost.
+func TestFlaps(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newNet(t, 3, [2]int{0, 1}, [2]int{1, 2})
+		w.start(t)
+		pass(3 * time.Second)
+		made := 0
+		for flap := range 50 {
+			w.setCut(0, 1, true)
+			for range 5 {
+				w.nodes[made%3].revoke(item(made))
+				made++
+				pass(time.Duration(flap%7) * 37 * time.Millisecond)
+			}
+			w.setCut(0, 1, false)
+			pass(2 * time.Second)
+			if len(w.nodes[0].Active()) != 1 || len(w.nodes[1].Active()) != 2 {
+				t.Fatalf("flap %d: no session two seconds after", flap)
+			}
+		}
+		pass(time.Second)
+		for i, n := range w.nodes {
+			if n.book.len() != made {
+				t.Errorf("node %d knows %d of %d", i, n.book.len(), made)
+			}
+			for _, l := range []gossip.Lane{gossip.Revocations, gossip.Announcements} {
+				if d := n.exchange.Depth(l); d != 0 {
+					t.Errorf("node %d: %d messages wait", i, d)
+				}
+			}
+		}
+		if len(w.open(0, 1)) != 1 || len(w.open(1, 2)) != 1 {
+			t.Error("connections were left open")
+		}
+	})
+}
+
+// A peer whose policy refuses gossip is asked less and less often.
+func TestRefusedGossip(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newNet(t, 2, [2]int{0, 1})
+		w.start(t)
+		pass(3 * time.Second)
+		var mu sync.Mutex
+		asked := 0
+		w.refuse = func(op macronode.Op) error {
+			if op != OpGossip {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			asked++
+			return macronode.Errorf(macronode.Denied, "policy")
+		}
+		w.nodes[0].revoke(item(1))
+		pass(5 * time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if asked < 3 || asked > 40 {
+			t.Errorf("asked %d times in five minutes", asked)
+		}
+		if w.nodes[1].book.len() != 1 {
+			t.Error("lists are not compared meanwhile")
 		}
 	})
 }

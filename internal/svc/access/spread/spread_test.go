@@ -58,7 +58,7 @@ func (m *mints) WithMint(name string, version uint64, f func([]byte) error) erro
 }
 
 func (m *mints) DeleteMint(context.Context, string) error { return nil }
-func (m *mints) Epoch() uint64                             { return 1 }
+func (m *mints) Epoch() uint64                            { return 1 }
 
 // records counts audit events by kind and actor.
 type records struct {

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/rustyonions/macronode"
@@ -35,31 +34,14 @@ const maxProblemBytes = 64 << 10
 type Limits struct{ MaxFrameBytes, MaxInflight, MaxStreams, ChunkBytes int }
 
 // Link is a session. Its methods may be called from any goroutine.
-type Link struct {
-	*mux.Session
-	heard *heard
-}
-
-// heard notes when the last frame came.
-type heard struct{ at atomic.Int64 }
-
-// Frame implements mux.Observer.
-func (h *heard) Frame(out bool, _ mux.Kind) {
-	if !out {
-		h.at.Store(time.Now().UnixNano())
-	}
-}
-
-// Reject implements mux.Observer.
-func (h *heard) Reject(string) {}
+type Link struct{ *mux.Session }
 
 // Dial greets the node at the other end of c, whose streams go to handle, and
 // returns once it greeted back; ctx bounds that alone. c is closed with the
 // session, and where there is none.
 func Dial(ctx context.Context, c mux.Conn, l Limits, handle func(*mux.Stream)) (*Link, error) {
-	h := &heard{}
 	s, err := mux.New(c, mux.Config{
-		Opener: true, Both: true, UA: "macronode", ChunkBytes: l.ChunkBytes, Handle: handle, Observe: h,
+		Opener: true, Both: true, UA: "macronode", ChunkBytes: l.ChunkBytes, Handle: handle,
 		Reply:        oap.HelloReply{MaxFrame: l.MaxFrameBytes, MaxInflight: l.MaxInflight, MaxStreams: l.MaxStreams},
 		HelloTimeout: helloTimeout, IdleTimeout: idleTimeout, StallTimeout: stallTimeout, WriteTimeout: stallTimeout,
 	})
@@ -71,7 +53,7 @@ func Dial(ctx context.Context, c mux.Conn, l Limits, handle func(*mux.Stream)) (
 	go s.Run(context.WithoutCancel(ctx))
 	select {
 	case <-s.Ready():
-		return &Link{s, h}, nil
+		return &Link{s}, nil
 	case <-s.Done():
 		return nil, fmt.Errorf("greeting: %w", s.Err())
 	case <-ctx.Done():
@@ -81,15 +63,7 @@ func Dial(ctx context.Context, c mux.Conn, l Limits, handle func(*mux.Stream)) (
 }
 
 // Accepted is a session that the other node dialled and this one's listener runs.
-func Accepted(s *mux.Session) *Link { return &Link{s, nil} }
-
-// Heard is when the last frame came; the zero time where that is not known.
-func (l *Link) Heard() time.Time {
-	if l.heard == nil {
-		return time.Time{}
-	}
-	return time.Unix(0, l.heard.at.Load())
-}
+func Accepted(s *mux.Session) *Link { return &Link{s} }
 
 // Question is a call to a peer.
 type Question struct {

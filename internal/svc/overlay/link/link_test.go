@@ -91,8 +91,14 @@ func TestBothSidesCall(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if time.Since(a.Heard()) > time.Minute || !b.Heard().IsZero() {
-		t.Errorf("heard at %v and %v", a.Heard(), b.Heard())
+	for _, l := range []*Link{a, b} {
+		before := l.Heard()
+		if before.IsZero() || time.Since(before) > time.Minute {
+			t.Errorf("heard at %v", before)
+		}
+		if _, err := l.Ping(t.Context()); err != nil || l.Heard().Before(before) || l.Heard().Equal(before) {
+			t.Errorf("after a ping heard at %v, %v; before at %v", l.Heard(), err, before)
+		}
 	}
 }
 
