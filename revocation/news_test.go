@@ -35,8 +35,17 @@ func TestNews(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	// News are no page, and a page is no news: a part never passes for the whole.
-	if _, err := Parse(text, s.id(t)); !errors.Is(err, ErrNotVerified) {
-		t.Errorf("news are taken for a list: %v", err)
+	ids, err := SignNews(items()[:1], "", s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range [][]byte{text, ids} {
+		if _, err := Parse(text, s.id(t)); !errors.Is(err, ErrNotVerified) {
+			t.Errorf("news are taken for a list: %v", err)
+		}
+		if _, err := Read(bytes.NewReader(text), s.id(t)); !errors.Is(err, ErrNotVerified) {
+			t.Errorf("news are taken for a whole list: %v", err)
+		}
 	}
 	if _, err := ParseNews(signed(t, s, Page{Entries: entries(1)})); !errors.Is(err, ErrNotVerified) {
 		t.Errorf("a list is taken for news: %v", err)

@@ -9,8 +9,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"io"
 	"math/big"
+	"os"
 	"testing"
 	"time"
 )
@@ -19,11 +21,17 @@ import (
 // mean nothing between nodes.
 func nodeKey(tb testing.TB) (*tls.Certificate, string) {
 	tb.Helper()
+	return nodeKeyUntil(tb, time.Unix(1, 0))
+}
+
+// nodeKeyUntil is nodeKey with a certificate that ends then.
+func nodeKeyUntil(tb testing.TB, end time.Time) (*tls.Certificate, string) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "node"}, NotAfter: time.Unix(1, 0)}
+	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "node"}, NotAfter: end}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 	if err != nil {
 		tb.Fatal(err)
@@ -65,6 +73,7 @@ func TestOverlay(t *testing.T) {
 			return err
 		}
 		defer conn.Close()
+		conn.SetReadDeadline(time.Now().Add(patience / 4))
 		_, err = conn.Read(make([]byte, 1))
 		return err
 	}
@@ -98,8 +107,8 @@ func TestOverlay(t *testing.T) {
 		{"X25519MLKEM768", "no_certificate", &tls.Config{NextProtos: []string{OverlayProto}, GetClientCertificate: show(&tls.Certificate{})}},
 		{"none", "classical", &tls.Config{NextProtos: []string{OverlayProto}, CurvePreferences: []tls.CurveID{tls.X25519}, GetClientCertificate: show(friend)}},
 	} {
-		if err := dial(c.conf); err == nil || err == io.EOF {
-			t.Errorf("%s: no alert came: %v", c.result, err)
+		if err := dial(c.conf); err == nil || err == io.EOF || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%s: no alert came: %v", c.result, err)
 		}
 		eventually(t, c.result, func() bool { return count(c.kex, c.result) == 1 })
 	}
@@ -122,8 +131,8 @@ func TestOverlay(t *testing.T) {
 
 // A session is never resumed: who is a peer no more has none.
 func TestOverlayIsNotResumed(t *testing.T) {
-	own, _ := nodeKey(t)
-	friend, _ := nodeKey(t)
+	own, _ := nodeKeyUntil(t, time.Now().Add(time.Hour)) // what has ended is not resumed in any case
+	friend, _ := nodeKeyUntil(t, time.Now().Add(time.Hour))
 	s, _ := newSet(t, wide())
 	e := tcp("127.0.0.1:0")
 	known := true
