@@ -20,7 +20,7 @@ func TestDrills(t *testing.T) {
 	if err := json.Unmarshal([]byte(command(t, nil, nil, "ronctl", "drill", "list", "--output", "json").must(t, 0).out), &list); err != nil {
 		t.Fatal(err)
 	}
-	if len(list.Drills) < 9 {
+	if len(list.Drills) < 10 {
 		t.Fatalf("only %d drills", len(list.Drills))
 	}
 	scratch := t.TempDir()

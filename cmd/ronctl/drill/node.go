@@ -46,6 +46,7 @@ type scene struct {
 	tenantName       string // the only tenant
 	tenantCap        string // its capability's file
 	host             string // of the HTTP interface, with its port
+	oapHost          string // of the other one
 }
 
 // data is the node's data directory.
@@ -132,6 +133,7 @@ func (s *scene) connect(ctx context.Context) error {
 	}
 	var at struct {
 		HTTP        string `json:"http"`
+		OAP         string `json:"oap"`
 		OperatorCap string `json:"operator_cap"`
 		TenantCap   string `json:"tenant_cap"`
 	}
@@ -139,7 +141,7 @@ func (s *scene) connect(ctx context.Context) error {
 		return err
 	}
 	s.hangUp()
-	s.host, s.tenantCap = strings.TrimPrefix(at.HTTP, "http://"), at.TenantCap
+	s.host, s.oapHost, s.tenantCap = strings.TrimPrefix(at.HTTP, "http://"), at.OAP, at.TenantCap
 	if s.tenant, err = dial(at.HTTP, at.TenantCap); err != nil {
 		return err
 	}
