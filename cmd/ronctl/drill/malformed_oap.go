@@ -250,7 +250,9 @@ func (d *frames) spoil() ([]fault, error) {
 		return nil, err
 	}
 	edit := func(change func(b []byte)) []byte { b := bytes.Clone(call); change(b); return b }
-	length := func(n uint32) []byte { return edit(func(b []byte) { copy(b, []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}) }) }
+	length := func(n uint32) []byte {
+		return edit(func(b []byte) { copy(b, []byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}) })
+	}
 	one := func(f oap.Frame) []byte {
 		b, bad := oap.Append(nil, &f)
 		err = errors.Join(err, bad)
