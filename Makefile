@@ -8,7 +8,7 @@ TAGS  ?=
 
 export CGO_ENABLED ?= 0
 
-.PHONY: run build test lint unit race e2e matrix reproducible quickstart acceptance torture bench mutants microbench golden setup clean
+.PHONY: run build test lint unit race e2e matrix reproducible quickstart acceptance torture netns bench mutants microbench golden setup clean
 
 build: ## both binaries, into bin/
 	@mkdir -p bin
@@ -53,6 +53,9 @@ acceptance: build ## writes docs/acceptance.md from what the product does
 
 torture: build ## full kill and crash counts; writes docs/torture.md; hours
 	./scripts/torture.sh
+
+netns: build ## three nodes on a network with 20 ms delay, cut and healed; writes docs/overlay-network.md; needs root
+	MACRONODE_NETNS=$(CURDIR)/docs/overlay-network.md MACRONODE_BIN=$(CURDIR)/bin go test -count=1 -timeout 20m -v -run TestNetwork ./test
 
 bench: build ## the node beside its peers; writes docs/performance.md; more than an hour
 	./scripts/bench.sh

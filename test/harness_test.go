@@ -41,7 +41,8 @@ type node struct {
 	dir  string
 	file string // endpoints file
 	args []string
-	bin  string // folder of its binaries; "": MACRONODE_BIN
+	bin  string   // folder of its binaries; "": MACRONODE_BIN
+	wrap []string // what its process is run by; none: nothing
 	cmd  *exec.Cmd
 	log  *tail
 	done chan error
@@ -168,7 +169,9 @@ func (n *node) start() {
 func (n *node) spawn() {
 	n.t.Helper()
 	os.Remove(n.file) // a killed node leaves its own
-	n.cmd = exec.Command(binary(n.t, "macronode"), n.args...)
+	line := append(append([]string{}, n.wrap...), binary(n.t, "macronode"))
+	line = append(line, n.args...)
+	n.cmd = exec.Command(line[0], line[1:]...)
 	n.log = &tail{}
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	if err := n.cmd.Start(); err != nil {

@@ -36,13 +36,21 @@ func mesh(t testing.TB, bins []string, change func(i int, text string) string) [
 		if i > 0 {
 			tenant = nodes[0].tenant
 		}
-		nodes[i] = makeMeshed(t, bin, tenant)
+		nodes[i] = makeMeshed(t, bin, tenant, "127.0.0.1:0", freePort(t))
 	}
+	knit(t, nodes, change, func(_, to int) string { return nodes[to].oap })
+	return nodes
+}
+
+// knit makes the nodes each other's peers, at the addresses that reach says, and
+// starts them.
+func knit(t testing.TB, nodes []*meshed, change func(i int, text string) string, reach func(from, to int) string) {
+	t.Helper()
 	for i, n := range nodes {
 		var peers []string
-		for _, p := range nodes {
+		for j, p := range nodes {
 			if p != n {
-				peers = append(peers, fmt.Sprintf(`{ addr = %q, node_id = %q }`, p.oap, p.id))
+				peers = append(peers, fmt.Sprintf(`{ addr = %q, node_id = %q }`, reach(i, j), p.id))
 			}
 		}
 		file := filepath.Join(t.TempDir(), "secrets")
@@ -61,14 +69,13 @@ func mesh(t testing.TB, bins []string, change func(i int, text string) string) [
 			n.run()
 		})
 	}
-	return nodes
 }
 
-func makeMeshed(t testing.TB, bin, tenant string) *meshed {
+func makeMeshed(t testing.TB, bin, tenant, http, oap string) *meshed {
 	t.Helper()
 	top := t.TempDir()
-	n := &meshed{node: &node{t: t, bin: bin, dir: filepath.Join(top, "data"), file: filepath.Join(top, "endpoints.json")}, oap: freePort(t)}
-	args := []string{"init", "--data", n.dir, "--http", "127.0.0.1:0", "--oap", n.oap, "--recovery-out", filepath.Join(top, "recovery.key"), "--output", "json", "--tenant", "acme"}
+	n := &meshed{node: &node{t: t, bin: bin, dir: filepath.Join(top, "data"), file: filepath.Join(top, "endpoints.json")}, oap: oap}
+	args := []string{"init", "--data", n.dir, "--http", http, "--oap", n.oap, "--recovery-out", filepath.Join(top, "recovery.key"), "--output", "json", "--tenant", "acme"}
 	if tenant != "" {
 		args = append(args, "--tenant-id", tenant)
 	}
