@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The node beside its peers: objects read and written, memory at one large object,
 # a million small ones, hashing, overload, TLS, changes
-# under load, policy, capabilities. Writes docs/performance.md between its
+# under load, idle sessions, policy, capabilities, the second wire. Writes docs/performance.md between its
 # markers and bin/bench/report.json. A full run takes an hour, on a machine that
 # does nothing else.
 #
-#   BENCH            parts: "get put footprint million hash overload tls steady policy caps"
+#   BENCH            parts: "get put footprint million hash overload tls steady idle policy caps oap"
 #   BENCH_ROUNDS     5     rounds, servers in turn
-#   BENCH_GET_TIME   4s    a wrk run; also a run of "million" and of "tls"
+#   BENCH_GET_TIME   4s    a wrk run; also a run of "million", "tls", "oap" and "idle"
 #   BENCH_PUT_TIME   6s    a put run
 #   BENCH_SIZES      "1KiB 64KiB 1MiB 16MiB"
 #   BENCH_CACHE      256MiB  data.cache_bytes of the node that is read from
@@ -30,10 +30,10 @@
 #   BENCH=overload OVERLOAD_SECONDS=5 OVERLOAD_SERVERS=macronode BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 set -euo pipefail
 export MACRONODE_BIN=${MACRONODE_BIN:-$PWD/bin} BENCH_DIR=${BENCH_DIR:-$PWD/bin/bench}
-parts=${BENCH:-get put footprint million hash overload tls steady policy caps}
-# Parts inside one process, beside libraries: test/peers, a module of its own.
+parts=${BENCH:-get put footprint million hash overload tls steady idle policy caps oap}
+# Parts beside libraries: test/peers, a module of its own.
 peers=
-for part in policy caps; do
+for part in policy caps oap; do
 	[[ " $parts " == *" $part "* ]] || continue
 	peers+=" $part"; parts=" $parts "; parts=${parts/ $part / }
 done

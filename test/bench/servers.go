@@ -60,25 +60,14 @@ func (b *bench) startNodeWith(ctx context.Context, note string, setUp func(*oper
 	if err != nil {
 		return nil, err
 	}
-	bin, err := filepath.Abs(filepath.Join(b.set.bin, "macronode"))
-	if err != nil {
-		return nil, err
-	}
-	httpPort, err1 := children.FreePort()
-	oapPort, err2 := children.FreePort()
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, err
-	}
-	addr := "127.0.0.1:" + strconv.Itoa(httpPort)
-	n := &operate.Node{Bin: bin, Data: filepath.Join(dir, "data"), URL: "http://" + addr}
-	_, err = n.Tool(ctx, "init", "--data", n.Data, "--http", addr, "--oap", "127.0.0.1:"+strconv.Itoa(oapPort), "--tls", "none", "--tenant", "bench")
+	n, err := operate.Init(ctx, b.set.bin, dir)
 	if err == nil && setUp != nil {
 		err = setUp(n)
 	}
 	if err != nil {
 		return nil, err
 	}
-	token, err := os.ReadFile(filepath.Join(n.Data, "tenant.cap"))
+	token, err := n.Token()
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +78,7 @@ func (b *bench) startNodeWith(ctx context.Context, note string, setUp func(*oper
 	s := &server{
 		name: "macronode", url: n.URL, dir: dir, version: firstLine(version), node: n,
 		command:   "`macronode run --config DIR/macronode.bundle.toml --data DIR` after `macronode init --tls none --tenant bench`, " + note,
-		getHeader: [2]string{"Authorization", "Bearer " + strings.TrimSpace(string(token))},
+		getHeader: [2]string{"Authorization", "Bearer " + token},
 	}
 	s.put = func(_ string, body []byte) (*http.Request, error) {
 		req, err := post(s.url+"/o", body)
@@ -107,12 +96,9 @@ func (b *bench) startNodeWith(ctx context.Context, note string, setUp func(*oper
 	}
 	s.again = func(ctx context.Context) (*server, error) {
 		next := *s
-		p, err := b.procs.Start("macronode", filepath.Join(dir, "log"), nil, bin, "run", "--config", n.Conf(), "--data", n.Data)
-		if err != nil {
-			return nil, err
-		}
-		next.Proc = p
-		return &next, p.Ready(ctx, s.url+"/readyz")
+		var err error
+		next.Proc, err = n.Run(ctx, &b.procs, filepath.Join(dir, "log"))
+		return &next, err
 	}
 	return s.again(ctx)
 }

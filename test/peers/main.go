@@ -1,7 +1,7 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-// Command peers measures parts of the node inside one process, beside libraries
-// that do the same work. It is a module of its own, so that what the node is
+// Command peers measures parts of the node beside libraries that do the same
+// work, inside one process or over loopback. It is a module of its own, so that what the node is
 // compared with is none of its dependencies. scripts/bench.sh runs it.
 package main
 
@@ -23,6 +23,7 @@ import (
 	"github.com/rustyonions/macronode/test/peers/caps"
 	"github.com/rustyonions/macronode/test/peers/policy"
 	"github.com/rustyonions/macronode/test/peers/rounds"
+	"github.com/rustyonions/macronode/test/peers/wires"
 )
 
 // part is one selectable measurement.
@@ -34,9 +35,18 @@ type part struct {
 var parts = []part{
 	{"policy", "Policy decisions", policy.Measure},
 	{"caps", "Capabilities", caps.Measure},
+	{"oap", "OAP/1", wires.Measure},
 }
 
 func main() {
+	// What it starts again as a process of its own.
+	if len(os.Args) == 3 && os.Args[1] == "grpc" {
+		if err := wires.GRPC(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "peers grpc:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx)
 	stop()
@@ -80,7 +90,7 @@ func run(ctx context.Context) error {
 }
 
 func settings() (rounds.Plan, error) {
-	plan := rounds.Plan{Rounds: 5, Turn: 300 * time.Millisecond}
+	plan := rounds.Plan{Rounds: 5, Turn: 300 * time.Millisecond, Span: 4 * time.Second, Bin: os.Getenv("MACRONODE_BIN"), Dir: os.Getenv("BENCH_DIR")}
 	var err error
 	if text := os.Getenv("BENCH_ROUNDS"); text != "" {
 		if plan.Rounds, err = strconv.Atoi(text); err != nil || plan.Rounds < 1 {
@@ -90,6 +100,11 @@ func settings() (rounds.Plan, error) {
 	if text := os.Getenv("BENCH_TURN"); text != "" {
 		if plan.Turn, err = time.ParseDuration(text); err != nil || plan.Turn <= 0 {
 			return plan, fmt.Errorf("BENCH_TURN=%q is not a duration", text)
+		}
+	}
+	if text := os.Getenv("BENCH_GET_TIME"); text != "" {
+		if plan.Span, err = time.ParseDuration(text); err != nil || plan.Span <= 0 {
+			return plan, fmt.Errorf("BENCH_GET_TIME=%q is not a duration", text)
 		}
 	}
 	for _, name := range []string{"BENCH_OUT", "BENCH_JSON"} {

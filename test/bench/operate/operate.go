@@ -24,6 +24,7 @@ type Node struct {
 	Bin  string // the macronode binary
 	Data string
 	URL  string
+	OAP  string // where it speaks OAP/1
 	// Roots verify an https node's certificate.
 	Roots *x509.CertPool
 

@@ -15,7 +15,10 @@ import (
 // Plan is how long to measure.
 type Plan struct {
 	Rounds int
-	Turn   time.Duration // of one function in one round
+	Turn   time.Duration // of one function in one round, in processor time
+	Span   time.Duration // of one run over loopback
+	Bin    string        // folder of macronode
+	Dir    string        // for scratch folders, on a real disk
 }
 
 // Racer is what is timed: Do does its work once; i counts up.
