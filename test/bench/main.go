@@ -27,7 +27,7 @@ import (
 
 func main() {
 	// What it starts again as a process of its own.
-	own := map[string]func([]string) error{"bare": serveBare, "generate": generate, "handshakes": makeHandshakes, "tls": serveTLS}
+	own := map[string]func([]string) error{"bare": serveBare, "generate": generate, "handshakes": makeHandshakes, "sessions": holdSessions, "tls": serveTLS}
 	if len(os.Args) > 1 && own[os.Args[1]] != nil {
 		if err := own[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintf(os.Stderr, "bench %s: %v\n", os.Args[1], err)
@@ -59,6 +59,7 @@ var parts = []part{
 	{"overload", "Overload", measureOverload},
 	{"tls", "TLS handshakes", measureTLS},
 	{"steady", "Changes under load", measureSteady},
+	{"idle", "Idle sessions", measureIdle},
 }
 
 // bench is what all parts share.

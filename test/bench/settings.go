@@ -94,7 +94,7 @@ func readSettings(env func(string) (string, bool)) (settings, error) {
 		fail("BENCH_SIZES", err)
 		s.sizes = append(s.sizes, n)
 	}
-	for _, name := range strings.Fields(get("BENCH", "get put footprint million hash overload tls steady")) {
+	for _, name := range strings.Fields(get("BENCH", "get put footprint million hash overload tls steady idle")) {
 		known := false
 		for _, p := range parts {
 			known = known || p.name == name

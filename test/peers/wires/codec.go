@@ -48,7 +48,7 @@ func (b *bench) codec(ctx context.Context) error {
 		got := fmt.Sprintf("%.1f M/s, %.0f allocations", st.Median/1e6, allocs[bench])
 		want := fmt.Sprintf("≥ %g M/s, no allocation", perSecond/1e6)
 		report.Say("%s: %s", what, got)
-		b.sec.Row(what, "codec", report.Number(st.Median), report.Number(st.Low)+"-"+report.Number(st.High), "", "", "", "", "", got, want,
+		b.sec.Row(what, "codec", report.Number(st.Median), report.Number(st.Low)+"-"+report.Number(st.High), "", "", "", "", "", "", got, want,
 			b.sec.Judge("codec: "+what, want, got, st.Median >= perSecond && allocs[bench] == 0))
 	}
 	add("headers parsed", "ParseHeader", goalHeaders)

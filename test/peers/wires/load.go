@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"sync"
 	"syscall"
@@ -34,6 +35,7 @@ type lane struct {
 type run struct {
 	report.Result
 	server, client float64 // µs of processor time a call
+	refused        float64 // calls of a hundred that the server turned away; they count for nothing else
 }
 
 func rateOf(r run) float64 { return r.Rate }
@@ -43,6 +45,7 @@ func rateOf(r run) float64 { return r.Rate }
 func (l *lane) drive(ctx context.Context, span time.Duration, bufBytes int) (run, error) {
 	took := make([][]time.Duration, l.workers)
 	errs := make([]error, l.workers)
+	away := make([]int, l.workers)
 	served, err := l.server.CPU()
 	if err != nil {
 		return run{}, err
@@ -55,9 +58,14 @@ func (l *lane) drive(ctx context.Context, span time.Duration, bufBytes int) (run
 		wg.Go(func() {
 			buf := make([]byte, bufBytes)
 			for at := time.Now(); at.Before(end) && errs[w] == nil && ctx.Err() == nil; {
-				errs[w] = l.call(ctx, buf)
+				err := l.call(ctx, buf)
 				now := time.Now()
-				took[w] = append(took[w], now.Sub(at))
+				if e, ok := errors.AsType[*client.Error](err); ok && e.Status == http.StatusServiceUnavailable {
+					away[w]++
+				} else {
+					errs[w] = err
+					took[w] = append(took[w], now.Sub(at))
+				}
 				at = now
 			}
 		})
@@ -70,11 +78,17 @@ func (l *lane) drive(ctx context.Context, span time.Duration, bufBytes int) (run
 		return run{}, fmt.Errorf("%s: %w", l.name, err)
 	}
 	all := slices.Concat(took...)
+	if len(all) == 0 {
+		return run{}, fmt.Errorf("%s: every call was turned away", l.name)
+	}
 	slices.Sort(all)
-	n := float64(len(all))
+	n, refused := float64(len(all)), 0.0
+	for _, a := range away {
+		refused += float64(a)
+	}
 	at := func(q float64) float64 { return all[int(q*(n-1))].Seconds() * 1e3 }
 	return run{report.Result{Rate: n / wall.Seconds(), P50: at(0.5), P99: at(0.99)},
-		(after - served).Seconds() * 1e6 / n, own.Seconds() * 1e6 / n}, nil
+		(after - served).Seconds() * 1e6 / n, own.Seconds() * 1e6 / n, 100 * refused / (n + refused)}, nil
 }
 
 func processorTime() time.Duration {
@@ -123,7 +137,7 @@ func race(ctx context.Context, rounds int, span time.Duration, bufBytes int, lan
 				return err
 			}
 			if round > 0 {
-				report.Say("round %d %s: %s/s, p99 %.2f ms, %s µs of the server, %s of the client", round, l.name, report.Number(r.Rate), r.P99, report.Number(r.server), report.Number(r.client))
+				report.Say("round %d %s: %s/s, p99 %.2f ms, %s µs of the server, %s of the client, %.2f %% refused", round, l.name, report.Number(r.Rate), r.P99, report.Number(r.server), report.Number(r.client), r.refused)
 				l.runs = append(l.runs, r)
 			}
 		}

@@ -46,7 +46,7 @@ type bench struct {
 
 // Measure is the part of the report.
 func Measure(ctx context.Context, plan rounds.Plan) (_ *report.Section, err error) {
-	b := &bench{plan: plan, sec: &report.Section{Head: []string{"read", "wire", "calls/s", "range", "MB/s", "p50 ms", "p99 ms", "server's µs a call", "client's µs a call", "OAP/1 is", "goal", ""}}}
+	b := &bench{plan: plan, sec: &report.Section{Head: []string{"read", "wire", "calls/s", "range", "MB/s", "p50 ms", "p99 ms", "server's µs a call", "client's µs a call", "refused %", "OAP/1 is", "goal", ""}}}
 	if b.dir, err = os.MkdirTemp(plan.Dir, "wires-"); err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func Measure(ctx context.Context, plan rounds.Plan) (_ *report.Section, err erro
 	b.sec.Note("One Go program reads with package client over both of the node's wires, and with grpc-go, %s a run, in turn, %d rounds, medians; a first round is not counted. It and the servers share the processors. "+
 		"Small reads: %d calls at a time over one connection of OAP/1, %d over as many of HTTP/1.1, %d over one of grpc-go. Bulk: one read at a time. "+
 		"The node authenticates, decides and meters each call; the grpc server does none of it, its messages are bytes as they are (no protobuf), and it has `NumStreamWorkers` of as many processors as there are. "+
-		"Processor time is user and system.", plan.Span, plan.Rounds, streams, httpConns, streams)
+		"What the node refuses with 503 counts as refused alone. Processor time is user and system.", plan.Span, plan.Rounds, streams, httpConns, streams)
 	if err := b.codec(ctx); err != nil {
 		return nil, err
 	}
@@ -204,11 +204,11 @@ func (b *bench) compare(ctx context.Context, cell string, size int64, bufBytes i
 		median := func(f func(run) float64) float64 { return report.StatOf(l.runs, f).Median }
 		row := []string{cell, l.name, report.Number(rate.Median), report.Number(rate.Low) + "-" + report.Number(rate.High), report.Number(rate.Median * float64(size) / 1e6),
 			fmt.Sprintf("%.2f", median(func(r run) float64 { return r.P50 })), fmt.Sprintf("%.2f", median(func(r run) float64 { return r.P99 })),
-			report.Number(median(func(r run) float64 { return r.server })), report.Number(median(func(r run) float64 { return r.client })), "", "", ""}
+			report.Number(median(func(r run) float64 { return r.server })), report.Number(median(func(r run) float64 { return r.client })), fmt.Sprintf("%.2f", median(func(r run) float64 { return r.refused })), "", "", ""}
 		if i > 0 {
 			ratio := first / rate.Median
 			got, want := fmt.Sprintf("%.2f×", ratio), fmt.Sprintf("≥ %g×", goals[i])
-			row = append(row[:9], got, want, b.sec.Judge(cell+": OAP/1 to "+l.name, want, got, ratio >= goals[i]))
+			row = append(row[:10], got, want, b.sec.Judge(cell+": OAP/1 to "+l.name, want, got, ratio >= goals[i]))
 		}
 		b.sec.Row(row...)
 		kept := report.Run{Cell: cell, Server: l.name}

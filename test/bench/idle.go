@@ -1,0 +1,252 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rustyonions/macronode/capability"
+	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/idle"
+	"github.com/rustyonions/macronode/test/bench/operate"
+	"github.com/rustyonions/macronode/test/bench/report"
+)
+
+const (
+	idleSessions = 10_000
+	idleBusy     = 100 // of them have traffic in the end
+	idleRate     = 500 // calls a second on all of those together
+	idlePlain    = 24  // KiB each
+	idleTLS      = 40
+	idleTail     = 2.0 // times the p99 of an empty node
+)
+
+// measureIdle opens sessions of OAP/1 that say HELLO and make one call, and looks
+// at what the node holds for them, and at calls on some of them.
+func measureIdle(ctx context.Context, b *bench) (*report.Section, error) {
+	sec := &report.Section{Head: []string{"what", "value", "goal", ""}}
+	sec.Note("%d sessions of OAP/1, each on a connection of its own that says HELLO, reads 1 KiB and is then idle; the node's resident memory (VmRSS) once it stands still, less that of the same node with %d sessions, "+
+		"divided by how many more they are. Then %d calls a second for %s in turn on %d of the sessions, times from when each was due; the same before, with no other sessions than those. "+
+		"The sessions' other ends are a process of their own, on the same machine; what the kernel holds for sockets is not counted.", idleSessions, idleBusy, idleRate, b.set.getTime, idleBusy)
+	for _, secure := range []bool{false, true} {
+		if err := b.idle(ctx, sec, secure); err != nil {
+			return nil, err
+		}
+		b.procs.KillAll()
+	}
+	return sec, nil
+}
+
+// idle measures one node.
+func (b *bench) idle(ctx context.Context, sec *report.Section, secure bool) error {
+	name, goal, note := "plain", idlePlain, "tls off"
+	load := idle.Load{Busy: idleBusy, Rate: idleRate, Span: b.set.getTime}
+	dir, err := b.scratch("idle")
+	if err != nil {
+		return err
+	}
+	room := strconv.Itoa(2 * idleSessions)
+	limits := operate.Set("server", map[string]string{"max_conns": room, "max_conns_per_ip": room, "idle_timeout": `"10m"`})
+	setUp := func(n *operate.Node) error { return n.Edit(ctx, limits) }
+	if secure {
+		name, goal, note = "TLS", idleTLS, "[server] tls with an imported P-256 key"
+		authority, err := operate.NewAuthority()
+		if err != nil {
+			return err
+		}
+		pair, err := authority.NewPair(dir)
+		if err != nil {
+			return err
+		}
+		load.Chain = pair.Chain
+		setUp = func(n *operate.Node) error {
+			if err := authority.ServeTLS(ctx, n, pair); err != nil {
+				return err
+			}
+			return n.Edit(ctx, limits)
+		}
+	}
+	s, err := b.startNodeWith(ctx, note+", `max_conns` and `max_conns_per_ip` "+room, setUp)
+	if err != nil {
+		return err
+	}
+	servers(sec, s)
+	if load.Cap, load.Object, err = oneObject(ctx, s.node); err != nil {
+		return s.Failed(err)
+	}
+	load.Addr = s.node.OAP
+	before, err := b.sessions(ctx, s, dir, load, idleBusy)
+	if err != nil {
+		return err
+	}
+	empty := before.memory
+	full, err := b.sessions(ctx, s, dir, load, idleSessions)
+	if err != nil {
+		return s.Failed(err)
+	}
+	each := float64(full.memory-empty) / (idleSessions - idleBusy) / 1024
+	met := each <= float64(goal)
+	sec.Value(name+": an idle session", fmt.Sprintf("%.1f KiB (node %.0f MiB, %.0f MiB with %d)", each, float64(full.memory)/float64(mib), float64(empty)/float64(mib), idleBusy), fmt.Sprintf("≤ %d KiB", goal), &met)
+	ratio := full.result.P99 / before.result.P99
+	met = ratio <= idleTail
+	sec.Value(name+fmt.Sprintf(": p99 of calls on %d of %d", idleBusy, idleSessions), fmt.Sprintf("%.2f ms, %.2f ms with no others: %.2f×", full.result.P99, before.result.P99, ratio), fmt.Sprintf("≤ %g×", idleTail), &met)
+	for _, r := range []struct {
+		server string
+		idleRun
+	}{{"empty", before}, {"full", full}} {
+		sec.Runs = append(sec.Runs, report.Run{Cell: name, Server: r.server, Rounds: []report.Result{r.result}})
+	}
+	return nil
+}
+
+// oneObject stores what is read; the capability is as it goes over the wire.
+func oneObject(ctx context.Context, n *operate.Node) (cap []byte, addr string, err error) {
+	token, err := n.Token()
+	if err != nil {
+		return nil, "", err
+	}
+	text, ok := strings.CutPrefix(token, capability.TextPrefix)
+	if !ok {
+		return nil, "", fmt.Errorf("the tenant's token does not begin with %s", capability.TextPrefix)
+	}
+	if cap, err = base64.RawURLEncoding.DecodeString(text); err != nil {
+		return nil, "", err
+	}
+	c, err := client.Dial(n.URL, client.Options{Token: token, CA: n.Roots})
+	if err != nil {
+		return nil, "", err
+	}
+	defer c.Close()
+	put, err := c.Put(ctx, bytes.NewReader(content(kib, 0)), client.PutOptions{})
+	return cap, put.Addr.String(), err
+}
+
+// holdSessions is the process of the other ends: a load comes in; how many are
+// open goes out; a line comes in; how long calls took goes out.
+func holdSessions([]string) error {
+	in := bufio.NewReader(os.Stdin)
+	line, err := in.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	var load idle.Load
+	if err := json.Unmarshal(line, &load); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	s, err := load.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	out := json.NewEncoder(os.Stdout)
+	if err := out.Encode(load.Sessions); err != nil {
+		return err
+	}
+	if _, err := in.ReadBytes('\n'); err != nil {
+		return err
+	}
+	took, err := s.Drive(ctx)
+	if err != nil {
+		return err
+	}
+	slices.Sort(took)
+	return out.Encode(took)
+}
+
+// idleRun is what one set of sessions came to.
+type idleRun struct {
+	memory int64 // of the node, while all were idle
+	result report.Result
+}
+
+// sessions runs the other ends in a process of their own.
+func (b *bench) sessions(ctx context.Context, s *server, dir string, load idle.Load, count int) (idleRun, error) {
+	load.Sessions = count
+	in, err := json.Marshal(load)
+	if err != nil {
+		return idleRun{}, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return idleRun{}, err
+	}
+	var errs bytes.Buffer
+	cmd := children.Command(ctx, self, "sessions")
+	cmd.Stderr = &errs
+	to, err1 := cmd.StdinPipe()
+	from, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2); err != nil {
+		return idleRun{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return idleRun{}, err
+	}
+	failed := func(err error) (idleRun, error) {
+		_ = cmd.Cancel()
+		_ = cmd.Wait()
+		return idleRun{}, fmt.Errorf("sessions: %w\n%s", err, errs.Bytes())
+	}
+	if _, err := to.Write(append(in, '\n')); err != nil {
+		return failed(err)
+	}
+	out := json.NewDecoder(from)
+	var open int
+	if err := out.Decode(&open); err != nil || open != count {
+		return failed(fmt.Errorf("%d of %d are open: %w", open, count, err))
+	}
+	run := idleRun{}
+	if run.memory, err = settled(ctx, s.Proc); err != nil {
+		return failed(err)
+	}
+	if _, err := to.Write([]byte("go\n")); err != nil {
+		return failed(err)
+	}
+	var took []time.Duration
+	if err := out.Decode(&took); err != nil || len(took) == 0 {
+		return failed(fmt.Errorf("no call came back: %w", err))
+	}
+	_ = to.Close()
+	if err := cmd.Wait(); err != nil {
+		return idleRun{}, fmt.Errorf("sessions: %w\n%s", err, errs.Bytes())
+	}
+	run.result = report.Result{Rate: float64(len(took)) / load.Span.Seconds(), P50: millis(percentile(took, 50)), P99: millis(percentile(took, 99))}
+	return run, nil
+}
+
+// settled is a process's memory once it has not grown nor shrunk by more than a
+// hundredth for three seconds, or half a minute has passed.
+func settled(ctx context.Context, p *children.Proc) (int64, error) {
+	var last int64
+	for still, tries := 0, 0; ; tries++ {
+		now, err := p.Memory()
+		if err != nil {
+			return 0, err
+		}
+		if d := now - last; d < last/100 && d > -last/100 {
+			still++
+		} else {
+			still, last = 0, now
+		}
+		if still == 3 || tries == 30 {
+			return now, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
