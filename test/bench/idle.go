@@ -38,7 +38,7 @@ const (
 func measureIdle(ctx context.Context, b *bench) (*report.Section, error) {
 	sec := &report.Section{Head: []string{"what", "value", "goal", ""}}
 	sec.Note("%d sessions of OAP/1, each on a connection of its own that says HELLO, reads 1 KiB and is then idle; the node's resident memory (VmRSS) once it stands still, less that of the same node with %d sessions, "+
-		"divided by how many more they are. Then %d calls a second for %s in turn on %d of the sessions, times from when each was due; the same before, with no other sessions than those. "+
+		"divided by how many more they are. Then %d calls a second for %s in turn on %d of the sessions, times from when each was due, with what refusals take; the same before, with no other sessions than those. "+
 		"The sessions' other ends are a process of their own, on the same machine; what the kernel holds for sockets is not counted.", idleSessions, idleBusy, idleRate, b.set.getTime, idleBusy)
 	for _, secure := range []bool{false, true} {
 		if err := b.idle(ctx, sec, secure); err != nil {

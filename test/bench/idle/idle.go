@@ -109,7 +109,30 @@ func (s *Sessions) open(ctx context.Context, i int, conf *tls.Config) error {
 	}
 	s.all[i] = m
 	s.runs.Go(func() { _ = m.Run(context.Background()) }) // why it ended is in what is called on it
-	return s.call(ctx, m)
+	return s.served(ctx, m)
+}
+
+// refusals is how often a call is made again that the node has no room for, and
+// pause how long after it was refused.
+const (
+	refusals = 1000
+	pause    = 10 * time.Millisecond
+)
+
+// served makes a call until it is not refused for want of room. (A node that
+// makes thousands of handshakes admits little else.)
+func (s *Sessions) served(ctx context.Context, m *mux.Session) error {
+	for try := 0; ; try++ {
+		err := s.call(ctx, m)
+		if e, ok := errors.AsType[*mux.StreamError](err); !ok || e.Code != 503 || try == refusals {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
 }
 
 // call reads the object once.
@@ -137,7 +160,7 @@ func (s *Sessions) call(ctx context.Context, m *mux.Session) error {
 
 // Drive makes calls at the load's rate on its busy sessions in turn, each due at
 // its time whatever became of those before, and returns how long after that each
-// was done.
+// was done, with the time that refusals took.
 func (s *Sessions) Drive(ctx context.Context) ([]time.Duration, error) {
 	l := &s.load
 	total := int(float64(l.Rate) * l.Span.Seconds())
@@ -157,7 +180,7 @@ func (s *Sessions) Drive(ctx context.Context) ([]time.Duration, error) {
 		// Spread over all sessions, so that the busy ones are old and new.
 		m := s.all[i%l.Busy*(len(s.all)/l.Busy)]
 		wg.Go(func() {
-			errs[i] = s.call(ctx, m)
+			errs[i] = s.served(ctx, m)
 			took[i] = time.Since(due)
 		})
 	}
