@@ -22,12 +22,13 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/idle"
 	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 func main() {
 	// What it starts again as a process of its own.
-	own := map[string]func([]string) error{"bare": serveBare, "generate": generate, "handshakes": makeHandshakes, "sessions": holdSessions, "tls": serveTLS}
+	own := map[string]func([]string) error{"bare": serveBare, "generate": generate, "handshakes": makeHandshakes, "sessions": idle.Hold, "tls": serveTLS}
 	if len(os.Args) > 1 && own[os.Args[1]] != nil {
 		if err := own[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintf(os.Stderr, "bench %s: %v\n", os.Args[1], err)
@@ -59,7 +60,9 @@ var parts = []part{
 	{"overload", "Overload", measureOverload},
 	{"tls", "TLS handshakes", measureTLS},
 	{"steady", "Changes under load", measureSteady},
-	{"idle", "Idle sessions", measureIdle},
+	{"idle", "Idle sessions", func(ctx context.Context, b *bench) (*report.Section, error) {
+		return (&idle.Bench{Bin: b.set.bin, Dir: b.dir, Span: b.set.getTime, Procs: &b.procs}).Measure(ctx)
+	}},
 }
 
 // bench is what all parts share.

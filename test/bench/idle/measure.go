@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package main
+package idle
 
 import (
 	"bufio"
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +20,6 @@ import (
 	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/test/bench/children"
-	"github.com/rustyonions/macronode/test/bench/idle"
 	"github.com/rustyonions/macronode/test/bench/operate"
 	"github.com/rustyonions/macronode/test/bench/report"
 )
@@ -31,35 +31,48 @@ const (
 	idlePlain    = 24  // KiB each
 	idleTLS      = 40
 	idleTail     = 2.0 // times the p99 of an empty node
+
+	mib = 1 << 20
 )
 
-// measureIdle opens sessions of OAP/1 that say HELLO and make one call, and looks
+// Bench is what a measurement needs.
+type Bench struct {
+	Bin   string        // folder of macronode
+	Dir   string        // scratch, on a real disk
+	Span  time.Duration // of the calls
+	Procs *children.Group
+}
+
+// Measure opens sessions of OAP/1 that say HELLO and make one call, and looks
 // at what the node holds for them, and at calls on some of them.
-func measureIdle(ctx context.Context, b *bench) (*report.Section, error) {
+func (b *Bench) Measure(ctx context.Context) (*report.Section, error) {
 	sec := &report.Section{Head: []string{"what", "value", "goal", ""}}
 	sec.Note("%d sessions of OAP/1, each on a connection of its own that says HELLO, reads 1 KiB and is then idle; the node's resident memory (VmRSS) once it stands still, less that of the same node with %d sessions, "+
 		"divided by how many more they are. Then %d calls a second for %s in turn on %d of the sessions, times from when each was due, with what refusals take; the same before, with no other sessions than those. "+
-		"The sessions' other ends are a process of their own, on the same machine; what the kernel holds for sockets is not counted.", idleSessions, idleBusy, idleRate, b.set.getTime, idleBusy)
+		"The sessions' other ends are a process of their own, on the same machine; what the kernel holds for sockets is not counted.", idleSessions, idleBusy, idleRate, b.Span, idleBusy)
 	for _, secure := range []bool{false, true} {
 		if err := b.idle(ctx, sec, secure); err != nil {
 			return nil, err
 		}
-		b.procs.KillAll()
+		b.Procs.KillAll()
 	}
 	return sec, nil
 }
 
 // idle measures one node.
-func (b *bench) idle(ctx context.Context, sec *report.Section, secure bool) error {
+func (b *Bench) idle(ctx context.Context, sec *report.Section, secure bool) error {
 	name, goal, note := "plain", idlePlain, "tls off"
-	load := idle.Load{Busy: idleBusy, Rate: idleRate, Span: b.set.getTime}
-	dir, err := b.scratch("idle")
+	load := Load{Busy: idleBusy, Rate: idleRate, Span: b.Span}
+	dir, err := os.MkdirTemp(b.Dir, "idle-")
+	if err != nil {
+		return err
+	}
+	n, err := operate.Init(ctx, b.Bin, dir)
 	if err != nil {
 		return err
 	}
 	room := strconv.Itoa(2 * idleSessions)
 	limits := operate.Set("server", map[string]string{"max_conns": room, "max_conns_per_ip": room, "idle_timeout": `"10m"`})
-	setUp := func(n *operate.Node) error { return n.Edit(ctx, limits) }
 	if secure {
 		name, goal, note = "TLS", idleTLS, "[server] tls with an imported P-256 key"
 		authority, err := operate.NewAuthority()
@@ -71,28 +84,28 @@ func (b *bench) idle(ctx context.Context, sec *report.Section, secure bool) erro
 			return err
 		}
 		load.Chain = pair.Chain
-		setUp = func(n *operate.Node) error {
-			if err := authority.ServeTLS(ctx, n, pair); err != nil {
-				return err
-			}
-			return n.Edit(ctx, limits)
+		if err := authority.ServeTLS(ctx, n, pair); err != nil {
+			return err
 		}
 	}
-	s, err := b.startNodeWith(ctx, note+", `max_conns` and `max_conns_per_ip` "+room, setUp)
+	if err := n.Edit(ctx, limits); err != nil {
+		return err
+	}
+	s, err := n.Run(ctx, b.Procs, filepath.Join(dir, "log"))
 	if err != nil {
 		return err
 	}
-	servers(sec, s)
-	if load.Cap, load.Object, err = oneObject(ctx, s.node); err != nil {
+	sec.Servers = append(sec.Servers, "`macronode run --config DIR/macronode.bundle.toml --data DIR` after `macronode init --tls none --tenant bench`, "+note+", `max_conns` and `max_conns_per_ip` "+room)
+	if load.Cap, load.Object, err = oneObject(ctx, n); err != nil {
 		return s.Failed(err)
 	}
-	load.Addr = s.node.OAP
-	before, err := b.sessions(ctx, s, dir, load, idleBusy)
+	load.Addr = n.OAP
+	before, err := b.sessions(ctx, s, load, idleBusy)
 	if err != nil {
 		return err
 	}
 	empty := before.memory
-	full, err := b.sessions(ctx, s, dir, load, idleSessions)
+	full, err := b.sessions(ctx, s, load, idleSessions)
 	if err != nil {
 		return s.Failed(err)
 	}
@@ -129,19 +142,19 @@ func oneObject(ctx context.Context, n *operate.Node) (cap []byte, addr string, e
 		return nil, "", err
 	}
 	defer c.Close()
-	put, err := c.Put(ctx, bytes.NewReader(content(kib, 0)), client.PutOptions{})
+	put, err := c.Put(ctx, bytes.NewReader(make([]byte, 1<<10)), client.PutOptions{})
 	return cap, put.Addr.String(), err
 }
 
-// holdSessions is the process of the other ends: a load comes in; how many are
+// Hold is the process of the other ends: a load comes in; how many are
 // open goes out; a line comes in; how long calls took goes out.
-func holdSessions([]string) error {
+func Hold([]string) error {
 	in := bufio.NewReader(os.Stdin)
 	line, err := in.ReadBytes('\n')
 	if err != nil {
 		return err
 	}
-	var load idle.Load
+	var load Load
 	if err := json.Unmarshal(line, &load); err != nil {
 		return err
 	}
@@ -173,7 +186,7 @@ type idleRun struct {
 }
 
 // sessions runs the other ends in a process of their own.
-func (b *bench) sessions(ctx context.Context, s *server, dir string, load idle.Load, count int) (idleRun, error) {
+func (b *Bench) sessions(ctx context.Context, s *children.Proc, load Load, count int) (idleRun, error) {
 	load.Sessions = count
 	in, err := json.Marshal(load)
 	if err != nil {
@@ -208,7 +221,7 @@ func (b *bench) sessions(ctx context.Context, s *server, dir string, load idle.L
 		return failed(fmt.Errorf("%d of %d are open: %w", open, count, err))
 	}
 	run := idleRun{}
-	if run.memory, err = settled(ctx, s.Proc); err != nil {
+	if run.memory, err = settled(ctx, s); err != nil {
 		return failed(err)
 	}
 	if _, err := to.Write([]byte("go\n")); err != nil {
@@ -222,8 +235,13 @@ func (b *bench) sessions(ctx context.Context, s *server, dir string, load idle.L
 	if err := cmd.Wait(); err != nil {
 		return idleRun{}, fmt.Errorf("sessions: %w\n%s", err, errs.Bytes())
 	}
-	run.result = report.Result{Rate: float64(len(took)) / load.Span.Seconds(), P50: millis(percentile(took, 50)), P99: millis(percentile(took, 99))}
+	run.result = report.Result{Rate: float64(len(took)) / load.Span.Seconds(), P50: at(took, 0.5), P99: at(took, 0.99)}
 	return run, nil
+}
+
+// at is a quantile of sorted times, in milliseconds.
+func at(took []time.Duration, q float64) float64 {
+	return took[int(q*float64(len(took)-1))].Seconds() * 1e3
 }
 
 // settled is a process's memory once it has not grown nor shrunk by more than a
