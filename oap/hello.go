@@ -21,6 +21,9 @@ type HelloReply struct {
 	MaxFrame    int `json:"max_frame"`    // bytes, header included
 	MaxInflight int `json:"max_inflight"` // counted frames unacknowledged a stream
 	MaxStreams  int `json:"max_streams"`  // open streams a connection
+	// ChunkBytes is the most body bytes of a frame, after expansion; 0 where the
+	// node does not say.
+	ChunkBytes int `json:"chunk_bytes,omitempty"`
 	// FlagsSupported are the names of the flags that the node acts on.
 	FlagsSupported []string `json:"flags_supported"`
 	Versions       []int    `json:"versions"`

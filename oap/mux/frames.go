@@ -223,6 +223,9 @@ func (s *Session) welcome(h *oap.Header, payload []byte) error {
 	reply.MaxFrame = min(reply.MaxFrame, oap.MaxFrameBytes)
 	s.cfg.Observe.Frame(false, flow.KindHello)
 	s.peer = reply
+	if reply.ChunkBytes > 0 {
+		s.chunk = min(s.chunk, reply.ChunkBytes)
+	}
 	s.begin()
 	return nil
 }

@@ -193,6 +193,26 @@ func TestSmallCall(t *testing.T) {
 	}
 }
 
+// TestChunksThatTheNodeTakes: a node may take smaller frames than its clients
+// would send; it says so, and they heed it.
+func TestChunksThatTheNodeTakes(t *testing.T) {
+	small := acceptorConfig(echo)
+	small.ChunkBytes = 1000
+	d := newDuo(t, small, openerConfig())
+	body := bytes.Repeat([]byte("0123456789"), 2000)
+	st := d.open(t, Start{App: 1, Head: []byte("head"), Body: body[:5000]})
+	go func() {
+		st.Write(body[5000:])
+		st.CloseWrite()
+	}()
+	if err := expect(st, body); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.peer.Peer().ChunkBytes; got != 1000 {
+		t.Errorf("HELLO says %d", got)
+	}
+}
+
 func TestErrorAnswer(t *testing.T) {
 	d := newDuo(t, acceptorConfig(func(st *Stream) { st.Fail(404, []byte("{}")) }), openerConfig())
 	st := d.open(t, Start{App: 7, Head: []byte("head")})

@@ -22,7 +22,7 @@ func (st *Stream) WriteHead(code uint16, head, body []byte, end bool) error {
 		return errTooLong
 	}
 	for {
-		room := min(s.cfg.ChunkBytes, s.peer.MaxFrame-oap.HeaderBytes-len(head))
+		room := min(s.chunk, s.peer.MaxFrame-oap.HeaderBytes-len(head))
 		n := min(room, len(body))
 		last := n == len(body)
 		h := oap.Header{Flags: oap.RESP, Code: code}
@@ -43,7 +43,7 @@ func (st *Stream) Write(p []byte) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	room := min(st.s.cfg.ChunkBytes, st.s.peer.MaxFrame-oap.HeaderBytes)
+	room := min(st.s.chunk, st.s.peer.MaxFrame-oap.HeaderBytes)
 	for n < len(p) {
 		m := min(room, len(p)-n)
 		if err := st.put(h, nil, p[n:n+m]); err != nil {

@@ -95,6 +95,7 @@ type Session struct {
 	ready    chan struct{}
 	done     chan struct{}
 	maxFrame int // what the other side may send
+	chunk    int // body bytes of a frame that this side sends; fixed once Ready
 
 	mu       sync.Mutex
 	t        flow.Table
@@ -142,10 +143,11 @@ func New(c Conn, cfg Config) (*Session, error) {
 	}
 	s := &Session{
 		cfg: cfg, conn: c, ready: make(chan struct{}), done: make(chan struct{}),
-		maxFrame: oap.MaxFrameBytes, t: *flow.NewTable(cfg.Opener, cfg.Both, cfg.SetAside), helloID: 1,
+		maxFrame: oap.MaxFrameBytes, chunk: cfg.ChunkBytes, t: *flow.NewTable(cfg.Opener, cfg.Both, cfg.SetAside), helloID: 1,
 	}
 	if !cfg.Opener {
-		s.maxFrame, s.peer = cfg.Reply.MaxFrame, cfg.Reply
+		s.cfg.Reply.ChunkBytes = cfg.ChunkBytes
+		s.maxFrame, s.peer = cfg.Reply.MaxFrame, s.cfg.Reply
 	}
 	s.drained.L = &s.mu
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())

@@ -86,7 +86,7 @@ func (s *Session) Open(ctx context.Context, o Start) (*Stream, error) {
 	if !s.cfg.Opener && !s.cfg.Both {
 		return nil, errors.New("mux: this side opens no streams")
 	}
-	first := o.Body[:min(len(o.Body), s.cfg.ChunkBytes, room)]
+	first := o.Body[:min(len(o.Body), s.chunk, room)]
 	rest := o.Body[len(first):]
 	buf := flow.FrameBuffer(o.Cap, o.Head, first)
 	h := oap.Header{Flags: oap.REQ | oap.START | o.Flags&oap.APPE2E, CapLen: uint16(len(o.Cap)), App: o.App, Tenant: o.Tenant}
