@@ -93,6 +93,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (t *Transport) roundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
 	q, err := t.encode(r, time.Now())
 	switch {
 	case errors.Is(err, errMalformedCap):

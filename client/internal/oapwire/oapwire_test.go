@@ -249,6 +249,22 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	})
 }
 
+// TestContextThatIsOver: nothing is sent for it.
+func TestContextThatIsOver(t *testing.T) {
+	var calls atomic.Int64
+	n := start(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) }, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 {
+		if _, err := answerOf(n.RoundTrip(request(t, "GET", "/v1/objects", nil, 0).WithContext(ctx))); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n.dials.Load() != 0 || calls.Load() != 0 {
+		t.Errorf("%d connections and %d calls were made", n.dials.Load(), calls.Load())
+	}
+}
+
 // TestDialFails: all who wait hear why, and the next call tries again.
 func TestDialFails(t *testing.T) {
 	n := start(t, func(http.ResponseWriter, *http.Request) {}, 0)
