@@ -146,7 +146,9 @@ func TestAckComesAtHalfAWindowAtOnceOrSoon(t *testing.T) {
 			t.Errorf("at half a window: %v", got)
 		}
 		r.data(1, oap.ACKREQ, "4")
-		if got := acks(r.drained()); got[1] != 5 || got[0] != 5 {
+		// The answer may leave before the application has taken the frame; what that
+		// adds to the connection's count follows in time.
+		if got := acks(r.drained()); got[1] != 5 || got[0] < 4 || got[0] > 5 {
 			t.Errorf("on ACK_REQ: %v", got)
 		}
 		r.data(1, 0, "5")

@@ -166,7 +166,9 @@ func (d *bombs) many(ctx context.Context) error {
 		for i := range faults {
 			z := d.sent[i%len(d.sent)]
 			wg.Go(func() {
-				_, _, err := d.post(ctx, z)
+				// Many at once are work for many milliseconds: some may be told to
+				// come again.
+				err := patiently(ctx, func() error { _, _, err := d.post(ctx, z); return err })
 				if err = refused(err, http.StatusRequestEntityTooLarge, "decompress"); err != nil {
 					faults[i] = fmt.Errorf("%s: %w", z.name, err)
 				}

@@ -292,3 +292,19 @@ func (t *tail) lines(n int) []string {
 	all := strings.Split(text, "\n")
 	return all[max(0, len(all)-n):]
 }
+
+// patiently repeats a call that the node sheds, when it says so.
+func patiently(ctx context.Context, call func() error) error {
+	for {
+		err := call()
+		var p *client.Error
+		if !errors.As(err, &p) || p.Code != "overload" {
+			return err
+		}
+		select {
+		case <-time.After(p.RetryAfter):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
