@@ -232,6 +232,9 @@ func (e *Error) RetryHint() time.Duration {
 	return defaultRetryAfter
 }
 
+// roundUp is d in milliseconds: whoever comes back after them comes late enough.
+func roundUp(d time.Duration) int64 { return (d + time.Millisecond - 1).Milliseconds() }
+
 // ErrorReference is where the error reference is published; a problem's type
 // is this followed by its code.
 const ErrorReference = "https://rustyonions.github.io/macronode/errors#"
@@ -273,6 +276,6 @@ func (e *Error) Problem(corrID string) Problem {
 	return Problem{
 		Type: ErrorReference + info.Code, Title: info.Title, Status: info.Status, Detail: withoutTokens(e.Detail),
 		Instance: "urn:macronode:call:" + corrID, Code: info.Code, Reason: reason,
-		Retryable: info.Retryable, RetryAfterMS: e.RetryHint().Milliseconds(), CorrID: corrID,
+		Retryable: info.Retryable, RetryAfterMS: roundUp(e.RetryHint()), CorrID: corrID,
 	}
 }
