@@ -223,9 +223,10 @@ func TestRevocationsReachPeers(t *testing.T) {
 	r := newRelay(t, c.oapAddr())
 	b.name(t, opts[1])
 	a.name(t, opts[0], b.asPeer())
-	b.name(t, opts[1], a.asPeer(), overlay.Peer{Addr: r.Addr().String(), NodeID: c.nodeID})
-	// c dials nobody: nothing listens there.
+	// c dials nobody: nothing listens there. It is told so while b takes no session
+	// of it, or one that it dialled would go past the relay.
 	c.name(t, opts[2], overlay.Peer{Addr: "127.0.0.1:1", NodeID: b.nodeID})
+	b.name(t, opts[1], a.asPeer(), overlay.Peer{Addr: r.Addr().String(), NodeID: c.nodeID})
 	a.awaitPeers(t, 1)
 	b.awaitPeers(t, 2)
 	one := tokenOf(t, a, 1)
