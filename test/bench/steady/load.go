@@ -36,6 +36,7 @@ const (
 	tooSlow    = time.Second
 	giveUp     = 30 * time.Second
 	keptErrors = 8
+	tries      = 3 // after the first
 )
 
 // Load is what is asked, and of whom.
@@ -70,6 +71,7 @@ type signature struct {
 // Count is what came of it. Times are from when a request was due.
 type Count struct {
 	Requests, Failed, Slow int
+	Again                  int // refusals that said when to come again, heeded
 	Fresh                  int // requests with a handshake
 	Ended                  int // kept connections that the node ended
 	Took                   []time.Duration
@@ -186,6 +188,7 @@ func (c *Count) add(o *Count, ended int) {
 	c.Requests += o.Requests
 	c.Failed += o.Failed
 	c.Slow += o.Slow
+	c.Again += o.Again
 	c.Fresh += o.Fresh
 	c.Ended += ended
 	c.Took = append(c.Took, o.Took...)
@@ -318,11 +321,47 @@ func (w *worker) verify(ctx context.Context, c *http.Client) error {
 	return nil
 }
 
-// send makes one request; any other status than those wanted is an error.
+// send makes one request, again where an overloaded node says when, as a client of
+// the node does; the time goes on. Any other status than those wanted is an error.
 func (w *worker) send(ctx context.Context, c *http.Client, method, path, token string, body []byte, want ...int) ([]byte, error) {
+	for try := 0; ; try++ {
+		status, got, err := w.exchange(ctx, c, method, path, token, body)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(want, status) {
+			return got, nil
+		}
+		wait := comeAgain(status, got)
+		if wait == 0 || try == tries {
+			return nil, fmt.Errorf("%s %s: %d: %.200s", method, path, status, got)
+		}
+		w.count.Again++
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait + time.Duration(w.rnd.Int64N(int64(wait)))):
+		}
+	}
+}
+
+// comeAgain is when an overloaded node wants to see the request again; 0 where
+// the answer is another.
+func comeAgain(status int, body []byte) time.Duration {
+	var refusal struct {
+		Code    string `json:"code"`
+		AfterMS int64  `json:"retry_after_ms"`
+	}
+	if status != http.StatusServiceUnavailable || json.Unmarshal(body, &refusal) != nil || refusal.Code != "overload" {
+		return 0
+	}
+	return time.Duration(refusal.AfterMS) * time.Millisecond
+}
+
+func (w *worker) exchange(ctx context.Context, c *http.Client, method, path, token string, body []byte) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, w.URL+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	if path != "/o" && len(body) > 0 {
@@ -330,7 +369,7 @@ func (w *worker) send(ctx context.Context, c *http.Client, method, path, token s
 	}
 	res, err := c.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.Close && c == w.kept {
@@ -338,10 +377,7 @@ func (w *worker) send(ctx context.Context, c *http.Client, method, path, token s
 	}
 	got, err := io.ReadAll(res.Body)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		return 0, nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
-	if !slices.Contains(want, res.StatusCode) {
-		return nil, fmt.Errorf("%s %s: %s: %.200s", method, path, res.Status, got)
-	}
-	return got, nil
+	return res.StatusCode, got, nil
 }

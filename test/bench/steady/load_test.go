@@ -51,10 +51,24 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// busy refuses so many signatures in a row for a moment.
+func busy(n int) func(w http.ResponseWriter, r *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if n == 0 || !strings.HasSuffix(r.URL.Path, "/sign") {
+			return false
+		}
+		n--
+		w.WriteHeader(503)
+		_, _ = w.Write([]byte(`{"code":"overload","retry_after_ms":1}`))
+		return true
+	}
+}
+
 func TestLoad(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault func(w http.ResponseWriter, r *http.Request) bool
 		lost  bool   // connections end instead
+		again int    // refusals to be counted
 		want  string // in the first error
 	}{
 		"well": {},
@@ -75,7 +89,9 @@ func TestLoad(t *testing.T) {
 			}
 			return bad
 		}, want: "earlier signature"},
-		"connections end": {fault: func(w http.ResponseWriter, _ *http.Request) bool { w.Header().Set("Connection", "close"); return false }, lost: true},
+		"told to come again": {fault: busy(tries), again: tries},
+		"told so for ever":   {fault: busy(1 << 30), want: "overload", again: -1},
+		"connections end":    {fault: func(w http.ResponseWriter, _ *http.Request) bool { w.Header().Set("Connection", "close"); return false }, lost: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{stored: map[string][]byte{}, tokens: map[string]int{}, fault: c.fault}
@@ -95,6 +111,9 @@ func TestLoad(t *testing.T) {
 			}
 			if failed := got.Failed > 0; failed != (c.want != "") || failed && !strings.Contains(got.Errors[0], c.want) {
 				t.Errorf("%d failed: %v", got.Failed, got.Errors)
+			}
+			if c.again >= 0 && got.Again != c.again {
+				t.Errorf("told %d times to come again, not %d", got.Again, c.again)
 			}
 			if (got.Ended > 0) != c.lost {
 				t.Errorf("%d connections ended", got.Ended)

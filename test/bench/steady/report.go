@@ -26,6 +26,7 @@ func (c *Changes) Report(sec *report.Section, before, count Count, made []Change
 	slices.Sort(count.Took)
 	slices.Sort(before.Took)
 	sec.Value("requests", fmt.Sprint(count.Requests), fmt.Sprint(wanted), met(count.Requests == wanted))
+	sec.Value("told to come again, and served then", fmt.Sprintf("%d, %d before the changes", count.Again, before.Again), "", nil)
 	sec.Value("failed", fmt.Sprint(count.Failed), "0", met(count.Failed == 0))
 	sec.Value("slower than a second", fmt.Sprint(count.Slow), "0", met(count.Slow == 0))
 	sec.Value("kept connections that the node ended", fmt.Sprint(count.Ended), "0", met(count.Ended == 0))
