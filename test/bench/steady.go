@@ -24,7 +24,7 @@ func measureSteady(ctx context.Context, b *bench) (*report.Section, error) {
 	sec := &report.Section{Head: []string{"what", "value", "goal", ""}}
 	sec.Note("%d requests over TLS 1.3, one every 1/%d s whatever the answers, by %d workers with a keep-alive connection each; one in fifty makes a connection of its own, with a full handshake. "+
 		"Of twenty requests twelve read %s and compare every byte, six put %s and compare the address, one signs with a key of the node and one verifies an earlier signature. Time counts from when a request was due; *slow* is more than a second. "+
-		"A worker that an overloaded node tells when to come again does so, at most three times, as this node's client does; its time goes on. "+
+		"A worker that an overloaded node tells when to come again does so, as this node's client does, until that would be slow; its time goes on. "+
 		"Meanwhile, spread evenly: %d reloads (each changes `max_inflight`, `max_conns`, `stall_timeout`, `cache_ttl_ms` and the log level, each fourth the policy bundle as well), "+
 		"%d key rotations (the tenant's minting key twice, the signing key otherwise; old tokens and signatures stay in use beside new ones), %d certificate rotations (new key, request, certificate by an authority, stored, reloaded; done when new connections are shown it).",
 		b.set.requests, b.set.rate, steadyWorkers, sizeName(steady.ReadBytes), sizeName(steady.WriteBytes), steady.Reloads, steady.KeyRotations, steady.CertRotations)

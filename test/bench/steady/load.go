@@ -36,7 +36,6 @@ const (
 	tooSlow    = time.Second
 	giveUp     = 30 * time.Second
 	keptErrors = 8
-	tries      = 3 // after the first
 )
 
 // Load is what is asked, and of whom.
@@ -322,9 +321,10 @@ func (w *worker) verify(ctx context.Context, c *http.Client) error {
 }
 
 // send makes one request, again where an overloaded node says when, as a client of
-// the node does; the time goes on. Any other status than those wanted is an error.
+// the node does, until that would make it slow. Any other status than those wanted is an error.
 func (w *worker) send(ctx context.Context, c *http.Client, method, path, token string, body []byte, want ...int) ([]byte, error) {
-	for try := 0; ; try++ {
+	begun := time.Now()
+	for {
 		status, got, err := w.exchange(ctx, c, method, path, token, body)
 		if err != nil {
 			return nil, err
@@ -333,7 +333,7 @@ func (w *worker) send(ctx context.Context, c *http.Client, method, path, token s
 			return got, nil
 		}
 		wait := comeAgain(status, got)
-		if wait == 0 || try == tries {
+		if wait == 0 || time.Since(begun)+2*wait > tooSlow {
 			return nil, fmt.Errorf("%s %s: %d: %.200s", method, path, status, got)
 		}
 		w.count.Again++

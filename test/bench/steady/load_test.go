@@ -89,7 +89,7 @@ func TestLoad(t *testing.T) {
 			}
 			return bad
 		}, want: "earlier signature"},
-		"told to come again": {fault: busy(tries), again: tries},
+		"told to come again": {fault: busy(5), again: 5},
 		"told so for ever":   {fault: busy(1 << 30), want: "overload", again: -1},
 		"connections end":    {fault: func(w http.ResponseWriter, _ *http.Request) bool { w.Header().Set("Connection", "close"); return false }, lost: true},
 	} {
