@@ -115,6 +115,7 @@ func TestKnownFollowsBook(t *testing.T) {
 		b, k := NewBook(s, rapid.SampledFrom([]int{5, 40, 0}).Draw(t, "max")), NewKnown(time.Hour, nil)
 		var queue [][]byte
 		var summary []byte
+		var asked uint64
 		stale := true
 		k.Join("a")
 		take := func() {
@@ -147,7 +148,8 @@ func TestKnownFollowsBook(t *testing.T) {
 					}
 				}
 			case 8:
-				if k.Ask("a") {
+				if n := k.Ask("a"); n != 0 {
+					asked = n
 					var buf bytes.Buffer
 					if _, err := b.Summary().WriteTo(&buf); err != nil {
 						t.Fatal(err)
@@ -156,7 +158,7 @@ func TestKnownFollowsBook(t *testing.T) {
 				}
 			case 9:
 				if summary != nil {
-					late, err := k.Answered("a", bytes.NewReader(summary), nil)
+					late, err := k.Answered("a", asked, bytes.NewReader(summary), nil)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -167,7 +169,7 @@ func TestKnownFollowsBook(t *testing.T) {
 		// All that is on its way arrives; who knows that it missed something asks.
 		take()
 		if summary != nil {
-			stale, _ = k.Answered("a", bytes.NewReader(summary), nil)
+			stale, _ = k.Answered("a", asked, bytes.NewReader(summary), nil)
 		}
 		for _, m := range queue {
 			late, _ := k.Heard("a", m)
@@ -178,12 +180,12 @@ func TestKnownFollowsBook(t *testing.T) {
 		take()
 		late, _ := k.Heard("a", queue[len(queue)-1])
 		if stale || late {
-			k.Ask("a")
+			asked := k.Ask("a")
 			var buf bytes.Buffer
 			if _, err := b.Summary().WriteTo(&buf); err != nil {
 				t.Fatal(err)
 			}
-			if again, err := k.Answered("a", &buf, nil); again || err != nil {
+			if again, err := k.Answered("a", asked, &buf, nil); again || err != nil {
 				t.Fatal(again, err)
 			}
 		}
@@ -295,10 +297,10 @@ func TestKnownForgets(t *testing.T) {
 		b.Stored(tenant(1), addr(1))
 		k := NewKnown(time.Minute, nil)
 		learn := func() {
-			k.Ask("a")
+			asked := k.Ask("a")
 			var buf bytes.Buffer
 			_, _ = b.Summary().WriteTo(&buf)
-			if _, err := k.Answered("a", &buf, nil); err != nil {
+			if _, err := k.Answered("a", asked, &buf, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -320,11 +322,11 @@ func TestKnownForgets(t *testing.T) {
 		if len(k.Holders(tag)) != 0 {
 			t.Error("what the holder disowned still counts")
 		}
-		k.Ask("a")
+		asked := k.Ask("a")
 		var buf bytes.Buffer
 		_, _ = b.Summary().WriteTo(&buf)
 		k.Disown("a", tag)
-		if _, err := k.Answered("a", &buf, nil); err != nil || len(k.Holders(tag)) != 0 {
+		if _, err := k.Answered("a", asked, &buf, nil); err != nil || len(k.Holders(tag)) != 0 {
 			t.Errorf("a summary from before brings back what was disowned: %v", err)
 		}
 		learn()
@@ -335,6 +337,21 @@ func TestKnownForgets(t *testing.T) {
 		if len(k.Holders(tag)) != 0 || k.Len() != 0 {
 			t.Error("who left is still a holder")
 		}
+		// What was asked for before the node left says nothing of the session after.
+		k.Join("a")
+		early := k.Ask("a")
+		k.Leave("a")
+		k.Join("a")
+		asked = k.Ask("a")
+		if _, err := k.Answered("a", early, bytes.NewReader(nil), io.ErrUnexpectedEOF); err == nil {
+			t.Error("a failure was swallowed")
+		}
+		if k.Ask("a") != 0 {
+			t.Error("an answer of the session before ended the question of this one")
+		}
+		if _, err := k.Answered("a", asked, bytes.NewReader(summaryOf(t, b)), nil); err != nil || len(k.Holders(tag)) != 1 {
+			t.Errorf("the answer of this session does not count: %v", err)
+		}
 	})
 }
 
@@ -342,8 +359,7 @@ func TestBookOverflow(t *testing.T) {
 	b := NewBook(secretsOf(t, "* "+hexA), 0)
 	k := NewKnown(time.Hour, nil)
 	k.Join("a")
-	k.Ask("a")
-	if _, err := k.Answered("a", bytes.NewReader(summaryOf(t, b)), nil); err != nil {
+	if _, err := k.Answered("a", k.Ask("a"), bytes.NewReader(summaryOf(t, b)), nil); err != nil {
 		t.Fatal(err)
 	}
 	for i := range maxPending + 1 {

@@ -20,6 +20,7 @@ type Known struct {
 
 	mu    sync.Mutex
 	peers map[string]*peer
+	asked uint64 // how often Ask said yes
 }
 
 // peer is what one node announced.
@@ -27,7 +28,7 @@ type peer struct {
 	tags      map[Tag]struct{} // nil: never heard the whole
 	epoch, at uint64
 	heard     time.Time // when the whole was heard last
-	asking    bool      // a summary is on its way
+	asking    uint64    // of the summary on its way, what Ask returned; 0: none is
 	held      []message // that came meanwhile
 	missed    bool      // more came than can be held, or one was missed
 	gone      map[Tag]struct{}
@@ -71,7 +72,7 @@ func (k *Known) Heard(id string, b []byte) (stale bool, err error) {
 	switch {
 	case p == nil:
 		return false, nil
-	case p.asking:
+	case p.asking != 0:
 		if len(p.held) == maxHeld {
 			p.missed = true
 			return false, nil
@@ -102,22 +103,25 @@ func (p *peer) apply(m *message) bool {
 	return true
 }
 
-// Ask is called before the node is asked for its summary. It reports whether that
-// should happen now: not where it happens already, or the node has left.
-func (k *Known) Ask(id string) bool {
+// Ask is called before the node is asked for its summary. It returns what Answered
+// is to be told, or 0 where the node should not be asked: it is asked already, or has
+// left.
+func (k *Known) Ask(id string) (asked uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p := k.peers[id]
-	if p == nil || p.asking {
-		return false
+	if p == nil || p.asking != 0 {
+		return 0
 	}
-	p.asking, p.missed, p.held, p.gone = true, false, nil, nil
-	return true
+	k.asked++
+	p.asking, p.missed, p.held, p.gone = k.asked, false, nil, nil
+	return p.asking
 }
 
 // Answered takes the summary that Ask led to, as it comes, or the error that
-// came instead. stale says that it is outdated already, and to be asked for again.
-func (k *Known) Answered(id string, r io.Reader, failed error) (stale bool, err error) {
+// came instead. stale says that it is outdated already, and to be asked for again. An
+// answer that was asked for before the node left, or of somebody else, counts nothing.
+func (k *Known) Answered(id string, asked uint64, r io.Reader, failed error) (stale bool, err error) {
 	var s *Summary
 	if err = failed; err == nil {
 		s, err = readSummary(r)
@@ -125,10 +129,10 @@ func (k *Known) Answered(id string, r io.Reader, failed error) (stale bool, err 
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p := k.peers[id]
-	if p == nil || !p.asking {
+	if p == nil || asked == 0 || p.asking != asked {
 		return false, err
 	}
-	p.asking = false
+	p.asking = 0
 	held, missed, gone := p.held, p.missed, p.gone
 	p.held, p.gone = nil, nil
 	if err != nil {
@@ -176,7 +180,7 @@ func (k *Known) Disown(id string, t Tag) {
 		return
 	}
 	delete(p.tags, t)
-	if p.asking && len(p.gone) < maxHeld {
+	if p.asking != 0 && len(p.gone) < maxHeld {
 		if p.gone == nil {
 			p.gone = make(map[Tag]struct{})
 		}

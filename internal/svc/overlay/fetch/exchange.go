@@ -27,6 +27,11 @@ const (
 	askGap = time.Second
 	// askLimit bounds how long a summary may take.
 	askLimit = 30 * time.Second
+	// retryFirst is the wait before a summary that did not come is asked for again,
+	// doubled by each failure that follows, up to retryMost. It is short, since what
+	// fails most is the session that another one of the same peer replaces.
+	retryFirst = 50 * time.Millisecond
+	retryMost  = 30 * time.Second
 )
 
 // Exchange keeps announcements going: this node's to the others, and theirs to
@@ -47,7 +52,8 @@ type Exchange struct {
 
 // link is a session that there is.
 type link struct {
-	asked time.Time // when its summary was asked for last
+	asked time.Time     // when its summary was asked for last
+	retry time.Duration // the wait after the failure that was last; 0: it came
 }
 
 // NewExchange returns an Exchange without secrets: nothing is announced.
@@ -159,8 +165,8 @@ func (x *Exchange) refresh(ctx context.Context, wg *sync.WaitGroup) {
 		case <-ctx.Done():
 			return
 		case peer := <-x.asked:
-			if wait, ok := x.due(peer); ok {
-				wg.Go(func() { x.ask(ctx, peer, wait) })
+			if asked, wait := x.due(peer); asked != 0 {
+				wg.Go(func() { x.ask(ctx, peer, asked, wait) })
 			}
 		case <-tick.C:
 			x.mu.Lock()
@@ -176,25 +182,30 @@ func (x *Exchange) refresh(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
-// due reports whether the peer is to be asked, and after which wait.
-func (x *Exchange) due(peer string) (time.Duration, bool) {
+// due says after which wait the peer is to be asked, as what Known knows the question
+// by; 0: it is not.
+func (x *Exchange) due(peer string) (asked uint64, wait time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	l := x.up[peer]
 	if l == nil || x.secrets == nil || !x.f.Trusted(peer) {
-		return 0, false
+		return 0, 0
 	}
 	x.f.cfg.Known.Join(peer)
-	if !x.f.cfg.Known.Ask(peer) {
-		return 0, false // it is under way
+	if asked = x.f.cfg.Known.Ask(peer); asked == 0 {
+		return 0, 0 // it is under way
 	}
-	wait := l.asked.Add(askGap).Sub(x.f.cfg.Now())
+	gap := askGap
+	if l.retry > 0 {
+		gap = l.retry
+	}
+	wait = l.asked.Add(gap).Sub(x.f.cfg.Now())
 	l.asked = x.f.cfg.Now().Add(max(wait, 0))
-	return max(wait, 0), true
+	return asked, max(wait, 0)
 }
 
 // ask gets the peer's summary.
-func (x *Exchange) ask(ctx context.Context, peer string, wait time.Duration) {
+func (x *Exchange) ask(ctx context.Context, peer string, asked uint64, wait time.Duration) {
 	select {
 	case <-time.After(wait):
 	case <-ctx.Done():
@@ -205,15 +216,32 @@ func (x *Exchange) ask(ctx context.Context, peer string, wait time.Duration) {
 	a, err := x.f.cfg.Sessions.Call(ctx, peer, Question{Op: OpAnnounced})
 	var stale bool
 	if err == nil {
-		stale, err = known.Answered(peer, a.Body, nil)
+		stale, err = known.Answered(peer, asked, a.Body, nil)
 		_ = a.Body.Close() // it was read, or is of no use
 	} else {
-		_, _ = known.Answered(peer, nil, err)
+		_, _ = known.Answered(peer, asked, nil, err)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.f.cfg.Log.Info("a peer did not say what it announces", "event", "overlay.announced", "peer", peer, "error", err)
 	}
-	if stale {
+	if x.settle(peer, err) || stale {
 		x.want(peer)
 	}
+}
+
+// settle remembers how asking the peer ended, and reports whether to ask again:
+// messages that came meanwhile are lost with a summary that did not come.
+func (x *Exchange) settle(peer string, err error) (again bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	l := x.up[peer]
+	switch {
+	case l == nil:
+		return false
+	case err == nil:
+		l.retry = 0
+		return false
+	}
+	l.retry = min(max(2*l.retry, retryFirst), retryMost)
+	return true
 }

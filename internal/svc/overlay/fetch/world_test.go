@@ -154,10 +154,10 @@ func (w *world) add(id string, data ...[]byte) *node {
 func (w *world) learn(id string) {
 	w.t.Helper()
 	w.known.Join(id)
-	w.known.Ask(id)
+	asked := w.known.Ask(id)
 	var buf bytes.Buffer
 	_, _ = w.nodes[id].book.Summary().WriteTo(&buf)
-	if _, err := w.known.Answered(id, &buf, nil); err != nil {
+	if _, err := w.known.Answered(id, asked, &buf, nil); err != nil {
 		w.t.Fatal(err)
 	}
 }
