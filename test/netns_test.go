@@ -20,11 +20,11 @@ import (
 // What the network of TestNetwork is like, and what must hold on it.
 const (
 	linkDelay    = 20 * time.Millisecond // each way
-	fetches      = 100                   // a size
+	fetches      = 300                   // a size
 	cuts         = 50
 	fetchGoal    = 200 * time.Millisecond
 	sessionGoal  = 2 * time.Second
-	maxLaneDepth = 1024 // messages that wait, all lanes of one peer
+	maxLaneDepth = 2 * 1024 // announcements that wait at a node, for two peers
 )
 
 // sh runs a command line and returns what it says.
@@ -207,7 +207,7 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Micros
 func flaps(t *testing.T, nodes []*meshed, text *strings.Builder) {
 	var stop atomic.Bool
 	var wg sync.WaitGroup
-	var puts, gets, missed atomic.Int64
+	var puts, gets, missed, uncut, uncutMissed atomic.Int64
 	type stored struct {
 		path string
 		data []byte
@@ -224,10 +224,16 @@ func flaps(t *testing.T, nodes []*meshed, text *strings.Builder) {
 				switch {
 				case resp.StatusCode == 200 && bytes.Equal(got, one.data):
 					gets.Add(1)
+					if i == 2 { // between nodes 2 and 0 nothing is cut
+						uncut.Add(1)
+					}
 				case resp.StatusCode == 200:
 					t.Error("a corrupt object")
 				default:
 					missed.Add(1) // it is cut off, or was not told yet
+					if i == 2 {
+						uncutMissed.Add(1)
+					}
 				}
 			}
 		})
@@ -271,7 +277,8 @@ func flaps(t *testing.T, nodes []*meshed, text *strings.Builder) {
 	}
 	slices.Sort(back)
 	fmt.Fprintf(text, "## A link cut %d times under load\n\n", cuts)
-	fmt.Fprintf(text, "Four cuts of 0.1 s to each of 2.5 s, on one node's link. %d puts and %d reads by way of another node that were right, %d that found nothing: cut off, or not told of the object yet.\n\n", puts.Load(), gets.Load(), missed.Load())
+	fmt.Fprintf(text, "Four cuts of 0.1 s to each of 2.5 s, on one node's link. %d puts and %d reads by way of another node that were right, %d that found nothing: cut off, or not told of the object yet. Between the two nodes that are not cut: %d right, %d found nothing.\n\n",
+		puts.Load(), gets.Load(), missed.Load(), uncut.Load(), uncutMissed.Load())
 	fmt.Fprintf(text, "| | |\n|---|--:|\n| objects lost or damaged | %d of %d |\n| after a heal, until an object is fetched again, p50 | %v |\n| the same, longest | %v |\n| announcements waiting, most seen | %.0f |\n",
 		lost, puts.Load(), ms(back[len(back)/2]), ms(back[len(back)-1]), deepest)
 	if longest := back[len(back)-1]; longest > sessionGoal {
@@ -279,5 +286,8 @@ func flaps(t *testing.T, nodes []*meshed, text *strings.Builder) {
 	}
 	if lost > 0 || deepest > maxLaneDepth {
 		t.Errorf("%d objects lost, %.0f messages waited", lost, deepest)
+	}
+	if uncutMissed.Load() > uncut.Load()/10 {
+		t.Errorf("beside the cuts %d reads of %d found nothing", uncutMissed.Load(), uncut.Load()+uncutMissed.Load())
 	}
 }

@@ -43,9 +43,6 @@ const (
 	peerOpenFor  = 400 * time.Millisecond
 )
 
-// penalty is how long a peer that lied is shut out.
-const penalty = time.Minute
-
 // identity is the node key of this start, which peers know the node by: a rotated
 // key is another node, from the next start on.
 type identity struct {
@@ -242,7 +239,7 @@ func (o objectSessions) Tell(payload []byte) {
 }
 
 // Penalise implements fetch.Sessions.
-func (o objectSessions) Penalise(peer, why string) { o.n.overlay.Penalise(peer, why, penalty) }
+func (o objectSessions) Penalise(peer, why string) { o.n.overlay.Penalise(peer, why) }
 
 // overlaid is svc-overlay: the listener, and the sessions that this node dials.
 type overlaid struct {

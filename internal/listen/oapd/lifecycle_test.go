@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,14 +24,18 @@ import (
 // last stream, and new ones are served.
 func TestGoAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
+		held := make(chan struct{})
+		release := sync.OnceFunc(func() { close(held) })
 		s, _, _ := newService(t, func(ctx context.Context, c *macronode.Call, send macronode.Send) error {
 			if c.Op == "slow" {
-				<-release
+				<-held
 			}
 			return echo(ctx, c, send)
 		}, nil)
 		k := pipe(t, s, loopback)
+		defer k.end() // a test that fails leaves nothing that runs on
+		defer release()
+		k.c.SetDeadline(time.Now().Add(time.Minute))
 		k.hello()
 		k.send(start(9, oap.END, append(head(t, oap.RequestHead{Op: "slow", Length: 4}), "last"...)))
 		synctest.Wait()
@@ -53,7 +58,7 @@ func TestGoAway(t *testing.T) {
 		if r := call(t, late, oap.RequestHead{Length: 2}, []byte("ok")); string(r.body) != "ok" {
 			t.Errorf("%+v", r)
 		}
-		close(release)
+		release()
 		if f := k.answer(); f.Corr != 9 || f.Code != 200 {
 			t.Errorf("%+v", f.Header)
 		}

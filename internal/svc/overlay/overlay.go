@@ -307,11 +307,12 @@ func (s *Service) PeerGate(node string) Gate {
 	return nil
 }
 
-// Penalise ends the session with a peer and keeps it shut for d.
-func (s *Service) Penalise(node, why string, d time.Duration) {
+// Penalise ends the session with a peer and keeps it shut for a while: 10 s, and
+// longer each time, up to 10 minutes.
+func (s *Service) Penalise(node, why string) {
 	if p := s.peer(node); p != nil {
+		d := p.hold(why)
 		s.conf.Log.Warn("a peer is shut out for a while", "event", "peer_penalty", "node", node, "reason", why, "for", d.String())
-		p.hold(d, why)
 	}
 }
 

@@ -37,6 +37,12 @@ const (
 	// goneAfter is how long a session that was replaced may finish its calls.
 	goneAfter = 2 * time.Second
 	maxWhy    = 200 // bytes of an error's text that are kept
+	// A peer that lied is shut out for firstPenalty: an operator who mended it is not
+	// kept waiting. Each time more doubles that, up to lastPenalty, until forgetAfter
+	// has gone by since the last one ended.
+	firstPenalty = 10 * time.Second
+	lastPenalty  = 10 * time.Minute
+	forgetAfter  = time.Hour
 )
 
 // peer is one peer's state machine. serve makes connections; whoever made or
@@ -63,6 +69,7 @@ type peer struct {
 	serving  context.Context    // nil: not
 	held     time.Time          // kept shut until then
 	heldFor  string             // why
+	offences int                // that were penalised, and are not forgotten
 	why      string             // the last error
 	quiet    bool               // that it cannot be had was told already
 	sessions uint64
@@ -338,16 +345,24 @@ func short(err error) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxWhy)], "")
 }
 
-// hold keeps the peer shut for d.
-func (p *peer) hold(d time.Duration, why string) {
+// hold keeps the peer shut for a while, twice as long as the last time unless that is
+// forgotten, and returns for how long.
+func (p *peer) hold(why string) time.Duration {
+	now := time.Now()
 	p.mu.Lock()
-	p.held, p.heldFor = time.Now().Add(d), why
+	if now.Sub(p.held) >= forgetAfter {
+		p.offences = 0
+	}
+	d := min(firstPenalty<<min(p.offences, 16), lastPenalty)
+	p.offences++
+	p.held, p.heldFor = now.Add(d), why
 	cur := p.cur
 	p.mu.Unlock()
 	if cur != nil {
 		p.drop(cur, errors.New(why))
 	}
 	p.rouse()
+	return d
 }
 
 // attend keeps a session until it ends or is replaced. first: there was none

@@ -199,14 +199,43 @@ func TestHeld(t *testing.T) {
 		a.gates[b.id].hold(false)
 		pass(2 * time.Second)
 		state("active")
-		a.Penalise(b.id, "it lied", 30*time.Second)
-		pass(29 * time.Second)
+		a.Penalise(b.id, "it lied")
+		pass(firstPenalty - time.Second)
 		state("closed")
 		if len(w.open(0, 1)) != 0 {
 			t.Error("a connection stays although the peer lied")
 		}
 		pass(3 * time.Second)
 		state("active")
+	})
+}
+
+// A peer that lies again and again is shut out for longer each time, up to a bound, and
+// for a short time again once that is long ago.
+func TestPenaltyGrows(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newNet(t, 2, [2]int{0, 1})
+		w.start(t)
+		a, b := w.nodes[0], w.nodes[1]
+		pass(3 * time.Second)
+		shut := func(want time.Duration) {
+			t.Helper()
+			began := time.Now()
+			a.Penalise(b.id, "it lied")
+			pass(want - time.Second)
+			if a.Welcome(b.id) || len(a.Active()) != 0 {
+				t.Fatalf("let in again before %v", want)
+			}
+			pass(4 * time.Second)
+			if !a.Welcome(b.id) || len(a.Active()) != 1 {
+				t.Fatalf("still shut out %v after a penalty of %v", time.Since(began), want)
+			}
+		}
+		for _, want := range []time.Duration{10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 320 * time.Second, 10 * time.Minute, 10 * time.Minute} {
+			shut(want)
+		}
+		pass(forgetAfter)
+		shut(firstPenalty)
 	})
 }
 
