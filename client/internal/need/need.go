@@ -37,6 +37,8 @@ func Of(method, path string) (w Need, ok bool) {
 		return Need{Action: "cap:revoke", Resource: "node"}, len(rest) > 0
 	case "kms":
 		return kmsNeeds(method, rest)
+	case "mailbox":
+		return mailboxNeeds(method, rest)
 	case "admin":
 		return adminNeeds(method, rest)
 	}
@@ -75,4 +77,29 @@ func adminNeeds(method string, rest []string) (Need, bool) {
 		w = Need{Action: "node:status", Resource: "node"}
 	}
 	return w, len(rest) > 0
+}
+
+// mailboxNeeds narrows to the topic. Who receives may wait, and subscriptions are
+// ended with their capability.
+func mailboxNeeds(method string, rest []string) (Need, bool) {
+	if len(rest) == 0 {
+		return Need{Action: "mailbox:admin", Resource: "topic"}, method == "GET"
+	}
+	topic, err := url.PathUnescape(rest[0])
+	if err != nil || topic == "" || strings.Contains(topic, "*") {
+		return Need{}, false
+	}
+	w := Need{Action: "mailbox:admin", Resource: "topic/" + topic}
+	if len(rest) != 2 {
+		return w, true
+	}
+	switch call := method + " " + rest[1]; call {
+	case "POST messages":
+		w.Action = "mailbox:send"
+	case "POST receive", "GET subscribe":
+		w.Action, w.Long = "mailbox:receive", true
+	case "POST ack", "POST nack", "POST extend":
+		w.Action = "mailbox:ack"
+	}
+	return w, true
 }
