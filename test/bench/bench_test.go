@@ -3,51 +3,15 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"errors"
+"bytes"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 )
-
-func TestPercentile(t *testing.T) {
-	var all []time.Duration
-	for i := range 200 {
-		all = append(all, time.Duration(i+1))
-	}
-	if a, b, c := percentile(all, 50), percentile(all, 99), percentile(all[:1], 99); a != 100 || b != 198 || c != 1 {
-		t.Errorf("%d, %d, %d", a, b, c)
-	}
-}
-
-func TestDrive(t *testing.T) {
-	var calls atomic.Int64
-	r, err := drive(t.Context(), 3, 50*time.Millisecond, func(context.Context, int, int) error {
-		calls.Add(1)
-		<-time.After(time.Millisecond)
-		return nil
-	})
-	if err != nil || r.Rate == 0 || r.Rate > float64(calls.Load())*20 || r.P50 < 1 || r.P99 < r.P50 {
-		t.Errorf("%d calls: %+v, %v", calls.Load(), r, err)
-	}
-	want := errors.New("refused")
-	if _, err := drive(t.Context(), 2, time.Minute, func(ctx context.Context, w, _ int) error {
-		if w == 0 {
-			return want
-		}
-		<-ctx.Done() // the other worker is told to end
-		return ctx.Err()
-	}); !errors.Is(err, want) {
-		t.Errorf("%v, want the worker's error", err)
-	}
-}
 
 func TestWritersNeverRepeat(t *testing.T) {
 	seen := map[string]bool{}

@@ -11,11 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"sync"
-	"time"
-
-	"github.com/rustyonions/macronode/test/bench/report"
 )
 
 // content makes the i-th object of a size: incompressible, and the same in every
@@ -57,56 +53,6 @@ func send(c *http.Client, req *http.Request) ([]byte, error) {
 	}
 	return body, nil
 }
-
-// drive lets workers call op until the time is up; the first tenth (at most a
-// second) is not counted. op is told its worker and how many calls that worker
-// has made.
-func drive(ctx context.Context, workers int, span time.Duration, op func(ctx context.Context, worker, call int) error) (report.Result, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	begun := time.Now()
-	from := begun.Add(min(time.Second, span/10))
-	until := from.Add(span)
-	took := make([][]time.Duration, workers)
-	errs := make([]error, workers)
-	var group sync.WaitGroup
-	for w := range workers {
-		group.Go(func() {
-			for call := 0; ; call++ {
-				start := time.Now()
-				if start.After(until) {
-					return
-				}
-				if err := op(ctx, w, call); err != nil {
-					errs[w] = err
-					cancel() // the others need not go on
-					return
-				}
-				if end := time.Now(); start.After(from) && !end.After(until) {
-					took[w] = append(took[w], end.Sub(start))
-				}
-			}
-		})
-	}
-	group.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return report.Result{}, err
-	}
-	all := slices.Concat(took...)
-	if len(all) == 0 {
-		return report.Result{}, fmt.Errorf("no call ended within %s", span)
-	}
-	slices.Sort(all)
-	return report.Result{Rate: float64(len(all)) / span.Seconds(), P50: millis(percentile(all, 50)), P99: millis(percentile(all, 99))}, nil
-}
-
-// percentile of a sorted, non-empty list: the smallest value that p percent do
-// not exceed.
-func percentile(sorted []time.Duration, p int) time.Duration {
-	return sorted[(len(sorted)*p+99)/100-1]
-}
-
-func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // writer makes bodies that nobody has seen before: random bytes that begin with
 // a number of their own.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/drive"
 	"github.com/rustyonions/macronode/test/bench/report"
 )
 
@@ -181,7 +182,7 @@ func costs(ctx context.Context, b *bench, sec *report.Section, large *server, pa
 func getRandom(ctx context.Context, s *server, paths []string, span time.Duration) (report.Result, error) {
 	client := newClient(putWorkers)
 	defer client.CloseIdleConnections()
-	return drive(ctx, putWorkers, span, func(ctx context.Context, _, _ int) error {
+	return drive.Run(ctx, putWorkers, span, func(ctx context.Context, _, _ int) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+paths[rand.IntN(len(paths))], nil)
 		if err != nil {
 			return err
@@ -197,7 +198,7 @@ func putMany(ctx context.Context, s *server, span time.Duration, run uint64) (re
 	client := newClient(putWorkers)
 	defer client.CloseIdleConnections()
 	writers := newWriters(putWorkers, kib, run)
-	return drive(ctx, putWorkers, span, func(ctx context.Context, w, _ int) error {
+	return drive.Run(ctx, putWorkers, span, func(ctx context.Context, w, _ int) error {
 		_, err := storeOne(ctx, client, s, "", writers[w].body())
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/rustyonions/macronode/test/bench/drive"
 	"github.com/rustyonions/macronode/test/bench/report"
 )
 
@@ -78,7 +79,7 @@ func (b *bench) putRun(ctx context.Context, s *server, size int64, run uint64) (
 		return r, "", err
 	}
 	client := newClient(putWorkers)
-	r, err := drive(ctx, putWorkers, b.set.putTime, func(ctx context.Context, w, call int) error {
+	r, err := drive.Run(ctx, putWorkers, b.set.putTime, func(ctx context.Context, w, call int) error {
 		_, err := storeOne(ctx, client, s, fmt.Sprintf("%d-%d-%d", run, w, call), writers[w].body())
 		return err
 	})
@@ -105,7 +106,7 @@ func (b *bench) rawRun(ctx context.Context, writers []*writer) (report.Result, e
 		}
 		defer func() { _ = files[i].Close() }()
 	}
-	r, err := drive(ctx, len(writers), b.set.putTime, func(ctx context.Context, w, _ int) error {
+	r, err := drive.Run(ctx, len(writers), b.set.putTime, func(ctx context.Context, w, _ int) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

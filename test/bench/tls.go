@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/children"
+	"github.com/rustyonions/macronode/test/bench/drive"
 	"github.com/rustyonions/macronode/test/bench/handshake"
 	"github.com/rustyonions/macronode/test/bench/operate"
 	"github.com/rustyonions/macronode/test/bench/report"
@@ -142,7 +143,7 @@ func (b *bench) handshakes(ctx context.Context, s *server, group tls.CurveID) (t
 		return run, fmt.Errorf("no handshake within %s: %w", b.set.getTime, err)
 	}
 	slices.Sort(took)
-	run.Result = report.Result{Rate: float64(len(took)) / b.set.getTime.Seconds(), P50: millis(percentile(took, 50)), P99: millis(percentile(took, 99))}
+	run.Result = report.Result{Rate: float64(len(took)) / b.set.getTime.Seconds(), P50: drive.Millis(drive.Percentile(took, 50)), P99: drive.Millis(drive.Percentile(took, 99))}
 	run.worth = float64(len(took)) / (after - before).Seconds()
 	return run, nil
 }
