@@ -3,7 +3,7 @@
 package main
 
 import (
-"bytes"
+	"bytes"
 	"math"
 	"net/http"
 	"net/http/httptest"

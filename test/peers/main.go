@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/rustyonions/macronode/test/bench/report"
 	"github.com/rustyonions/macronode/test/peers/caps"
 	"github.com/rustyonions/macronode/test/peers/policy"
+	"github.com/rustyonions/macronode/test/peers/queue"
 	"github.com/rustyonions/macronode/test/peers/rounds"
 	"github.com/rustyonions/macronode/test/peers/wires"
 )
@@ -36,6 +38,7 @@ var parts = []part{
 	{"policy", "Policy decisions", policy.Measure},
 	{"caps", "Capabilities", caps.Measure},
 	{"oap", "OAP/1", wires.Measure},
+	{"mailbox", "Mailbox", mailbox},
 }
 
 func main() {
@@ -87,6 +90,25 @@ func run(ctx context.Context) error {
 	}
 	fmt.Printf("\n%s written; goals missed: %d\n", os.Getenv("BENCH_OUT"), missed)
 	return nil
+}
+
+// mailbox reads the settings of that part.
+func mailbox(ctx context.Context, plan rounds.Plan) (*report.Section, error) {
+	var errs []error
+	text := func(name, otherwise string) string { return cmp.Or(os.Getenv(name), otherwise) }
+	count := func(name, otherwise string) int {
+		n, err := strconv.Atoi(text(name, otherwise))
+		if err != nil || n < 1 {
+			errs = append(errs, fmt.Errorf("%s=%q is not a number from 1", name, os.Getenv(name)))
+		}
+		return n
+	}
+	set := queue.Settings{NATS: text("BENCH_NATS", "nats-server"), Redis: text("BENCH_REDIS", "redis-server"), RedisBenchmark: text("BENCH_REDIS_BENCHMARK", "redis-benchmark"), Wrk: text("BENCH_WRK", "wrk"),
+		Only: strings.Fields(os.Getenv("MAILBOX_ONLY")), Who: strings.Fields(os.Getenv("MAILBOX_WHO")), Backlog: count("MAILBOX_BACKLOG", "200000"), Queued: count("MAILBOX_QUEUED", "10000000"), Topics: count("MAILBOX_TOPICS", "10000"), Waiting: count("MAILBOX_WAITING", "1000")}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return queue.Measure(ctx, plan, set)
 }
 
 func settings() (rounds.Plan, error) {

@@ -145,6 +145,12 @@ func (p *Proc) Failed(err error) error {
 	return fmt.Errorf("%s: %w\n%s", p.name, err, text[max(0, len(text)-2000):])
 }
 
+// PID is the process's number.
+func (p *Proc) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed once the process has ended.
+func (p *Proc) Done() <-chan struct{} { return p.done }
+
 // Peak is the most memory the process has held, in bytes (VmHWM).
 func (p *Proc) Peak() (int64, error) { return p.status("VmHWM:") }
 

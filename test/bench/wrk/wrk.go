@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-// Package wrk reads from a server with wrk.
+// Package wrk calls a server with wrk.
 package wrk
 
 import (
@@ -34,7 +34,10 @@ request = function()
   at = at %% #requests + 1
   return requests[at]
 end
-done = function(summary, latency, requests)
+` + result
+
+// result prints what parse reads.
+const result = `done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format("RESULT requests=%%d us=%%d p50=%%d p99=%%d bytes=%%d errors=%%d\n",
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), summary.bytes,
@@ -66,13 +69,17 @@ func (j Job) Run(ctx context.Context) (report.Result, error) {
 	if err != nil {
 		return report.Result{}, err
 	}
-	cmd := children.Command(ctx, j.Bin, "-t1", "-c"+strconv.Itoa(Connections), "-d"+strconv.Itoa(int(j.Span.Seconds()))+"s",
-		"--timeout", "30s", "-s", lua, j.URL)
+	return run(ctx, j.Bin, Connections, j.Span, lua, j.URL, j.Size)
+}
+
+// run has wrk follow the script.
+func run(ctx context.Context, bin string, conns int, span time.Duration, lua, url string, size int64) (report.Result, error) {
+	cmd := children.Command(ctx, bin, "-t1", "-c"+strconv.Itoa(conns), "-d"+strconv.Itoa(max(1, int(span.Seconds())))+"s", "--timeout", "30s", "-s", lua, url)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return report.Result{}, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
-	r, err := parse(string(out), j.Size)
+	r, err := parse(string(out), size)
 	if err != nil {
 		return report.Result{}, fmt.Errorf("wrk: %w", err)
 	}
