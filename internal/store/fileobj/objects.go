@@ -47,8 +47,8 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/disk/handles"
 	"github.com/rustyonions/macronode/internal/store"
-	"github.com/rustyonions/macronode/internal/store/fileobj/handles"
 	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 

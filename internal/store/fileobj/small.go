@@ -9,8 +9,8 @@ import (
 	"sync"
 
 	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/disk/handles"
 	"github.com/rustyonions/macronode/internal/store"
-	"github.com/rustyonions/macronode/internal/store/fileobj/handles"
 	"github.com/rustyonions/macronode/internal/store/fileobj/pack"
 )
 

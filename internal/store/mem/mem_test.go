@@ -112,3 +112,7 @@ func BenchmarkKV(b *testing.B) {
 		}
 	})
 }
+
+func TestLog(t *testing.T) {
+	storetest.Log(t, func(*testing.T) store.Log { return NewLog(128 << 20) })
+}
