@@ -174,7 +174,7 @@ func (l *Log) follow() error {
 			return err
 		}
 		if number == 1 { // small, so it is worth the wait
-			if err := errors.Join(s.zero(firstFrame, s.limit()), s.file.SyncData()); err != nil {
+			if err := l.fillFirst(s); err != nil {
 				return errors.Join(err, s.file.Close())
 			}
 		}
@@ -196,4 +196,16 @@ func (l *Log) unused(s, before *segment) (bool, error) {
 	t, err = l.survey(before, before.limit())
 	_, open := t.cut()
 	return err == nil && open, err
+}
+
+// fillFirst writes zeros into the first segment, which nobody fills in the background.
+func (l *Log) fillFirst(s *segment) error {
+	var zeros []byte
+	for off := int64(firstFrame); off < s.limit(); off += fillBytes {
+		var err error
+		if zeros, err = s.zero(zeros, off, min(off+fillBytes, s.limit())); err != nil {
+			return err
+		}
+	}
+	return s.file.SyncData()
 }

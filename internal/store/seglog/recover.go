@@ -124,8 +124,10 @@ func (l *Log) forget(s *segment, cut, end int64) error {
 		return err
 	}
 	l.next = cut + frameHead
+	var zeros []byte
 	for off := l.next; off < end; off += fillBytes {
-		if err := s.zero(off, min(off+fillBytes, end)); err != nil {
+		var err error
+		if zeros, err = s.zero(zeros, off, min(off+fillBytes, end)); err != nil {
 			return err
 		}
 	}

@@ -173,15 +173,19 @@ func (l *Log) fillHead(s *segment, name string) (err error) {
 	if err := writeAt(s.file, b, s.limit()); err != nil {
 		return err
 	}
+	var zeros []byte
 	for off := int64(firstFrame); whole && !s.reused && off < s.limit(); off += fillBytes {
-		if err := s.zero(off, min(off+fillBytes, s.limit())); err != nil {
+		if zeros, err = s.zero(zeros, off, min(off+fillBytes, s.limit())); err != nil {
 			return err
 		}
 	}
 	return s.file.SyncData()
 }
 
-// zero writes zeros.
-func (s *segment) zero(off, end int64) error {
-	return writeAt(s.file, make([]byte, end-off), off)
+// zero writes zeros, fillBytes at most, out of b or what takes its place.
+func (s *segment) zero(b []byte, off, end int64) ([]byte, error) {
+	if b == nil {
+		b = make([]byte, fillBytes)
+	}
+	return b, writeAt(s.file, b[:end-off], off)
 }

@@ -150,11 +150,12 @@ func (l *Log) newSpare() error {
 // fill writes zeros to a spare until it is needed: blocks that were written once can
 // be written again without a change to the file system's own records.
 func (l *Log) fill(s *segment) error {
+	var zeros []byte
 	for off := int64(firstFrame); off < s.limit() && !s.reused && !s.hurry && l.spare == s && !l.closing && l.err == nil; off += fillBytes {
 		s.filling = true
 		l.mu.Unlock()
-		err := s.zero(off, min(off+fillBytes, s.limit()))
-		if err == nil {
+		var err error
+		if zeros, err = s.zero(zeros, off, min(off+fillBytes, s.limit())); err == nil {
 			err = s.file.SyncData()
 		}
 		l.mu.Lock()
