@@ -251,6 +251,9 @@ type Problem struct {
 	Retryable    bool   `json:"retryable"`
 	RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
 	CorrID       string `json:"corr_id"`
+	// Headers are the error's further fields: over OAP/1, whose refusals have no head,
+	// they are said here alone.
+	Headers Header `json:"headers,omitempty"`
 }
 
 // withoutTokens cuts capabilities out of a text: a caller who put one where it
@@ -276,6 +279,6 @@ func (e *Error) Problem(corrID string) Problem {
 	return Problem{
 		Type: ErrorReference + info.Code, Title: info.Title, Status: info.Status, Detail: withoutTokens(e.Detail),
 		Instance: "urn:macronode:call:" + corrID, Code: info.Code, Reason: reason,
-		Retryable: info.Retryable, RetryAfterMS: roundUp(e.RetryHint()), CorrID: corrID,
+		Retryable: info.Retryable, RetryAfterMS: roundUp(e.RetryHint()), CorrID: corrID, Headers: e.Header,
 	}
 }

@@ -4,6 +4,7 @@ package macronode
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -75,9 +76,9 @@ func TestErrorReference(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString("# Errors\n\nGenerated from the code by `make golden`.\n\n" +
 		"A refusal is a problem document (`application/problem+json`, RFC 9457), the same on both wires:\n\n" +
-		"`{\"type\",\"title\",\"status\",\"detail\",\"instance\",\"code\",\"reason\",\"retryable\",\"retry_after_ms\",\"corr_id\"}`\n\n" +
+		"`{\"type\",\"title\",\"status\",\"detail\",\"instance\",\"code\",\"reason\",\"retryable\",\"retry_after_ms\",\"corr_id\",\"headers\"}`\n\n" +
 		"`code` is one of those below; `reason` is the one that `rejected_total{reason}` counts (the code where it is not counted).\n" +
-		"`retryable` says whether the same request may succeed later. 429 and 503 that are retryable carry `Retry-After` in whole\nseconds and `retry_after_ms`.\n")
+		"`retryable` says whether the same request may succeed later. 429 and 503 that are retryable carry `Retry-After` in whole\nseconds and `retry_after_ms`. `headers`, where there are any, repeats further fields of the refusal (`RateLimit`, `Content-Range`):\nover OAP/1, whose refusals have no head, they are said there alone.\n")
 	for k := range NumKinds {
 		info := k.Info()
 		if advice[k] == "" {
@@ -141,6 +142,10 @@ func TestProblemHidesTheCause(t *testing.T) {
 	e.RetryAfter = 1499*time.Millisecond + 1 // never less than it takes
 	if p := e.Problem("c2"); p.RetryAfterMS != 1500 || p.Status != 429 || p.CorrID != "c2" || p.Type != ErrorReference+"quota_rate" || p.Reason != "quota" {
 		t.Errorf("%+v", p)
+	}
+	e.Header = Header{"Ratelimit": {"x"}}
+	if doc, err := json.Marshal(e.Problem("c3")); err != nil || !strings.HasSuffix(string(doc), `"corr_id":"c3","headers":{"Ratelimit":["x"]}}`) {
+		t.Errorf("%s, %v", doc, err)
 	}
 	if KindOf(nil) != NumKinds || KindOf(errors.New("x")) != Internal || KindOf(fmt.Errorf("y: %w", e)) != QuotaRate {
 		t.Error("KindOf")

@@ -4,11 +4,14 @@ package oapwire
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 
+	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/oap"
 	"github.com/rustyonions/macronode/oap/mux"
 )
@@ -53,11 +56,37 @@ func (x *exchange) refusal(err error) (*http.Response, error) {
 	if h, n, err := oap.ParseAnswerHead(payload); err == nil {
 		code, header, payload = int(h.Code), http.Header(h.Headers), payload[n:]
 		length = int64(len(payload))
+	} else {
+		tell(header, payload)
 	}
 	if x.r.Method == http.MethodHead {
 		payload = nil
 	}
 	return response(x.r, code, header, length, io.NopCloser(bytes.NewReader(payload))), nil
+}
+
+// tell makes of a refusal's document the fields that it has over HTTP.
+func tell(header http.Header, problem []byte) {
+	var p macronode.Problem
+	if json.Unmarshal(problem, &p) != nil {
+		return // the caller reads what it is
+	}
+	for name, values := range p.Headers {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	if p.RetryAfterMS > 0 {
+		header.Set("Retry-After", strconv.FormatInt(1+(p.RetryAfterMS-1)/1000, 10))
+	}
+	if p.Status == http.StatusUnauthorized && header.Get("WWW-Authenticate") == "" {
+		challenge := `Bearer realm="macronode"`
+		if p.Code != macronode.Unauthenticated.Info().Code {
+			challenge += `, error="invalid_token"`
+		}
+		header.Set("WWW-Authenticate", challenge)
+	}
+	if p.CorrID != "" {
+		header.Set("X-Corr-Id", p.CorrID)
+	}
 }
 
 // body is an answer's.

@@ -5,6 +5,7 @@ package oapwire
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -415,6 +416,41 @@ func TestNothingIsLeft(t *testing.T) {
 	for _, c := range n.conns {
 		if c.calls != 0 {
 			t.Errorf("%d places are taken", c.calls)
+		}
+	}
+}
+
+// TestRefusalFields: a refusal has the fields that it has over HTTP, though on this
+// wire its document is all that comes.
+func TestRefusalFields(t *testing.T) {
+	for _, c := range []struct {
+		err  *macronode.Error
+		want map[string]string
+	}{
+		{&macronode.Error{Kind: macronode.QuotaRate, RetryAfter: 1500 * time.Millisecond, Header: macronode.Header{"Ratelimit": {`"requests";r=0;t=2`}}},
+			map[string]string{"Retry-After": "2", "RateLimit": `"requests";r=0;t=2`, "WWW-Authenticate": ""}},
+		{&macronode.Error{Kind: macronode.RangeNotSatisfiable, Header: macronode.Header{"Content-Range": {"bytes */7"}}}, map[string]string{"Content-Range": "bytes */7", "Retry-After": ""}},
+		{&macronode.Error{Kind: macronode.Unauthenticated}, map[string]string{"WWW-Authenticate": `Bearer realm="macronode"`}},
+		{&macronode.Error{Kind: macronode.TokenExpired}, map[string]string{"WWW-Authenticate": `Bearer realm="macronode", error="invalid_token"`}},
+		{&macronode.Error{Kind: macronode.QuotaBytes}, map[string]string{"Retry-After": "", "X-Corr-Id": "its-id", "Content-Type": "application/problem+json"}},
+	} {
+		n := start(t, func(w http.ResponseWriter, _ *http.Request) {
+			p := c.err.Problem("its-id")
+			w.WriteHeader(p.Status)
+			_ = json.NewEncoder(w).Encode(p)
+		}, 10)
+		resp, err := n.RoundTrip(request(t, "GET", "/version", nil, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.err.Kind.Info().Status {
+			t.Errorf("%s: %d", c.err, resp.StatusCode)
+		}
+		for name, want := range c.want {
+			if got := resp.Header.Get(name); got != want {
+				t.Errorf("%s: %s: %q, want %q", c.err, name, got, want)
+			}
 		}
 	}
 }

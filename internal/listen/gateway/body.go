@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/listen/flight"
 )
 
 // body is a request's body: each read has the stall timeout, and on routes
@@ -23,7 +24,7 @@ type body struct {
 	started bool
 	done    bool // read to its end
 	err     error
-	stall   stall // HTTP/2
+	stall   flight.Stall // HTTP/2
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -64,7 +65,7 @@ func (b *body) until(now time.Time) time.Time {
 func (b *body) watch() {
 	until := b.until(time.Now())
 	if b.x.h2 {
-		b.stall.arm(until, b.x.ctl.SetReadDeadline)
+		b.stall.Arm(until, func() { b.x.ctl.SetReadDeadline(longAgo) })
 	} else {
 		b.x.ctl.SetReadDeadline(until)
 	}
@@ -75,7 +76,7 @@ func (b *body) watch() {
 // that passes does no harm.
 func (b *body) unwatch(err error) {
 	if b.x.h2 {
-		b.stall.disarm()
+		b.stall.Disarm()
 	} else if err != nil {
 		b.x.ctl.SetReadDeadline(time.Time{})
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/flight"
 )
 
 var (
@@ -44,20 +45,20 @@ type exchange struct {
 	body body
 	out  output
 
-	replied bool      // send or refuse was called
-	began   bool      // the head left, or is about to
-	ending  bool      // the reply announces the end of the connection
-	stall   stall     // HTTP/2: writing
-	vals    [5]string // backs one-value header fields
+	replied bool         // send or refuse was called
+	began   bool         // the head left, or is about to
+	ending  bool         // the reply announces the end of the connection
+	stall   flight.Stall // HTTP/2: writing
+	vals    [5]string    // backs one-value header fields
 	nvals   int
 }
 
 // serveHTTP is the whole wire for one request.
 func (s *Service) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.flight.enter() {
+	if !s.flight.Enter() {
 		panic(http.ErrAbortHandler)
 	}
-	defer s.flight.leave()
+	defer s.flight.Leave()
 	x := &exchange{s: s, limits: s.limits.Load(), w: w, r: r, h2: r.ProtoMajor == 2}
 	x.ctl, _ = w.(deadliner)
 	x.conn = speaker(r.Context())
@@ -315,17 +316,20 @@ func (x *exchange) bound() {
 	x.ctl.SetWriteDeadline(until.Add(x.limits.StallTimeout))
 }
 
+// longAgo, as a deadline, ends what is waiting.
+var longAgo = time.Unix(1, 0)
+
 // watch and unwatch stand around each write on HTTP/2, where the connection
 // cannot see that one stream's window stays shut.
 func (x *exchange) watch() {
 	if x.h2 {
-		x.stall.arm(time.Now().Add(x.limits.StallTimeout), x.ctl.SetWriteDeadline)
+		x.stall.Arm(time.Now().Add(x.limits.StallTimeout), func() { x.ctl.SetWriteDeadline(longAgo) })
 	}
 }
 
 func (x *exchange) unwatch() {
 	if x.h2 {
-		x.stall.disarm()
+		x.stall.Disarm()
 	}
 }
 

@@ -246,7 +246,7 @@ func settled(t *testing.T, r *rig) level {
 	eventually(t, "quiet", func() bool {
 		r.svc.flight.mu.Lock()
 		defer r.svc.flight.mu.Unlock()
-		return r.svc.flight.calls == 0 && r.svc.flight.conns == 0
+		return r.svc.flight.Len() == 0 && r.svc.flight.conns == 0
 	})
 	var m runtime.MemStats
 	runtime.GC()

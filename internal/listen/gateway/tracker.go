@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/rustyonions/macronode/internal/listen/flight"
 )
 
 // freshGrace is how long a connection that has not sent a request yet may
@@ -16,39 +18,20 @@ const freshGrace = 250 * time.Millisecond
 // tracker knows the connections and requests that are not over, so that Serve
 // returns only after all that it started.
 type tracker struct {
-	mu      sync.Mutex
-	cond    sync.Cond
-	closing bool
-	calls   int
-	conns   int
-	fresh   map[net.Conn]struct{} // accepted, no request seen yet
+	flight.Calls // requests
+
+	mu    sync.Mutex
+	cond  sync.Cond
+	conns int
+	fresh map[net.Conn]struct{} // accepted, no request seen yet
 }
 
 // open forgets an earlier end.
 func (t *tracker) open() {
+	t.Open()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.closing = false
 	t.fresh = make(map[net.Conn]struct{})
-}
-
-// enter counts a request in; false: it is too late.
-func (t *tracker) enter() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closing {
-		return false
-	}
-	t.calls++
-	return true
-}
-
-func (t *tracker) leave() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.calls--; t.calls == 0 {
-		t.cond.Broadcast()
-	}
 }
 
 func (t *tracker) add(c net.Conn) {
@@ -97,12 +80,13 @@ func (t *tracker) hasten(stop <-chan struct{}) {
 	}
 }
 
-// wait lets no request in any more and returns once all are over.
+// wait lets no request in any more and returns once all are over, and the
+// connections too.
 func (t *tracker) wait() {
+	t.Wait()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.closing = true
-	for t.calls > 0 || t.conns > 0 {
+	for t.conns > 0 {
 		t.cond.Wait()
 	}
 }

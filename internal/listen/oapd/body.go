@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/listen/flight"
 	"github.com/rustyonions/macronode/oap"
 )
 
@@ -20,7 +21,7 @@ type body struct {
 	n     int64
 	done  bool // read to its end
 	err   error
-	stall stall
+	stall flight.Stall
 }
 
 const lateText = "the body did not arrive in time"
@@ -34,9 +35,9 @@ func (b *body) Read(p []byte) (int, error) {
 	case b.done:
 		return 0, io.EOF
 	}
-	b.stall.arm(b.until(time.Now()), b.x.expire)
+	b.stall.Arm(b.until(time.Now()), b.x.expire)
 	n, err := b.x.st.Read(p)
-	b.stall.disarm()
+	b.stall.Disarm()
 	b.n += int64(n)
 	want := b.x.call.Length
 	switch {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/listen/flight"
 	"github.com/rustyonions/macronode/internal/listen/oapcall"
 	"github.com/rustyonions/macronode/oap"
 	"github.com/rustyonions/macronode/oap/mux"
@@ -109,7 +110,7 @@ type Config struct {
 type Service struct {
 	conf    Config
 	limits  atomic.Pointer[Limits]
-	flight  tracker
+	flight  flight.Calls
 	observe *observer
 	expand  *oap.Expander
 	buffers oapcall.Buffers
@@ -136,7 +137,6 @@ func New(c Config) (*Service, error) {
 		c.Reject = func(macronode.Kind) {}
 	}
 	s := &Service{conf: c, conns: make(map[*conn]struct{})}
-	s.flight.cond.L = &s.flight.mu
 	s.observe = c.Metrics.observer()
 	var err error
 	if s.expand, err = oap.NewExpander(expandAtOnce); err != nil {
@@ -188,7 +188,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	if s.ended {
 		view.Close()
 	}
-	s.flight.open()
+	s.flight.Open()
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	unhook := context.AfterFunc(ctx, func() { s.drop(view) })
@@ -211,7 +211,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	unhook()
 	s.drop(view)
 	wg.Wait()
-	s.flight.wait()
+	s.flight.Wait()
 	s.mu.Lock()
 	s.running = false
 	s.mu.Unlock()

@@ -44,12 +44,12 @@ func (s *Service) Handler(p macronode.Peer) func(*mux.Stream) {
 
 // stream is the whole wire for one call.
 func (s *Service) stream(st *mux.Stream, p *macronode.Peer, l *Limits) {
-	if !s.flight.enter() {
+	if !s.flight.Enter() {
 		// It cannot fail but on a stream that is over.
 		_ = st.Fail(oapcall.Problem(macronode.Errorf(macronode.Draining, ""), "none", false))
 		return
 	}
-	defer s.flight.leave()
+	defer s.flight.Leave()
 	s.conf.Metrics.streams.Inc()
 	defer s.conf.Metrics.streams.Dec()
 	x := &exchange{s: s, limits: l, st: st}

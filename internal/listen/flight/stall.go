@@ -1,23 +1,23 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package oapd
+package flight
 
 import (
 	"sync"
 	"time"
 )
 
-// stall ends one blocking operation of a stream that takes too long. Once disarm
+// Stall ends one blocking operation that takes too long. Once Disarm
 // returned, nothing is called any more. The zero value is ready for use.
-type stall struct {
+type Stall struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	until time.Time // zero: not armed
 	end   func()
 }
 
-// arm has end called unless disarm comes before until.
-func (s *stall) arm(until time.Time, end func()) {
+// Arm has end called unless Disarm comes before until.
+func (s *Stall) Arm(until time.Time, end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.until, s.end = until, end
@@ -28,14 +28,15 @@ func (s *stall) arm(until time.Time, end func()) {
 	}
 }
 
-func (s *stall) disarm() {
+// Disarm says that the operation is over.
+func (s *Stall) Disarm() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.until = time.Time{}
 	s.timer.Stop()
 }
 
-func (s *stall) fire() {
+func (s *Stall) fire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A timer of the operation before may come late, while this one is young.
