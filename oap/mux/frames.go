@@ -5,6 +5,7 @@ package mux
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/oap"
@@ -219,6 +220,9 @@ func (s *Session) welcome(h *oap.Header, payload []byte) error {
 	reply, err := oap.ParseHelloReply(payload)
 	if err != nil || reply.MaxFrame <= oap.HeaderBytes || reply.MaxInflight < 1 || reply.MaxStreams < 1 {
 		return flow.Faultf(flow.ReasonHello, "the answer to HELLO makes no sense")
+	}
+	if len(reply.Versions) > 0 && !slices.Contains(reply.Versions, int(oap.Version)) {
+		return flow.Faultf(flow.ReasonHello, "the other side does not speak version 1")
 	}
 	reply.MaxFrame = min(reply.MaxFrame, oap.MaxFrameBytes)
 	s.cfg.Observe.Frame(false, flow.KindHello)
