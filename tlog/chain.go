@@ -41,6 +41,11 @@ func (c *Chain) Add(r *Record) error {
 	if err := r.Check(); err != nil {
 		return err
 	}
+	return c.follow(r)
+}
+
+// follow is Add of a record whose hash was just checked.
+func (c *Chain) follow(r *Record) error {
 	switch {
 	case (c.records > 0 || c.writer != "") && r.Writer != c.writer:
 		return fmt.Errorf("%w: seq %d is by another writer", ErrChain, r.Seq)

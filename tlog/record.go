@@ -137,6 +137,14 @@ func Parse(entry []byte) (*Record, error) {
 	if len(entry) > MaxRecordBytes {
 		return nil, ErrTooLarge
 	}
+	if r, ok := scan(entry); ok {
+		return r, nil
+	}
+	return parse(entry)
+}
+
+// parse is Parse for what scan does not take, to say what is wrong with it.
+func parse(entry []byte) (*Record, error) {
 	d := json.NewDecoder(bytes.NewReader(entry))
 	d.DisallowUnknownFields()
 	var r Record

@@ -1,0 +1,148 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package tlog
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"math/bits"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// LeafHash is of an entry: SHA-256 of a zero byte and the entry.
+func LeafHash(entry []byte) Hash { return tlog.RecordHash(entry) }
+
+// EmptyRoot is the root of a tree without entries.
+var EmptyRoot = Hash(sha256.Sum256(nil))
+
+// Frontier is the right edge of a tree: what must be remembered of it to grow it
+// and to know its root. Its memory is that of 48 hashes at most. The zero value is the
+// empty tree.
+type Frontier struct {
+	size uint64
+	// peaks are the roots of the perfect subtrees that size is made of, the largest first.
+	peaks []Hash
+}
+
+// NewFrontier returns the edge of a tree of this size, whose perfect subtrees
+// have these roots, the largest first.
+func NewFrontier(size uint64, peaks []Hash) (*Frontier, error) {
+	if size > MaxTreeSize || len(peaks) != bits.OnesCount64(size) {
+		return nil, fmt.Errorf("%w: %d hashes for the edge of %d entries", ErrInvalid, len(peaks), size)
+	}
+	return &Frontier{size, append([]Hash(nil), peaks...)}, nil
+}
+
+// Size is how many entries the tree has.
+func (f *Frontier) Size() uint64 { return f.size }
+
+// Peaks are the roots of the tree's perfect subtrees, the largest first.
+func (f *Frontier) Peaks() []Hash { return append([]Hash(nil), f.peaks...) }
+
+// Add appends an entry's leaf hash. complete, if not nil, is called for every
+// subtree that it completes, from the leaf on: its level, its index there, its root.
+func (f *Frontier) Add(leaf Hash, complete func(level int, index uint64, h Hash)) {
+	h, level := leaf, 0
+	for n := f.size; ; n >>= 1 {
+		if complete != nil {
+			complete(level, n, h)
+		}
+		if n&1 == 0 {
+			break
+		}
+		h = tlog.NodeHash(f.peaks[len(f.peaks)-1], h)
+		f.peaks = f.peaks[:len(f.peaks)-1]
+		level++
+	}
+	f.peaks = append(f.peaks, h)
+	f.size++
+}
+
+// Root is the tree's root hash.
+func (f *Frontier) Root() Hash {
+	if f.size == 0 {
+		return EmptyRoot
+	}
+	h := f.peaks[len(f.peaks)-1]
+	for i := len(f.peaks) - 2; i >= 0; i-- {
+		h = tlog.NodeHash(f.peaks[i], h)
+	}
+	return h
+}
+
+// Tiles reads the tiles of a log. Their bytes are not trusted.
+type Tiles interface {
+	// ReadTile returns Width hashes of 32 bytes. The tile is within the tree.
+	ReadTile(t Tile) ([]byte, error)
+}
+
+// reader reads the hashes that proofs are made of.
+type reader struct {
+	size  uint64
+	tiles Tiles
+	kept  map[Tile][]byte
+}
+
+// ReadHashes implements the reader of golang.org/x/mod's proofs.
+func (r *reader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		level, n := tlog.SplitStoredHashIndex(x)
+		t := tlog.TileForIndex(tileBits, x)
+		width := WidthIn(r.size, t.L, uint64(t.N)) //nolint:gosec // of a tree within MaxTreeSize
+		if width == 0 {
+			return nil, fmt.Errorf("%w: hash %d of level %d is outside a tree of %d", ErrTile, n, level, r.size)
+		}
+		name := Tile{Level: t.L, Index: uint64(t.N), Width: width} //nolint:gosec // the same
+		data, ok := r.kept[name]
+		if !ok {
+			var err error
+			if data, err = r.tiles.ReadTile(name); err != nil {
+				return nil, err
+			}
+			if len(data) != width*tlog.HashSize {
+				return nil, fmt.Errorf("%w: %s has %d bytes", ErrTile, name.Path(), len(data))
+			}
+			r.kept[name] = data
+		}
+		t.W = width
+		h, err := tlog.HashFromTile(t, data, x)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrTile, err)
+		}
+		out[i] = h
+	}
+	return out, nil
+}
+
+func newReader(size uint64, tiles Tiles) *reader {
+	return &reader{size, tiles, map[Tile][]byte{}}
+}
+
+// RootOf computes the root of a tree of this size from its tiles.
+func RootOf(size uint64, tiles Tiles) (Hash, error) {
+	if size == 0 {
+		return EmptyRoot, nil
+	}
+	return tlog.TreeHash(int64(size), newReader(size, tiles)) //nolint:gosec // within MaxTreeSize
+}
+
+// EdgeOf reads the edge of a tree of this size from its tiles.
+func EdgeOf(size uint64, tiles Tiles) (*Frontier, error) {
+	if size > MaxTreeSize {
+		return nil, fmt.Errorf("%w: %d entries", ErrInvalid, size)
+	}
+	var indexes []int64
+	for at, left := uint64(0), size; left > 0; {
+		level := bits.Len64(left) - 1
+		indexes = append(indexes, tlog.StoredHashIndex(level, int64(at>>level))) //nolint:gosec // within MaxTreeSize
+		at += 1 << level
+		left &^= 1 << level
+	}
+	peaks, err := newReader(size, tiles).ReadHashes(indexes)
+	if err != nil {
+		return nil, err
+	}
+	return NewFrontier(size, peaks)
+}
