@@ -91,6 +91,9 @@ func (t *Tree) Grown() <-chan struct{} {
 // be recorded. tlog.ErrTooLarge and tlog.ErrInvalid are about r, other errors about
 // the log; after any of them nothing was added.
 func (t *Tree) Add(r *tlog.Record, reserve bool) error {
+	if len(r.Stream) > maxStreamBytes {
+		return fmt.Errorf("%w: a stream's name of %d bytes", tlog.ErrInvalid, len(r.Stream))
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.V, r.Writer, r.Seq = tlog.Version, t.cfg.Writer, t.front.Size()

@@ -46,7 +46,7 @@ type bench struct {
 }
 
 func newBench(t testing.TB) *bench {
-	b := &bench{cfg: Config{Log: mem.NewLog(1<<30), KV: mem.NewKV(mem.KVConfig{}), Writer: writer, Origin: origin}, roots: []tlog.Hash{tlog.EmptyRoot}}
+	b := &bench{cfg: Config{Log: mem.NewLog(1 << 30), KV: mem.NewKV(mem.KVConfig{}), Writer: writer, Origin: origin}, roots: []tlog.Hash{tlog.EmptyRoot}}
 	b.open(t)
 	return b
 }
@@ -210,6 +210,9 @@ func TestNothingIsSignedEarly(t *testing.T) {
 	if _, err := b.Entry(t.Context(), 0); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("read before it was durable: %v", err)
 	}
+	if err := b.Add(&tlog.Record{Stream: strings.Repeat("s", maxStreamBytes+1)}, false); !errors.Is(err, tlog.ErrInvalid) || b.Size() != 1 {
+		t.Errorf("a stream that fits no key: %v", err)
+	}
 	must(t, b.Sync(t.Context()))
 	must(t, b.Publish(t.Context(), []tlog.Key{key()}, sign))
 	must(t, b.Publish(t.Context(), []tlog.Key{key()}, func(context.Context, string) ([]byte, error) { return nil, errors.New("asked again") }))
@@ -292,7 +295,7 @@ func TestLostEnd(t *testing.T) {
 	must(t, b.Sync(t.Context()))
 	must(t, b.Publish(t.Context(), []tlog.Key{key()}, sign))
 	short := b.cfg
-	short.Log = mem.NewLog(1<<30)
+	short.Log = mem.NewLog(1 << 30)
 	for _, e := range b.entries[:299] {
 		_, err := short.Log.StageOne(false, e, nil)
 		must(t, err)
@@ -302,7 +305,7 @@ func TestLostEnd(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, b.Flush(t.Context()))
-	short.Log = mem.NewLog(1<<30)
+	short.Log = mem.NewLog(1 << 30)
 	if _, _, err := Open(t.Context(), short, key()); !errors.Is(err, ErrDamaged) {
 		t.Error(err)
 	}
