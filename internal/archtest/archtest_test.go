@@ -119,6 +119,8 @@ var rules = []rule{
 	{prefix: "internal/store", may: []string{".", "./b3"}, not: []string{"github.com/cockroachdb/pebble"}, why: "contracts name no driver"},
 	{prefix: "internal/svc/kms/", may: []string{".", "./b3", "./bundle", "./internal/svc/kms", "./internal/disk", "./internal/metrics", "./internal/idem"}, not: []string{"net/http"}, why: "outward clients know their service alone"},
 	{prefix: "internal/svc/mailbox/queue", may: []string{".", "./b3", "./internal/svc/mailbox/queue"}, not: []string{"net", "net/http", "os", "context", "sync", "math/rand", "math/rand/v2"}, why: "state does nothing by itself, so that a log read again gives the same"},
+	{prefix: "internal/svc/mailbox/broker/snapfile", may: []string{"./internal/store", "./internal/disk"}, not: []string{"net/http", "os"}, why: "it keeps files and knows nothing of what is in them"},
+	{prefix: "internal/svc/mailbox/broker/clock", may: []string{"./internal/disk"}, not: []string{"net/http", "os"}, why: "it reads the machine's clock and its boot's id"},
 	{prefix: "internal/svc/", may: nil, not: []string{"net/http", "os"}, why: "services speak neither HTTP nor files"},
 	{prefix: "internal/route", may: []string{".", "./internal/route"}, why: "the table is data"},
 	{prefix: "internal/wall/admit/desk", may: []string{".", "./internal/wall/admit", "./internal/bus", "./internal/metrics", "./internal/svc/ops"}, not: []string{"net/http", "os"}, why: "it fits admission to the operators' routes"},
@@ -190,7 +192,7 @@ func checkImport(t *testing.T, f file, r rule, imp string) {
 	if !strings.HasPrefix(imp, ".") {
 		return
 	}
-	if covers("internal/svc/", f.pkg) && !covers("internal/svc/kms/", f.pkg) {
+	if r.prefix == "internal/svc/" {
 		own := strings.Split(strings.TrimPrefix(f.pkg, "internal/svc/"), "/")[0]
 		if covers("./internal/svc/"+own, imp) || slices.Contains(services, imp) || own == "overlay" && covers("./oap", imp) {
 			return

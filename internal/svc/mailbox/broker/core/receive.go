@@ -1,0 +1,316 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package core
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
+)
+
+// Receive leases messages, oldest first, and returns them with their payloads once
+// the leases are durable. Where there are none it waits, first come first served,
+// up to want.Wait; none then is no error. A message whose bytes are damaged goes
+// to the dead-letter queue, and the others are delivered.
+//
+// A receive that fails after its leases were made (the client is gone, say) leaves
+// them: the messages come back when their visibility has passed.
+func (b *Core) Receive(ctx context.Context, ref queue.TopicRef, want Want) ([]Delivery, error) {
+	if err := b.bound(&want); err != nil {
+		return nil, err
+	}
+	for {
+		r := receivings.Get().(*receiving)
+		err := b.lease(ctx, ref, want, r)
+		var out []Delivery
+		if err == nil {
+			out, err = b.deliver(ctx, r)
+		}
+		damaged := len(r.taken) > 0 && len(out) == 0
+		r.release()
+		if err != nil || !damaged {
+			return out, err
+		}
+		// All that was taken was damaged: what is behind it is asked for again.
+	}
+}
+
+// bound gives a wish its defaults and limits.
+func (b *Core) bound(want *Want) error {
+	if want.Max == 0 {
+		want.Max = 1
+	}
+	if want.MaxBytes <= 0 || want.MaxBytes > MaxReceiveBytes {
+		want.MaxBytes = MaxReceiveBytes
+	}
+	switch {
+	case want.Max < 1 || want.Max > b.cfg.Limits.MaxBatch:
+		return Refuse(ErrInvalid, "a receive takes from 1 to "+Itoa(b.cfg.Limits.MaxBatch)+" messages", 0)
+	case want.Visibility != 0 && (want.Visibility < record.MinLease || want.Visibility > record.MaxLease):
+		return Refuse(ErrInvalid, "a visibility is from 1 ms to 12 h", 0)
+	}
+	want.Wait = min(max(want.Wait, 0), b.cfg.Limits.MaxWait)
+	return nil
+}
+
+// receiving is the work on one call of Receive.
+type receiving struct {
+	t      *Topic
+	taken  []queue.Candidate
+	items  []record.Item
+	buf    []byte
+	effect queue.Effect
+}
+
+var receivings = sync.Pool{New: func() any { return new(receiving) }}
+
+func (r *receiving) release() {
+	r.t, r.taken, r.items = nil, r.taken[:0], r.items[:0]
+	receivings.Put(r)
+}
+
+// lease takes what there is, waiting for it where that is wished.
+func (b *Core) lease(ctx context.Context, ref queue.TopicRef, want Want, r *receiving) error {
+	t, err := b.Find(ref)
+	if err != nil {
+		return err
+	}
+	r.t = t
+	var w *wait.Waiter
+	var timeout <-chan time.Time
+	for {
+		last := want.Wait == 0
+		if w != nil {
+			select {
+			case <-timeout:
+				last = true
+			default:
+			}
+		}
+		done, err := b.try(t, want, r, &w, last)
+		if done || err != nil {
+			return err
+		}
+		if timeout == nil {
+			timer := time.NewTimer(want.Wait)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-w.Wake:
+		case <-timeout:
+			want.Wait = 0
+		case <-ctx.Done():
+			t.mu.Lock()
+			b.giveUp(t, w)
+			t.mu.Unlock()
+			return store.Refusal(ctx.Err())
+		}
+	}
+}
+
+// try is one look at the topic, under its lock. Not done: *w is in the line.
+func (b *Core) try(t *Topic, want Want, r *receiving, w **wait.Waiter, last bool) (done bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if *w != nil {
+		t.line.Leave(*w)
+		t.line.Tries(*w)
+	}
+	if err := b.Failure(); err != nil {
+		return true, err
+	}
+	if t.gone {
+		return true, Refuse(ErrNoTopic, "", 0)
+	}
+	now := b.now()
+	if *w != nil || last || !t.line.Busy() {
+		if err := b.take(t, now, want, r); err != nil || len(r.taken) > 0 {
+			return true, err
+		}
+	}
+	if last {
+		if t.q.InFlightFull(now) {
+			next, _ := t.q.NextChange(now)
+			return true, Refuse(ErrInFlight, "as many messages are leased as the topic allows",
+				t.drain.For(int64(now), 1, max(next.Sub(now), wait.Least)))
+		}
+		b.onward(t, now)
+		return true, nil
+	}
+	if *w == nil {
+		*w = wait.NewWaiter()
+	}
+	t.line.Join(*w)
+	t.rearm(b, now)
+	return false, nil
+}
+
+// take leases what may be leased now, and records it.
+func (b *Core) take(t *Topic, now queue.Time, want Want, r *receiving) error {
+	r.taken = t.q.Receivable(now, want.Max, want.MaxBytes, r.taken[:0])
+	if len(r.taken) == 0 {
+		return nil
+	}
+	visibility := want.Visibility
+	if visibility == 0 {
+		visibility = t.q.Config().Visibility
+	}
+	n := uint64(len(r.taken))
+	first := b.lastLease.Add(n) - n + 1
+	r.items = r.items[:0]
+	for i := range r.taken {
+		r.items = append(r.items, record.Item{Seq: r.taken[i].Seq, Lease: first + uint64(i)})
+	}
+	r.effect.Reset()
+	rec := record.Lease{Head: record.Head{Now: now, Topic: t.number}, Until: now.Add(visibility), Items: r.items}
+	if err := b.stage(t, &rec, &r.effect, &r.buf); err != nil {
+		r.taken = r.taken[:0]
+		return err
+	}
+	b.applied(t, now, &r.effect, 0)
+	b.onward(t, now)
+	return nil
+}
+
+// onward calls the next who wait, where something is left for them.
+func (b *Core) onward(t *Topic, now queue.Time) {
+	if t.line.Waiting() {
+		t.line.Call(t.receivable(now))
+	}
+}
+
+// receivable is how many waiters there is something for, as far as it is worth knowing.
+func (t *Topic) receivable(now queue.Time) int {
+	const enough = 16
+	var few [enough]queue.Candidate
+	return len(t.q.Receivable(now, min(enough, t.line.Length()), MaxReceiveBytes, few[:0]))
+}
+
+// giveUp takes w out, and passes a call that it had on to the next.
+func (b *Core) giveUp(t *Topic, w *wait.Waiter) {
+	called := w.Called()
+	t.line.Leave(w)
+	t.line.Tries(w)
+	if called && !t.gone && b.Failure() == nil {
+		b.onward(t, b.now())
+	}
+}
+
+// deliver reads the payloads of what was leased, and waits until the leases are
+// durable.
+func (b *Core) deliver(ctx context.Context, r *receiving) ([]Delivery, error) {
+	if len(r.taken) == 0 {
+		return nil, b.Settle(ctx)
+	}
+	out := make([]Delivery, 0, len(r.taken))
+	var damaged int64
+	for i := range r.taken {
+		d, err := b.load(r.t, r.taken[i], r.items[i])
+		switch {
+		case err == nil:
+			out = append(out, d)
+		case errors.Is(err, errDamaged):
+			damaged++
+			if err := b.kill(r.t, r.items[i].Seq, r.taken[i].At, record.WhyIntegrity, "the stored bytes are damaged"); err != nil {
+				return nil, err
+			}
+		case errors.Is(err, ErrLeaseLost): // purged or deleted meanwhile
+		default:
+			return nil, err
+		}
+	}
+	if err := b.Settle(ctx); err != nil {
+		return nil, err
+	}
+	if f := b.cfg.Events.Delivered; f != nil && len(out) > 0 {
+		f(r.t.ref, int64(len(out)))
+	}
+	if f := b.cfg.Events.Damaged; f != nil && damaged > 0 {
+		f(r.t.ref, damaged)
+	}
+	return out, nil
+}
+
+// load reads one leased message and checks its payload: errDamaged, or
+// ErrLeaseLost where it went meanwhile.
+func (b *Core) load(t *Topic, c queue.Candidate, item record.Item) (Delivery, error) {
+	s, err := b.ReadSend(c.At)
+	for at := c.At; errors.Is(err, store.ErrNotFound); {
+		// Its segment was dropped. Either it was moved before, or it is gone.
+		t.mu.Lock()
+		held, lost := t.q.CheckLease(b.now(), item.Seq, item.Lease)
+		t.mu.Unlock()
+		if lost != nil {
+			return Delivery{}, ErrLeaseLost
+		}
+		if held.At == at {
+			return Delivery{}, errDamaged
+		}
+		at = held.At
+		s, err = b.ReadSend(at)
+	}
+	if err != nil {
+		return Delivery{}, err
+	}
+	if b3.Sum(s.Payload) != b3.Addr(s.Hash) {
+		return Delivery{}, errDamaged
+	}
+	return Delivery{
+		ID: s.ID, TS: time.UnixMilli(s.Wall).UTC(), Attempt: int(c.Attempt), Attrs: Attrs(s.Attrs),
+		Receipt: b.receipts.Make(t.ref.Tenant, t.ref.Name, receipt.Receipt{ID: s.ID, Seq: item.Seq, Lease: item.Lease}),
+		Key:     string(s.Key), CorrID: string(s.Corr), Hash: s.Hash, Payload: s.Payload,
+	}, nil
+}
+
+// ReadSend reads the message at a place, whether it is where it was sent or was
+// moved there. errDamaged where that is none; store.ErrNotFound where the segment is gone.
+func (b *Core) ReadSend(at uint64) (*record.Send, error) {
+	raw, err := b.log.Read(store.Pos(at), nil)
+	switch {
+	case errors.Is(err, store.ErrCorrupt):
+		return nil, errDamaged
+	case errors.Is(err, store.ErrNotFound):
+		return nil, err
+	case err != nil:
+		return nil, Failed(err) // the disk did not answer this time: the call ends, nothing else
+	}
+	return asSend(raw)
+}
+
+// asSend is the message within a record.
+func asSend(raw []byte) (*record.Send, error) {
+	r, err := record.Decode(raw)
+	if err != nil {
+		return nil, errDamaged
+	}
+	if m, ok := r.(*record.Move); ok {
+		if r, err = record.Decode(m.Send); err != nil {
+			return nil, errDamaged
+		}
+	}
+	s, ok := r.(*record.Send)
+	if !ok {
+		return nil, errDamaged
+	}
+	return s, nil
+}
+
+func Attrs(list []record.Attr) map[string]string {
+	if len(list) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(list))
+	for _, a := range list {
+		m[string(a.Name)] = string(a.Value)
+	}
+	return m
+}

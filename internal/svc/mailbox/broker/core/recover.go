@@ -1,0 +1,285 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package core
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/clock"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
+)
+
+// markVersion is the first byte of the one record that is the broker's own: a mark
+// of the clock. It is no version of package record.
+const markVersion = 0xc1
+
+// Open makes a broker of what the log and its snapshots hold, and says what it
+// found. Everything that it rests on is durable when it returns. Damage to single
+// records is found, counted and passed over; what cannot be passed over (no
+// snapshot can be read while the log's beginning is gone) is store.ErrCorrupt.
+func Open(cfg Config) (*Core, Found, error) {
+	began := time.Now()
+	b, err := prepare(cfg)
+	if err != nil {
+		return nil, Found{}, err
+	}
+	l := &loading{b: b}
+	if err := l.snapshot(); err != nil {
+		return nil, l.found, err
+	}
+	if err := l.tail(); err != nil {
+		return nil, l.found, err
+	}
+	if err := b.begin(l); err != nil {
+		return nil, l.found, err
+	}
+	l.count()
+	l.found.Took = time.Since(began)
+	return b, l.found, nil
+}
+
+func prepare(cfg Config) (*Core, error) {
+	if cfg.Log == nil || cfg.Snapshots == nil || cfg.Defaults == nil {
+		return nil, errors.New("mailbox: Log, Snapshots and Defaults are required")
+	}
+	if cfg.Time == nil {
+		cfg.Time = clock.Machine()
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = mathrand.Uint64
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.SnapshotBytes <= 0 {
+		cfg.SnapshotBytes = DefaultSnapshotBytes
+	}
+	d := &cfg.Limits
+	if d.MaxTopics <= 0 {
+		d.MaxTopics = DefaultMaxTopics
+	}
+	if d.MaxMessageBytes <= 0 {
+		d.MaxMessageBytes = DefaultMaxMessageBytes
+	}
+	d.MaxMessageBytes = min(d.MaxMessageBytes, record.MaxPayload)
+	if d.MaxBatch <= 0 {
+		d.MaxBatch = DefaultMaxBatch
+	}
+	d.MaxBatch = min(d.MaxBatch, record.MaxItems)
+	if d.MaxWait <= 0 {
+		d.MaxWait = DefaultMaxWait
+	}
+	b := &Core{
+		cfg: cfg, log: cfg.Log, timers: wait.NewTimers[*Topic](), down: make(chan struct{}),
+		byRef: make(map[queue.TopicRef]*Topic), byNumber: make(map[uint32]*Topic), perTenant: make(map[macronode.TenantID]int),
+	}
+	b.snapshots.wake = make(chan struct{}, 1)
+	return b, nil
+}
+
+// loading is the state of one recovery.
+type loading struct {
+	b      *Core
+	found  Found
+	from   store.Pos // where the tail begins
+	mark   clock.Mark
+	latest queue.Time // the latest time that is known to have been
+	fresh  bool       // nothing was ever here
+}
+
+// snapshot reads the latest snapshot that is whole.
+func (l *loading) snapshot() error {
+	refused, err := l.b.cfg.Snapshots.Load(l.read)
+	l.found.SnapshotsRefused = refused
+	switch {
+	case err == nil:
+		l.found.Snapshot = true
+		return nil
+	case errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrCorrupt):
+		// The log alone says it all, as long as its beginning is there.
+		if segments := l.b.log.Segments(); len(segments) > 0 && segments[0].ID > 1 {
+			return fmt.Errorf("%w: the log's beginning is gone and no snapshot can be read: %w", store.ErrCorrupt, err)
+		}
+		l.fresh = true
+		_, err := rand.Read(l.b.secret[:])
+		return err
+	}
+	return err
+}
+
+// read takes a snapshot, or leaves everything as it was.
+func (l *loading) read(from io.Reader) (err error) {
+	b := l.b
+	defer func() {
+		if err != nil {
+			clear(b.byRef)
+			clear(b.byNumber)
+			clear(b.perTenant)
+			l.mark, l.latest, l.from = clock.Mark{}, 0, 0
+		}
+	}()
+	r := bufio.NewReaderSize(from, 256<<10)
+	h, err := readHeader(r)
+	if err != nil {
+		return err
+	}
+	for {
+		more, err := r.ReadByte()
+		if err != nil || more > 1 {
+			return fmt.Errorf("%w: a list of topics: %w", store.ErrCorrupt, err)
+		}
+		if more == 0 {
+			break
+		}
+		q, err := queue.Restore(r)
+		if err != nil {
+			return fmt.Errorf("%w: %w", store.ErrCorrupt, err)
+		}
+		if b.byRef[q.Ref()] != nil || b.byNumber[q.Number()] != nil {
+			return fmt.Errorf("%w: a topic is there twice", store.ErrCorrupt)
+		}
+		b.enter(q)
+		l.latest = max(l.latest, q.Latest())
+	}
+	if _, err := r.ReadByte(); err != io.EOF {
+		return fmt.Errorf("%w: it does not end where it should: %w", store.ErrCorrupt, err)
+	}
+	l.from, l.mark, b.secret, b.lastNumber = h.from, h.mark, h.secret, h.lastNumber
+	l.latest = max(l.latest, queue.Time(h.mark.Time))
+	b.lastLease.Store(h.lastLease)
+	b.snapshots.loaded(h.from)
+	return nil
+}
+
+// tail applies what the log holds from where the snapshot was begun.
+func (l *loading) tail() error {
+	var e queue.Effect
+	return l.b.log.Scan(l.from, func(at store.Pos, raw []byte) error {
+		l.found.Records++
+		e.Reset()
+		return l.record(at, raw, &e)
+	}, func(at store.Pos, bytes int64) {
+		l.found.DamagedRecords++
+		l.found.DamagedBytes += bytes
+		l.b.Warn("a damaged record in the log was passed over", "segment", at.Segment(), "offset", at.Offset(), "bytes", bytes)
+	})
+}
+
+func (l *loading) record(at store.Pos, raw []byte, e *queue.Effect) error {
+	if len(raw) > 0 && raw[0] == markVersion {
+		m, err := clock.ParseMark(raw[1:])
+		if err != nil {
+			return l.strange(at, err)
+		}
+		l.mark, l.latest = m, max(l.latest, queue.Time(m.Time))
+		return nil
+	}
+	r, err := record.Decode(raw)
+	if errors.Is(err, record.ErrVersion) {
+		return fmt.Errorf("mailbox: the log was written by a later version: %w", err)
+	}
+	if err != nil {
+		return l.strange(at, err)
+	}
+	h := r.Header()
+	l.latest = max(l.latest, h.Now)
+	if lease, ok := r.(*record.Lease); ok {
+		for _, item := range lease.Items {
+			l.b.lastLease.Store(max(l.b.lastLease.Load(), item.Lease))
+		}
+	}
+	if put, ok := r.(*record.TopicPut); ok {
+		l.b.lastNumber = max(l.b.lastNumber, h.Topic)
+		if l.b.byNumber[h.Topic] == nil && l.b.byRef[put.Ref] == nil {
+			q, err := queue.New(put, uint64(at))
+			if err != nil {
+				return l.strange(at, err)
+			}
+			l.b.enter(q)
+			return nil
+		}
+	}
+	for _, n := range [2]uint32{h.Topic, record.Other(r)} {
+		t := l.b.byNumber[n]
+		if t == nil || uint64(at) <= t.q.Applied() {
+			continue // deleted since, or within the snapshot
+		}
+		if err := t.q.Apply(r, uint64(at), e); err != nil {
+			return l.strange(at, err)
+		}
+		if r.Kind() == record.KindTopicDelete {
+			t.gone = true
+			l.b.leave(t)
+		}
+	}
+	return nil
+}
+
+// strange is a record whose checksum is right and which is none, or does not fit:
+// as damaged as if its checksum were wrong.
+func (l *loading) strange(at store.Pos, err error) error {
+	l.found.DamagedRecords++
+	l.b.Warn("a record in the log does not fit and was passed over", "segment", at.Segment(), "offset", at.Offset(), "err", err)
+	return nil
+}
+
+// begin starts the clock where it was, and makes durable what was read: after a
+// kill, the log may hold records that are not on the disk yet.
+func (b *Core) begin(l *loading) error {
+	b.clock = clock.New(b.cfg.Time, l.mark, int64(l.latest))
+	b.receipts = receipt.New(b.secret)
+	for _, t := range b.byNumber {
+		b.lastLease.Store(max(b.lastLease.Load(), t.q.MaxLease()))
+		t.q.Segments(b.segments.placed)
+	}
+	if err := b.stampClock(); err != nil {
+		return err
+	}
+	if err := b.Settle(context.Background()); err != nil {
+		return err
+	}
+	if l.fresh || l.found.SnapshotsRefused > 0 {
+		// The secret of receipts is in snapshots alone.
+		if err := b.saveSnapshot(); err != nil {
+			return err
+		}
+	}
+	now := b.now()
+	for _, t := range b.byNumber {
+		t.rearm(b, now)
+	}
+	return nil
+}
+
+// stampClock logs where the clock stands.
+func (b *Core) stampClock() error {
+	m := b.clock.Mark()
+	_, err := b.log.StageOne(true, m.Append([]byte{markVersion}), nil)
+	return b.staging(err)
+}
+
+func (l *loading) count() {
+	now := l.b.now()
+	l.found.Topics = len(l.b.byNumber)
+	for _, t := range l.b.byNumber {
+		c := t.q.Counts(now)
+		l.found.Messages += c.Ready + c.Delayed + c.Leased
+		l.found.Dead += c.Dead
+	}
+}
+
+// Warn says what nobody asked about.
+func (b *Core) Warn(text string, args ...any) { b.cfg.Logger.Warn(text, args...) }

@@ -1,0 +1,154 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package core
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rustyonions/macronode/internal/store"
+)
+
+const (
+	// tidyEvery is how often the log's room, and whether a snapshot is due, are looked at.
+	tidyEvery = 2 * time.Second
+	// markEvery is how often the clock is logged while there is other work, for
+	// starts after a reboot.
+	markEvery = time.Minute
+)
+
+// Serve does what happens by itself: delays and leases that end, retention,
+// snapshots, giving room back, and beside it what more does until its context is
+// done. It returns nil when ctx is done, after a last snapshot; everything is
+// refused from then on. When the log has failed it returns that error.
+func (b *Core) Serve(ctx context.Context, more ...func(context.Context) error) error {
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	for _, f := range append(more, b.keepTime, b.keepRoom) {
+		wg.Go(func() {
+			if err := f(inner); err != nil && inner.Err() == nil {
+				_ = b.fail(err) // what it returns is what everybody is told
+			}
+		})
+	}
+	select {
+	case <-ctx.Done():
+	case <-b.down:
+	}
+	stop()
+	wg.Wait()
+	return b.stop()
+}
+
+// stop ends the run: with a snapshot where it was a good one.
+func (b *Core) stop() error {
+	if err := b.Failure(); err != nil {
+		b.callEverybody()
+		return err
+	}
+	err := b.stampClock()
+	if err == nil {
+		err = b.saveSnapshot()
+	}
+	if errors.Is(err, store.ErrFull) {
+		b.Warn("no room for a last snapshot: the next start reads more of the log")
+		err = nil
+	}
+	_ = b.fail(Refuse(ErrStopped, "", 0))
+	b.callEverybody()
+	return err
+}
+
+// callEverybody wakes all who wait, to be told that nothing comes.
+func (b *Core) callEverybody() {
+	for _, t := range b.All() {
+		t.mu.Lock()
+		t.line.CallAll()
+		t.mu.Unlock()
+	}
+}
+
+// keepTime looks at each topic when something in it is due.
+func (b *Core) keepTime(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		now := int64(b.now())
+		t, next, ok := b.timers.Take(now)
+		if t != nil {
+			if err := b.look(t); err != nil && b.Failure() != nil {
+				return err
+			} else if err != nil {
+				b.lookAgain(t, err)
+			}
+			continue
+		}
+		wait := time.Hour
+		if ok {
+			wait = time.Duration(next-now) * time.Millisecond
+		}
+		timer.Reset(min(wait, time.Hour))
+		select {
+		case <-timer.C:
+		case <-b.timers.Sooner:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// lookAgain puts off a topic for which the disk had no room, or no answer.
+func (b *Core) lookAgain(t *Topic, err error) {
+	b.Warn("what is due in a topic could not be recorded", "err", err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.armed = int64(b.now()) + tidyEvery.Milliseconds()
+	b.timers.Arm(t, t.armed)
+}
+
+// keepRoom takes snapshots and gives room back.
+func (b *Core) keepRoom(ctx context.Context) error {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	marked, marking, filled := b.log.Staged(), time.Now(), time.Time{}
+	for {
+		full := false
+		select {
+		case <-tick.C:
+		case <-b.snapshots.wake:
+			if full = time.Since(filled) >= tidyEvery; !full {
+				continue
+			}
+			filled = time.Now()
+		case <-ctx.Done():
+			return nil
+		}
+		if time.Since(marking) >= markEvery && b.log.Staged() != marked {
+			if err := b.stampClock(); err != nil && b.Failure() != nil {
+				return err
+			}
+			marked, marking = b.log.Staged(), time.Now()
+		}
+		if err := b.tidyOnce(ctx, full); err != nil {
+			if failure := b.Failure(); failure != nil {
+				return failure
+			}
+			if ctx.Err() == nil {
+				b.Warn("the log's room could not be tidied", "err", err)
+			}
+		}
+	}
+}
+
+// tidyOnce takes a snapshot if one is due, or the disk is full, and tidies.
+func (b *Core) tidyOnce(ctx context.Context, full bool) error {
+	if full || b.snapshotDue() {
+		if err := b.saveSnapshot(); err != nil {
+			return err
+		}
+	}
+	return b.tidy(ctx)
+}
