@@ -130,7 +130,7 @@ func (b *Core) deleteNow(ref queue.TopicRef) error {
 	if err := b.stage(t, &record.TopicDelete{Head: record.Head{Now: b.now(), Topic: t.number}}, &e, &buf); err != nil {
 		return err
 	}
-	b.segments.add(&e)
+	b.segments.Add(&e)
 	t.gone = true
 	t.line.CallAll()
 	b.leave(t)

@@ -15,6 +15,7 @@ import (
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/clock"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/room"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 )
@@ -92,7 +93,7 @@ type Core struct {
 	downMu  sync.Mutex
 	downErr error // guarded by downMu
 
-	segments  segments
+	segments  room.Segments
 	snapshots snapshotState
 }
 

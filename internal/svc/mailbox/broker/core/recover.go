@@ -243,7 +243,7 @@ func (b *Core) begin(l *loading) error {
 	b.receipts = receipt.New(b.secret)
 	for _, t := range b.byNumber {
 		b.lastLease.Store(max(b.lastLease.Load(), t.q.MaxLease()))
-		t.q.Segments(b.segments.placed)
+		t.q.Segments(b.segments.Placed)
 	}
 	if err := b.stampClock(); err != nil {
 		return err

@@ -5,65 +5,11 @@ package core
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
-
-// segments is how much of each segment of the log holds messages that are still
-// needed. It changes under the lock of the topic whose record changed it, so that
-// whoever has had all topics' locks since a record was staged sees it counted.
-type segments struct {
-	mu   sync.Mutex
-	live map[uint32]holding
-}
-
-type holding struct{ messages, bytes int64 }
-
-// add takes over the accounts of an effect, which must not be added again.
-func (s *segments) add(e *queue.Effect) {
-	if len(e.Placed) == 0 && len(e.Freed) == 0 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range e.Placed {
-		s.change(p, 1)
-	}
-	for _, f := range e.Freed {
-		s.change(f, -1)
-	}
-	e.Placed, e.Freed = e.Placed[:0], e.Freed[:0]
-}
-
-// placed counts one entry, at start.
-func (s *segments) placed(p queue.Freed) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.change(p, 1)
-}
-
-func (s *segments) change(p queue.Freed, sign int64) {
-	if s.live == nil {
-		s.live = make(map[uint32]holding)
-	}
-	h := s.live[p.Segment]
-	h.messages += sign * p.Messages
-	h.bytes += sign * p.Bytes
-	if h.messages == 0 && h.bytes == 0 {
-		delete(s.live, p.Segment)
-	} else {
-		s.live[p.Segment] = h
-	}
-}
-
-func (s *segments) of(id uint32) holding {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.live[id]
-}
 
 // tidy gives room back: closed segments that hold less than half of what they take
 // are emptied, one at a time, and empty ones are dropped. A segment that a
@@ -76,11 +22,11 @@ func (b *Core) tidy(ctx context.Context) error {
 		if s.Active || s.ID >= needed {
 			break
 		}
-		switch h := b.segments.of(s.ID); {
-		case h.messages == 0:
+		switch h := b.segments.Of(s.ID); {
+		case h.Messages == 0:
 			empty = append(empty, s.ID)
-		case h.bytes < s.Bytes/2 && (sparse == 0 || h.bytes < sparseLive):
-			sparse, sparseLive = s.ID, h.bytes
+		case h.Bytes < s.Bytes/2 && (sparse == 0 || h.Bytes < sparseLive):
+			sparse, sparseLive = s.ID, h.Bytes
 		}
 	}
 	if err := b.drop(ctx, empty); err != nil {
@@ -224,7 +170,7 @@ func (b *Core) move(t *Topic, p queue.Place) error {
 		if err := t.q.Apply(&rec, uint64(at), &u.Effect); err != nil {
 			return b.fail(err)
 		}
-		b.segments.add(&u.Effect)
+		b.segments.Add(&u.Effect)
 		return nil
 	})
 	if errors.Is(err, ErrNoTopic) {

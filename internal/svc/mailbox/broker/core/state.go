@@ -31,7 +31,7 @@ func (b *Core) stage(t *Topic, r record.Record, e *queue.Effect, buf *[]byte) er
 // call for each message that has become receivable, as far as the caller knows. The
 // caller holds the topic's lock.
 func (b *Core) applied(t *Topic, now queue.Time, e *queue.Effect, ready int) {
-	b.segments.add(e)
+	b.segments.Add(e)
 	t.rearm(b, now)
 	if ready > 0 && t.line.Waiting() {
 		t.line.Call(min(t.line.Woken()+ready, t.receivable(now)))

@@ -31,7 +31,7 @@ func (u *Turn) Head() record.Head { return record.Head{Now: u.Now, Topic: u.t.nu
 // may be told, after Settle.
 func (u *Turn) Log(r record.Record) error {
 	err := u.c.stageBoth(u.t, u.other, r, &u.Effect, &u.buf)
-	u.c.segments.add(&u.Effect)
+	u.c.segments.Add(&u.Effect)
 	return err
 }
 
