@@ -71,26 +71,41 @@ func (b *Core) callEverybody() {
 	}
 }
 
-// keepTime looks at each topic when something in it is due.
+// CatchUp looks at each topic in which something is due, and says when the next
+// will be, in mailbox time; 0 where none will.
+func (b *Core) CatchUp() (next int64, err error) {
+	for {
+		t, next, _ := b.timers.Take(int64(b.now()))
+		if t == nil {
+			return next, nil
+		}
+		if err := b.look(t); err != nil {
+			if b.Failure() != nil {
+				return 0, err
+			}
+			b.lookAgain(t, err)
+		}
+	}
+}
+
+// maxNap is how long keepTime sleeps at most: the runtime's timers do not count
+// while the machine is suspended, and mailbox time does.
+const maxNap = 5 * time.Second
+
+// keepTime catches up whenever something is due.
 func (b *Core) keepTime(ctx context.Context) error {
-	timer := time.NewTimer(time.Hour)
+	timer := time.NewTimer(maxNap)
 	defer timer.Stop()
 	for {
-		now := int64(b.now())
-		t, next, ok := b.timers.Take(now)
-		if t != nil {
-			if err := b.look(t); err != nil && b.Failure() != nil {
-				return err
-			} else if err != nil {
-				b.lookAgain(t, err)
-			}
-			continue
+		next, err := b.CatchUp()
+		if err != nil {
+			return err
 		}
-		wait := time.Hour
-		if ok {
-			wait = time.Duration(next-now) * time.Millisecond
+		nap := maxNap
+		if next != 0 {
+			nap = min(nap, time.Duration(next-int64(b.now()))*time.Millisecond)
 		}
-		timer.Reset(min(wait, time.Hour))
+		timer.Reset(max(nap, 0))
 		select {
 		case <-timer.C:
 		case <-b.timers.Sooner:
