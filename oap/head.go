@@ -92,8 +92,15 @@ type RequestHead struct {
 type AnswerHead struct {
 	Code    uint16
 	Headers macronode.Header
-	Length  int64 // of the body in bytes, or UnknownLength
+	// More are further headers to be written, whose names are not in Headers, so
+	// that fields that many answers share need no map of each one's own. Parsing
+	// leaves it nil.
+	More   []Field
+	Length int64 // of the body in bytes, or UnknownLength
 }
+
+// Field is a header of one value.
+type Field struct{ Name, Value string }
 
 // ParseRequestHead reads the head at the start of payload and returns how many
 // bytes it has; what follows it is body. The head must be there as a whole and
@@ -235,16 +242,19 @@ func (r *reader) headers() macronode.Header {
 	}
 	h := make(macronode.Header, n)
 	values := make([]string, 0, n)
-	last := ""
+	last, cased := "", false // cased: there was a name in another case
 	for range n {
 		name := r.text(1, maxHeaderBytes, token, errHeadHeader)
 		if r.bad == nil && last != "" && !after(last, name) {
 			r.fail(errHeadOrder)
 		}
 		last = name
-		name = textproto.CanonicalMIMEHeaderKey(name)
-		if _, twice := h[name]; twice {
-			r.fail(errHeadOrder) // it stood there in another case
+		if cased || !canonical(name) {
+			cased = true
+			name = textproto.CanonicalMIMEHeaderKey(name)
+			if _, twice := h[name]; twice {
+				r.fail(errHeadOrder) // it stood there in another case
+			}
 		}
 		from, repeated := len(values), 1
 		if r.peek() == majArray {
@@ -291,7 +301,7 @@ func (h *RequestHead) Append(b []byte) ([]byte, error) {
 	if bad != nil {
 		return b, bad
 	}
-	if out, bad = appendHeaders(append(out, keyHeaders), h.Headers); bad != nil {
+	if out, bad = appendHeaders(append(out, keyHeaders), h.Headers, nil); bad != nil {
 		return b, bad
 	}
 	if h.Length >= 0 {
@@ -323,7 +333,7 @@ func (h *AnswerHead) Append(b []byte) ([]byte, error) {
 	}
 	out := appendItem(b, majMap, members)
 	out = appendItem(append(out, keyCode), majUint, uint64(h.Code))
-	out, bad := appendHeaders(append(out, keyAnswerHeaders), h.Headers)
+	out, bad := appendHeaders(append(out, keyAnswerHeaders), h.Headers, h.More)
 	if bad != nil {
 		return b, bad
 	}
@@ -363,46 +373,82 @@ func appendArgs(b []byte, args []macronode.Arg) ([]byte, *Error) {
 	return b, nil
 }
 
-func appendHeaders(b []byte, h macronode.Header) ([]byte, *Error) {
-	if len(h) > maxHeaders {
+// fewHeaders is how many names are put in order without an allocation.
+const fewHeaders = 24
+
+func appendHeaders(b []byte, h macronode.Header, more []Field) ([]byte, *Error) {
+	if len(h)+len(more) > maxHeaders {
 		return b, errHeadMany
 	}
-	var order [maxHeaders]string
+	var order [fewHeaders]string
 	names := order[:0]
 	for name, values := range h {
 		if len(values) > 0 {
-			names = append(names, name)
+			names = insert(names, name)
 		}
 	}
-	slices.SortFunc(names, compare)
+	for i := range more {
+		names = insert(names, more[i].Name)
+	}
 	b = appendItem(b, majMap, uint64(len(names)))
 	repeated := 0
-	for _, name := range names {
-		values := h[name]
+	for i, name := range names {
 		switch {
 		case len(name) > maxHeaderBytes:
 			return b, errHeadLarge
-		case name == "" || !token(name) || textproto.CanonicalMIMEHeaderKey(name) != name:
+		case !canonical(name):
 			return b, errHeadHeader
+		case i > 0 && names[i-1] == name:
+			return b, errHeadOrder
 		}
 		b = appendText(b, name)
+		values := h[name]
 		if len(values) > 1 {
 			if repeated += len(values); repeated > maxHeaderValues {
 				return b, errHeadMany
 			}
 			b = appendItem(b, majArray, uint64(len(values)))
 		}
+		var bad *Error
 		for _, v := range values {
-			if !fieldValue(v) {
-				return b, errHeadHeader
+			if b, bad = appendValue(b, v); bad != nil {
+				return b, bad
 			}
-			if len(v) > MaxHeadBytes {
-				return b, errHeadLarge
+		}
+		if len(values) > 0 {
+			continue
+		}
+		for j := range more {
+			if more[j].Name == name {
+				b, bad = appendValue(b, more[j].Value)
 			}
-			b = appendText(b, v)
+		}
+		if bad != nil {
+			return b, bad
 		}
 	}
 	return b, nil
+}
+
+// insert puts name where the order wants it: there are few of them.
+func insert(names []string, name string) []string {
+	names = append(names, name)
+	i := len(names) - 1
+	for ; i > 0 && after(name, names[i-1]); i-- {
+		names[i] = names[i-1]
+	}
+	names[i] = name
+	return names
+}
+
+func appendValue(b []byte, v string) ([]byte, *Error) {
+	switch {
+	case !fieldValue(v):
+		return b, errHeadHeader
+	case len(v) > MaxHeadBytes:
+		return b, errHeadLarge
+	}
+	return appendText(b, v), nil
 }
 
 // compare orders keys as a deterministic map has them.
@@ -423,30 +469,61 @@ func visible(s string) bool {
 	return true
 }
 
+// letters are what of a field's name is what: the zero value for what cannot
+// stand in one (RFC 9110).
+var letters = func() (t [256]uint8) {
+	for _, c := range []byte("0123456789!#$%&'*+-.^_`|~") {
+		t[c] = other
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		t[c], t[c-'a'+'A'] = small, large
+	}
+	return t
+}()
+
+const (
+	other = 1 << iota
+	small
+	large
+)
+
 // token reports whether s can be the name of a field (RFC 9110).
 func token(s string) bool {
 	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' {
-			continue
-		}
-		if strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+		if letters[s[i]] == 0 {
 			return false
 		}
 	}
 	return true
 }
 
+// canonical reports whether s can be the name of a field and is in canonical form:
+// each part begins with a capital, and goes on in small letters.
+func canonical(s string) bool {
+	wrong := uint8(small)
+	for i := range len(s) {
+		if l := letters[s[i]]; l == 0 || l == wrong {
+			return false
+		}
+		if wrong = large; s[i] == '-' {
+			wrong = small
+		}
+	}
+	return s != ""
+}
+
 // fieldValue reports whether s can be the value of a field: text on one line,
 // without control characters or space around it.
 func fieldValue(s string) bool {
+	var all byte
 	for i := range len(s) {
 		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
 			return false
 		}
+		all |= s[i]
 	}
 	if s != "" && (s[0] == ' ' || s[0] == '\t' || s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
 		return false
 	}
-	return utf8.ValidString(s)
+	return all < utf8.RuneSelf || utf8.ValidString(s)
 }

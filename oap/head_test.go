@@ -252,6 +252,39 @@ func TestHeadAppendRefuses(t *testing.T) {
 	}
 }
 
+// What is written beside the map is a header like those in it.
+func TestMoreHeaders(t *testing.T) {
+	apart := AnswerHead{Code: 200, Headers: macronode.Header{"Etag": {"e"}, "X-Zz": {"z"}}, More: []Field{{"X-Corr-Id", "id"}, {"Vary", "Accept"}}}
+	whole := AnswerHead{Code: 200, Headers: macronode.Header{"Etag": {"e"}, "Vary": {"Accept"}, "X-Corr-Id": {"id"}, "X-Zz": {"z"}}}
+	got, err1 := apart.Append(nil)
+	want, err2 := whole.Append(nil)
+	if err1 != nil || err2 != nil || !bytes.Equal(got, want) {
+		t.Errorf("%q, %v; want %q, %v", got, err1, want, err2)
+	}
+	for name, more := range map[string][]Field{
+		"stands in the map": {{"Etag", "f"}}, "twice": {{"A", "x"}, {"A", "y"}}, "in no form": {{"a", "x"}}, "two lines": {{"A", "x\ny"}},
+		"too many": make([]Field, maxHeaders),
+	} {
+		h := AnswerHead{Code: 200, Headers: apart.Headers, More: more}
+		if b, err := h.Append([]byte("kept")); err == nil || string(b) != "kept" {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+}
+
+// Of the form of names, this package and net/textproto are of one mind.
+func TestCanonical(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringOfN(rapid.RuneFrom([]rune("aZ-1_ :\x00é")), 0, 6, -1).Draw(t, "name")
+		if rapid.Bool().Draw(t, "made so") {
+			s = textproto.CanonicalMIMEHeaderKey(s)
+		}
+		if got, want := canonical(s), s != "" && token(s) && textproto.CanonicalMIMEHeaderKey(s) == s; got != want {
+			t.Errorf("%q: %v, want %v", s, got, want)
+		}
+	})
+}
+
 // Names of headers count without regard to case, as on the other wire.
 func TestHeadersInLowerCase(t *testing.T) {
 	h, _, err := ParseRequestHead([]byte("\xa3\x01\x61x\x02\xa0\x03\xa1" + text("content-type") + text("a/b")))

@@ -46,7 +46,15 @@ func Of(method, path string) (w Need, ok bool) {
 }
 
 func objectNeeds(method string, part []string) (Need, bool) {
-	action := map[string]string{"GET": "object:get", "HEAD": "object:get", "PUT": "object:put", "POST": "object:put", "DELETE": "object:delete"}[method]
+	action := ""
+	switch method {
+	case "GET", "HEAD":
+		action = "object:get"
+	case "PUT", "POST":
+		action = "object:put"
+	case "DELETE":
+		action = "object:delete"
+	}
 	switch len(part) {
 	case 1:
 		return Need{Action: action, Resource: "object"}, method == "POST"

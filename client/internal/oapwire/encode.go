@@ -41,7 +41,7 @@ func (t *Transport) encode(r *http.Request, now time.Time) (q question, err erro
 		return q, err
 	}
 	q.app = route.App
-	if q.cap, err = rawCap(r.Header.Get("Authorization"), r.Header["X-Ron-Discharge"]); err != nil {
+	if q.cap, err = t.capability(r.Header.Get("Authorization"), r.Header["X-Ron-Discharge"]); err != nil {
 		return q, err
 	}
 	h := oap.RequestHead{Op: route.Op, Args: args, Length: bodyLength(r),
@@ -76,6 +76,24 @@ func bodyLength(r *http.Request) int64 {
 		return r.ContentLength
 	}
 	return oap.UnknownLength
+}
+
+// rawToken is a capability in both forms. It is only read.
+type rawToken struct {
+	text string
+	raw  []byte
+}
+
+// capability is rawCap, which is not asked twice in a row for the same token.
+func (t *Transport) capability(authorization string, discharges []string) ([]byte, error) {
+	if last := t.last.Load(); last != nil && last.text == authorization && len(discharges) == 0 {
+		return last.raw, nil
+	}
+	raw, err := rawCap(authorization, discharges)
+	if err == nil && len(discharges) == 0 {
+		t.last.Store(&rawToken{authorization, raw})
+	}
+	return raw, err
 }
 
 // rawCap makes a START's capability of what HTTP carries: the token, then its

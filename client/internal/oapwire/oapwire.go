@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rustyonions/macronode"
@@ -53,14 +54,17 @@ type Config struct {
 }
 
 // Transport is an http.RoundTripper. It is safe for concurrent use.
-type Transport struct{ pool }
+type Transport struct {
+	pool
+	last atomic.Pointer[rawToken]
+}
 
 // New returns a transport. It does not connect yet.
 func New(c Config) *Transport {
 	if c.Table == nil {
 		c.Table = optable.New(nil)
 	}
-	return &Transport{pool{conf: c}}
+	return &Transport{pool: pool{conf: c}}
 }
 
 // Conns is how many connections were made.
@@ -133,7 +137,9 @@ func (t *Transport) roundTrip(r *http.Request) (*http.Response, error) {
 	if rest != nil {
 		go x.send(rest)
 	}
-	x.unhook = context.AfterFunc(r.Context(), func() { x.st.Cancel() })
+	if r.Context().Done() != nil {
+		x.unhook = context.AfterFunc(r.Context(), func() { x.st.Cancel() })
+	}
 	resp, err := x.answer()
 	if err != nil {
 		x.finish()
@@ -203,8 +209,8 @@ type exchange struct {
 	r      *http.Request
 	c      *conn
 	st     *mux.Stream
-	length int64 // announced of the request's body; -1: none was
-	unhook func() bool
+	length int64       // announced of the request's body; -1: none was
+	unhook func() bool // nil: its context never ends
 
 	mu      sync.Mutex
 	bodyErr error // of the request's body
@@ -301,7 +307,9 @@ func (x *exchange) why(err error) error {
 // is called off.
 func (x *exchange) finish() {
 	x.once.Do(func() {
-		x.unhook()
+		if x.unhook != nil {
+			x.unhook()
+		}
 		x.st.Close()
 		if x.r.Body != nil {
 			x.r.Body.Close() // a Read that waits ends

@@ -139,6 +139,29 @@ func mint(t *testing.T) *capability.Token {
 
 // TestPoolGrows: calls share a connection up to what the node takes on one, and
 // connections are made one at a time.
+// Each call carries its own capability, whichever the one before had.
+func TestCapabilityOfEachCall(t *testing.T) {
+	tr := New(Config{})
+	a := mint(t)
+	b, err := a.Attenuate(capability.NotBefore(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bearer := func(t *capability.Token) string { return "Bearer " + t.Text() }
+	for i, c := range []struct {
+		text       string
+		discharges []string
+		want       []byte
+	}{
+		{bearer(a), nil, a.CBOR()}, {bearer(a), nil, a.CBOR()}, {bearer(b), nil, b.CBOR()}, {"", nil, nil},
+		{bearer(b), []string{a.Text()}, slices.Concat(b.CBOR(), a.CBOR())}, {bearer(b), nil, b.CBOR()},
+	} {
+		if got, err := tr.capability(c.text, c.discharges); err != nil || !bytes.Equal(got, c.want) {
+			t.Errorf("%d: %d bytes, %v; want %d", i, len(got), err, len(c.want))
+		}
+	}
+}
+
 func TestPoolGrows(t *testing.T) {
 	const most, calls = 4, 18
 	release := make(chan struct{})

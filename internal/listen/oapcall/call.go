@@ -8,6 +8,7 @@ package oapcall
 
 import (
 	"encoding/json"
+	"maps"
 	"time"
 
 	"github.com/rustyonions/macronode"
@@ -77,10 +78,14 @@ func Empty(c *macronode.Call, code uint16) bool {
 	return code == 204 || code == 304 || (c.Binding != nil && c.Binding.Method == "HEAD")
 }
 
-// Answer makes the head of the answer r to c. Its length is that of the body,
-// where one follows and it is known; without one it says what a read would give.
+// own are fields of an answer that are the wire's to say.
+var own = [...]string{"Connection", "Transfer-Encoding", "Content-Length"}
+
+// Answer makes the head of the answer r to c, which keeps r's fields. Its length is
+// that of the body, where one follows and it is known; without one it says what a
+// read would give.
 func Answer(c *macronode.Call, r *macronode.Reply) oap.AnswerHead {
-	h := oap.AnswerHead{Code: uint16(r.Status), Length: r.BodyLength(), Headers: make(macronode.Header, len(r.Header)+2)}
+	h := oap.AnswerHead{Code: uint16(r.Status), Length: r.BodyLength(), Headers: r.Header}
 	if r.Status == 0 {
 		h.Code = 200
 	}
@@ -90,18 +95,26 @@ func Answer(c *macronode.Call, r *macronode.Reply) oap.AnswerHead {
 	if h.Code == 204 || h.Code == 304 {
 		h.Length = oap.UnknownLength
 	}
-	for name, values := range r.Header {
-		switch name {
-		case "Connection", "Transfer-Encoding", "Content-Length", field.CorrIDName:
-			// The wire's own.
-		default:
-			h.Headers[name] = values
-		}
-	}
+	h.More = append(make([]oap.Field, 0, 2), oap.Field{Name: field.CorrIDName, Value: c.CorrID})
 	if r.ContentType != "" {
-		h.Headers.Set("Content-Type", r.ContentType)
+		h.More = append(h.More, oap.Field{Name: "Content-Type", Value: r.ContentType})
 	}
-	h.Headers.Set(field.CorrIDName, c.CorrID)
+	// What a reply has of these is not passed on. It hardly ever has any.
+	for _, name := range own {
+		h.Headers = without(h.Headers, name)
+	}
+	for i := range h.More {
+		h.Headers = without(h.Headers, h.More[i].Name)
+	}
+	return h
+}
+
+// without is h, or a copy that lacks the field: many replies may have the same.
+func without(h macronode.Header, name string) macronode.Header {
+	if _, ok := h[name]; ok {
+		h = maps.Clone(h)
+		delete(h, name)
+	}
 	return h
 }
 

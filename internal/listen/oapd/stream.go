@@ -19,6 +19,9 @@ var (
 	errNoAnswer  = errors.New("oapd: the call ended without reply or error")
 )
 
+// headBytes is what most heads of answers fit in.
+const headBytes = 512
+
 // exchange is one stream with its call and answer: a single allocation.
 type exchange struct {
 	s      *Service
@@ -149,7 +152,7 @@ func (x *exchange) send(r *macronode.Reply) error {
 		return x.sendError(r)
 	}
 	var err error
-	if x.head, err = h.Append(nil); err != nil {
+	if x.head, err = h.Append(make([]byte, 0, headBytes)); err != nil {
 		return macronode.Wrap(macronode.Internal, "", err)
 	}
 	switch {
