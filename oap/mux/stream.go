@@ -157,9 +157,23 @@ func (s *Session) forget(c chan struct{}) {
 
 // handle runs the handler of a stream that the other side opened.
 func (st *Stream) handle() {
+	deepen()
 	st.s.cfg.Handle(st)
 	st.Close()
 }
+
+// deepen makes room on the stack of a new goroutine while there is hardly anything
+// on it. What handles a call goes deep: else the stack would be copied several times
+// on the way, each time with more on it.
+//
+//go:noinline
+func deepen() {
+	var room [8 << 10]byte
+	keep(&room)
+}
+
+//go:noinline
+func keep(*[8 << 10]byte) {}
 
 // Start is the header of the stream's first frame; Corr is 0 where this side
 // opened it.
