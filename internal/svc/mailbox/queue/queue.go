@@ -27,6 +27,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/block"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
 
@@ -55,8 +56,9 @@ var (
 	ErrExpires = errors.New("message expires before it is due")
 	// ErrRecord: a record that contradicts the state: another topic's, or a
 	// place or number that goes backwards. The log is not this topic's.
-	ErrRecord   = errors.New("record does not fit the topic")
-	ErrSnapshot = errors.New("damaged mailbox snapshot")
+	ErrRecord = errors.New("record does not fit the topic")
+	// ErrSnapshot: whatever is wrong with a snapshot.
+	ErrSnapshot = block.ErrDamaged
 )
 
 // Candidate is a message that may be leased now.
@@ -109,8 +111,8 @@ func (e *Effect) Reset() { *e = Effect{Freed: e.Freed[:0], Placed: e.Placed[:0]}
 // Purged + Deleted + MovedOut.
 type Counts struct {
 	Ready   int64 // receivable, or behind an earlier message of its key
-	Delayed int64 // sent with a delay, backing off, or expired and not yet recorded so
-	Leased  int64 // including the last lapse before it is recorded as dead
+	Delayed int64 // sent with a delay, backing off, or Dying and not leased last
+	Leased  int64 // or Dying after a lapse
 	Dead    int64
 	Bytes   int64 // of their records, dead ones included
 	Keys    int64 // idempotency keys remembered

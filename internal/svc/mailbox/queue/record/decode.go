@@ -184,6 +184,16 @@ func decodeRedriveJob(h Head, r *reader) Record {
 	return x
 }
 
+// DecodeEvents decodes what AppendEvents wrote.
+func DecodeEvents(b []byte) ([]Event, error) {
+	r := reader{b: b}
+	out := r.events(nil)
+	if r.bad || len(r.b) != 0 {
+		return nil, ErrMalformed
+	}
+	return out, nil
+}
+
 // reader takes fields off the front of b. After the first that is not there, everything is zero and bad is set.
 type reader struct {
 	b   []byte
