@@ -19,7 +19,7 @@ type entry struct{ print, at uint64 } // at 0: empty
 const (
 	minPage  = 16
 	maxPage  = 4096
-	maxDepth = 24
+	maxDepth = 14
 	marksIn  = 16 // parts that a window is counted in
 )
 
