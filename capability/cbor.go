@@ -27,6 +27,8 @@ const (
 	simpleNull  = 22
 )
 
+// Package oap reads CBOR of its own: why they share nothing is said there.
+
 // maxDepth bounds how deep the value of an unknown caveat may nest.
 const maxDepth = 8
 

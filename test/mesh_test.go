@@ -23,6 +23,7 @@ const announceSecret = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac03
 type meshed struct {
 	*node
 	id, oap, tenant string
+	secrets         string // further lines of its announcement secrets
 }
 
 // mesh starts nodes with TLS, each the others' peer, which share the first one's
@@ -54,7 +55,7 @@ func knit(t testing.TB, nodes []*meshed, change func(i int, text string) string,
 			}
 		}
 		file := filepath.Join(t.TempDir(), "secrets")
-		if err := os.WriteFile(file, []byte(n.tenant+" "+announceSecret+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(n.tenant+" "+announceSecret+"\n"+n.secrets), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		n.with(func() {

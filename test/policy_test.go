@@ -29,6 +29,13 @@ func (n *node) tenantID(label string) string {
 // reloads.
 func (n *node) install(dir string, v int) {
 	n.t.Helper()
+	n.pin(dir, v)
+	n.operate("node", "reload").must(n.t, 0)
+}
+
+// pin is install for a node that does not run.
+func (n *node) pin(dir string, v int) {
+	n.t.Helper()
 	name := fmt.Sprintf("policy-bundle@v%d", v)
 	out := n.macronode("policy", "build", dir, "-o", filepath.Join(n.t.TempDir(), "policy.json"), "--data", n.dir, "--install", name, "--output", "json").must(n.t, 0).out
 	var built struct {
@@ -42,7 +49,6 @@ func (n *node) install(dir string, v int) {
 		policy = regexp.MustCompile(`policy-bundle@v\d+`).ReplaceAllString(policy, name)
 		return head + "[policy]" + regexp.MustCompile(`(?m)^bundle_hash = "[^"]*"`).ReplaceAllString(policy, `bundle_hash = "`+built.BundleHash+`"`)
 	})
-	n.operate("node", "reload").must(n.t, 0)
 }
 
 // TestStrangers acts as a tenant with every right over its own data, who probes

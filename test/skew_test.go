@@ -8,8 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rustyonions/macronode/capability"
+	"github.com/rustyonions/macronode/oap"
 )
 
 // previous builds the binaries of the release before this one, or of the commit
@@ -69,6 +74,7 @@ func TestVersionSkew(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			var n *node
 			under(t, c.node, func() { n = startDev(t, t.TempDir()) })
+			greetTomorrow(t, n)
 			under(t, c.client, func() { useNode(t, n, file, data) })
 		})
 	}
@@ -92,6 +98,45 @@ func TestVersionSkew(t *testing.T) {
 		useNode(t, n, file, data)
 	})
 	t.Run("sessions", func(t *testing.T) { skewedMesh(t, old) })
+}
+
+// greetTomorrow says HELLO as a later version may: with members, flags, versions and
+// transports that nobody knows yet. The node says what it speaks.
+func greetTomorrow(t *testing.T, n *node) {
+	t.Helper()
+	c := n.connect()
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	f := oap.Frame{Header: oap.Header{Flags: oap.REQ, Corr: 9}, Payload: []byte(`{"ua":"tomorrow/9","versions":[2,1],"flags_supported":["COMP","SIGNED"],"transports":["quic"],"max_frame":4294967295,"more":{"x":[null]}}`)}
+	b, err := oap.Append(nil, &f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	in := oap.NewReader(c, 0)
+	got, err := in.Next()
+	if err != nil || got.Code != 200 || got.Corr != 9 {
+		t.Fatalf("%+v, %v", got.Header, err)
+	}
+	r, err := oap.ParseHelloReply(got.Payload)
+	if err != nil || !slices.Contains(r.Versions, 1) || r.MaxFrame < oap.HeaderBytes || r.MaxStreams < 1 || r.MaxInflight < 1 {
+		t.Errorf("%s: %v", got.Payload, err)
+	}
+	// What it does not speak ends the connection, with one error frame.
+	b[5] = 2
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = in.Next(); err != nil || got.Code != 400 || !got.IsRefusal() {
+		t.Errorf("version 2: %+v, %v", got.Header, err)
+	}
+	if _, err := in.Next(); err == nil {
+		t.Error("the connection stays")
+	}
 }
 
 // useNode does what a tenant and an operator do.
@@ -127,6 +172,22 @@ func skewedMesh(t *testing.T, old string) {
 		t.Skip("SKIPPED: the previous version exchanges no objects with other nodes")
 	}
 	nodes := mesh(t, []string{"", old}, nil)
+	for i, n := range nodes {
+		to := nodes[1-i]
+		n.await("in a session", func() bool { return n.metric(`overlay_peers{state="active"}`) == 1 })
+		var minted struct{ Token string }
+		to.api("POST", "/v1/caps", map[string]any{"tenant": "acme", "actions": []string{"object:list"}}, &minted)
+		if minted.Token == "" || to.refuses(minted.Token) {
+			t.Fatal("a fresh capability is refused")
+		}
+		// Revoked at one version, refused by the other, to whom it was shown.
+		tok, err := capability.Parse(minted.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.api("POST", "/v1/caps/revoke", map[string]any{"id": tok.LeafID().String()}, nil)
+		to.await("told of the revocation", func() bool { return to.refuses(minted.Token) })
+	}
 	for i, from := range nodes {
 		data := someBytes(100_000, uint64(i))
 		path, to := from.put(data), nodes[1-i]

@@ -40,21 +40,29 @@ func (a *app) nodeStatus() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the node's state", Args: cli.NoArgs, Example: "  ronctl node status --cap @macronode-data/operator.cap",
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, cl, err := a.connect(c)
+			doc, s, err := a.status(c)
 			if err != nil {
 				return err
-			}
-			doc, err := cl.Document(ctx, "/v1/admin/status")
-			if err != nil {
-				return err
-			}
-			var s state.Node
-			if err := json.Unmarshal(doc, &s); err != nil {
-				return fmt.Errorf("the node's status is no status: %w", err)
 			}
 			return a.Print(doc, s.Write) // JSON: as it came, with what is newer than this ronctl
 		},
 	}
+}
+
+// status asks the node for its state, and returns that as it came and as it is read.
+func (a *app) status(c *cobra.Command) (doc json.RawMessage, s *state.Node, err error) {
+	ctx, cl, err := a.connect(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if doc, err = cl.Document(ctx, "/v1/admin/status"); err != nil {
+		return nil, nil, err
+	}
+	s = &state.Node{}
+	if err := json.Unmarshal(doc, s); err != nil {
+		return nil, nil, fmt.Errorf("the node's status is no status: %w", err)
+	}
+	return doc, s, nil
 }
 
 func (a *app) nodeReady() *cobra.Command {

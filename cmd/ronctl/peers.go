@@ -3,8 +3,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -17,17 +15,9 @@ func (a *app) nodePeers() *cobra.Command {
 	return &cobra.Command{
 		Use: "peers", Short: "Show the nodes that this one holds sessions with", Args: cli.NoArgs, Example: "  ronctl node peers --cap @macronode-data/operator.cap",
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, cl, err := a.connect(c)
+			_, s, err := a.status(c)
 			if err != nil {
 				return err
-			}
-			doc, err := cl.Document(ctx, "/v1/admin/status")
-			if err != nil {
-				return err
-			}
-			var s state.Node
-			if err := json.Unmarshal(doc, &s); err != nil {
-				return fmt.Errorf("the node's status is no status: %w", err)
 			}
 			if s.Peers == nil {
 				s.Peers = []state.Peer{}

@@ -33,7 +33,6 @@ func claims(c *Config, f Features) []claim {
 		{"econ.enable_rewarder", c.Econ.EnableRewarder, "the rewarder", "", false},
 		{"data.metadata", c.Data.Metadata != embedded, "a metadata store other than \"embedded\"", "", false},
 		{"data.objects", c.Data.Objects != embedded, "an object store other than \"embedded\"", "", false},
-		{"kms.root", isKeyService(c.KMS.Root), "a root secret in a key service", "", false},
 	}
 	// What tunes a part that does not run yet would be a setting without effect.
 	def := Default()

@@ -38,7 +38,7 @@ var forms = sync.OnceValue(func() map[string]form {
 		"pinnedobj": {`one version of an object, "KMS:obj/NAME@vN"`, refOf(bundle.RefObject, true)},
 		"metadata":  {`"embedded", "KMS:obj/NAME" of an object that holds a DSN, or a postgres:// DSN without a password`, isMetadata},
 		"objects":   {`"embedded", or "s3://BUCKET?endpoint=URL&credentials=KMS:obj/NAME"`, isObjects},
-		"root":      {`"keyfile:PATH", "passphrase-file:PATH", "systemd:NAME", "shares:PATH", or the URL of a key service without credentials: "hashivault://KEY?addr=https://HOST:PORT&token_file=PATH" or "base64key:///PATH"`, isRoot},
+		"root":      {`"keyfile:PATH", "passphrase-file:PATH", "systemd:NAME", "shares:PATH", or the URL of a key service without credentials: "hashivault://KEY?addr=https://HOST:PORT&token_file=PATH" or "base64key:///PATH" (https:// alone would not say what the service speaks)`, isRoot},
 		"otlp":      {`an http or https URL without credentials, such as "http://127.0.0.1:4318"`, isOTLP},
 		"base64":    {"base64", func(s string) bool { return len(s) <= 64<<10 && isBase64(s) }},
 		"hash":      {"64 lower-case hex digits", func(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }},
@@ -154,20 +154,12 @@ func isRoot(s string) bool {
 		return rest != "" && len(rest) <= 4096 && !strings.ContainsFunc(rest, unicode.IsControl)
 	case "systemd":
 		return rest != "" && len(rest) <= 255 && !strings.ContainsAny(rest, "/\x00") && rest != "." && rest != ".."
-	case "https":
-		return isKeyService(s)
 	case "hashivault", "base64key":
 		// What follows is judged by who asks the service; a secret is not its part.
 		u, err := url.Parse(s)
 		return err == nil && strings.HasPrefix(rest, "//") && u.User == nil && u.Fragment == "" && len(s) <= 4096
 	}
 	return false
-}
-
-// isKeyService reports whether a root is a key service's URL.
-func isKeyService(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 func isOTLP(s string) bool {

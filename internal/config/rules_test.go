@@ -69,6 +69,7 @@ func TestRules(t *testing.T) {
 		{"[kms]\nroot = \"systemd:ron-root\"\n", "", ""},
 		{"[kms]\nroot = \"passphrase-file:/run/secrets/p\"\n", "", ""},
 		{"[kms]\nroot = \"https://user:pw@kms.example/\"\n", "kms.root", "without credentials"},
+		{"[kms]\nroot = \"https://kms.example/root\"\n", "kms.root", "hashivault://KEY?addr=https://HOST:PORT"},
 		{"[data]\nmetadata = \"postgres://u:hunter2@h/db\"\n", "data.metadata", "without a password"},
 		{"[data]\ndir = \"relative\"\n", "data.dir", "an absolute path"},
 		{"[facets.graph]\npermits = \"4xCPU\"\n", "", ""},
@@ -154,7 +155,6 @@ func TestFeatures(t *testing.T) {
 		{"[econ]\nenable_ledger = true\n", "econ.enable_ledger", "not finished", Features{true, true, true}},
 		{"[data]\nmetadata = \"KMS:obj/dsn\"\n", "data.metadata", "not finished", Features{true, true, true}},
 		{"[data]\nobjects = \"s3://bucket?endpoint=https://s3.example&credentials=KMS:obj/s3\"\n", "data.objects", "not finished", Features{true, true, true}},
-		{"[kms]\nroot = \"https://kms.example/root\"\n", "kms.root", "not finished", Features{true, true, true}},
 	} {
 		_, err := Check([]byte(minimal+c.text), fileName, c.built)
 		var e *Error
