@@ -46,6 +46,12 @@ type Conn struct {
 	head []byte      // what is kept of it
 	both net.Buffers // head and what follows it
 
+	// order is held by who writes to a connection that Gather was called for, so
+	// that what was gathered leaves before what comes after it.
+	order    sync.Mutex
+	gathered []byte
+	gather   bool
+
 	mu      sync.Mutex
 	writing int       // Writes under way
 	last    time.Time // no write goes on after it; zero: no such limit
@@ -86,10 +92,57 @@ const maxHeld = 4 << 10
 // its first bytes.
 func (c *Conn) Hold() { c.hold = true }
 
+// Gather calls write, whose Writes on c leave together, with one system call for as
+// much as buf has room for: on TLS each record is a Write of its own. Others may Write meanwhile.
+// buf is where they wait; its content is of no use afterwards.
+func (c *Conn) Gather(buf []byte, write func() error) error {
+	c.order.Lock()
+	c.gather, c.gathered = true, buf[:0]
+	c.order.Unlock()
+	err := write()
+	c.order.Lock()
+	defer c.order.Unlock()
+	c.gather = false
+	if bad := c.flush(); err == nil {
+		err = bad
+	}
+	c.gathered = nil
+	return err
+}
+
+// flush writes what was gathered.
+func (c *Conn) flush() error {
+	p := c.gathered
+	if c.gathered = p[:0]; len(p) == 0 {
+		return nil
+	}
+	_, err := c.push(func(done int) (int, error) { return c.socket.Write(p[done:]) })
+	return err
+}
+
+// keep is Write while Gather runs.
+func (c *Conn) keep(p []byte) (int, error) {
+	if len(c.gathered)+len(p) > cap(c.gathered) {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+	}
+	if len(p) > cap(c.gathered) {
+		return c.push(func(done int) (int, error) { return c.socket.Write(p[done:]) })
+	}
+	c.gathered = append(c.gathered, p...)
+	return len(p), nil
+}
+
 // Write writes all of p, for as long as bytes move: it fails once none did for
 // the endpoint's stall timeout (a quarter more at most), or the write deadline
 // passed.
 func (c *Conn) Write(p []byte) (int, error) {
+	c.order.Lock()
+	defer c.order.Unlock()
+	if c.gather {
+		return c.keep(p)
+	}
 	if c.hold {
 		c.hold = false
 		if len(p) <= maxHeld {
@@ -111,6 +164,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 	clear(whole[:2])
 	c.both = whole
 	return max(n-len(head), 0), err
+}
+
+// WriteParts is Write of several parts with one system call. It changes the list.
+func (c *Conn) WriteParts(parts [][]byte) error {
+	b := net.Buffers(parts)
+	_, err := c.push(func(int) (int, error) {
+		n, err := b.WriteTo(c.socket)
+		return int(n), err
+	})
+	return err
 }
 
 // push calls write, with what it has written so far, until all is written or

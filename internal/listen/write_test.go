@@ -140,3 +140,52 @@ func TestWriteDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// What is gathered leaves together, before what others write then; what there is no
+// room for does not wait.
+func TestGather(t *testing.T) {
+	c, client := pair(t, patience)
+	received := make(chan []byte, 1)
+	go func() {
+		all, _ := io.ReadAll(client)
+		received <- all
+	}()
+	var want []byte
+	write := func(p string) {
+		t.Helper()
+		want = append(want, p...)
+		if n, err := c.Write([]byte(p)); n != len(p) || err != nil {
+			t.Fatalf("%d of %d: %v", n, len(p), err)
+		}
+	}
+	write("before.")
+	other := errors.New("other")
+	err := c.Gather(make([]byte, 10), func() error {
+		write("12345")
+		if string(c.gathered) != "12345" {
+			t.Fatalf("%q is gathered", c.gathered)
+		}
+		write("67890")
+		write("next")
+		if string(c.gathered) != "next" {
+			t.Fatalf("%q is gathered", c.gathered)
+		}
+		write("longer than there is room")
+		write("rest")
+		return other
+	})
+	if err != other {
+		t.Errorf("%v, want what write returned", err)
+	}
+	if c.gather || c.gathered != nil {
+		t.Error("gathers on")
+	}
+	write("after")
+	c.Close()
+	if got := <-received; !bytes.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if err := c.Gather(make([]byte, 10), func() error { _, err := c.Write([]byte("x")); return err }); err == nil {
+		t.Error("what was gathered is lost, and nobody is told")
+	}
+}

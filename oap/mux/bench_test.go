@@ -12,6 +12,12 @@ import (
 
 // overTCP is two sessions over loopback.
 func overTCP(b testing.TB, handle func(*Stream)) *duo {
+	n, p := tcpPair(b)
+	return duoOver(b, gathering{n}, gathering{p}, acceptorConfig(handle), openerConfig())
+}
+
+// tcpPair is both ends of a connection over loopback.
+func tcpPair(b testing.TB) (net.Conn, net.Conn) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -29,7 +35,7 @@ func overTCP(b testing.TB, handle func(*Stream)) *duo {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return duoOver(b, <-accepted, c, acceptorConfig(handle), openerConfig())
+	return <-accepted, c
 }
 
 // BenchmarkEcho1KiB is calls of 1 KiB both ways in one frame each, 64 at a time

@@ -16,6 +16,8 @@ const (
 	smallBytes = 1 << 10
 	// calm is how long nothing comes before the block is given back.
 	calm = 100 * time.Millisecond
+	// leastRead is what a block in use must have room for, to be read into.
+	leastRead = 32 << 10
 	// maxHelloBytes bounds the first frame's payload.
 	maxHelloBytes = 4 << 10
 )
@@ -27,7 +29,8 @@ type reader struct {
 	block *flow.Buffer // nil: small is in use
 	start int          // of what is not yet cut
 	end   int
-	need  int // bytes until the next frame is whole
+	need  int  // bytes until the next frame is whole
+	full  bool // the last read filled a block that is shared: many frames come
 
 	alarm time.Time // the deadline that is set
 	came  time.Time // the last byte
@@ -102,9 +105,14 @@ func (r *reader) cut() error {
 	return nil
 }
 
-// give hands over the block whose last cut frame somebody keeps.
+// give hands over the block whose last cut frame somebody keeps. A side that sets
+// windows aside shares it among the frames that are in it; else a frame would make a
+// connection hold the frames around it too, uncounted.
 func (r *reader) give() *flow.Buffer {
 	b := r.block
+	if r.s.cfg.SetAside {
+		return b.Share()
+	}
 	fresh := flow.NewBuffer(flow.BlockBytes)
 	fresh.B = fresh.B[:cap(fresh.B)]
 	rest := b.B[r.start:r.end]
@@ -120,6 +128,13 @@ func (r *reader) give() *flow.Buffer {
 // block is set aside only as it comes.
 func (r *reader) makeRoom() {
 	have, store := r.end-r.start, r.store()
+	if r.block != nil && r.block.Shared() {
+		if r.start+r.need <= len(store) && len(store)-r.end >= min(leastRead, r.need-have) {
+			return
+		}
+		r.fresh(r.need)
+		return
+	}
 	switch {
 	case have == 0:
 		r.start, r.end = 0, 0
@@ -130,11 +145,20 @@ func (r *reader) makeRoom() {
 	if r.need <= len(store) || (r.end < len(store) && r.block != nil) {
 		return
 	}
-	fresh := flow.NewBuffer(max(flow.BlockBytes, min(r.need, 2*have)))
-	fresh.B = fresh.B[:cap(fresh.B)]
-	r.end = copy(fresh.B, store[r.start:r.end])
+	r.fresh(min(r.need, 2*have))
+}
+
+// fresh goes on in another block, of at least n bytes.
+func (r *reader) fresh(n int) {
+	n = max(flow.BlockBytes, n)
+	if r.full {
+		n = max(n, flow.SpanBytes)
+	}
+	b := flow.NewBuffer(n)
+	b.B = b.B[:cap(b.B)]
+	r.end = copy(b.B, r.store()[r.start:r.end])
 	r.release()
-	r.block, r.start = fresh, 0
+	r.block, r.start = b, 0
 }
 
 // read waits for bytes.
@@ -150,6 +174,7 @@ func (r *reader) read() error {
 		if n > 0 {
 			r.came = time.Now()
 			r.end += n
+			r.full = r.s.cfg.SetAside && (r.end == len(store) || r.full && n >= flow.WholeBytes)
 			if r.block == nil && r.end == len(store) {
 				// There is more: take it in one read.
 				r.block = flow.NewBuffer(flow.BlockBytes)

@@ -27,6 +27,12 @@ type Conn interface {
 	SetWriteDeadline(time.Time) error
 }
 
+// Gatherer is a Conn that writes several parts with one system call. It may change
+// the list, not the parts. To a Conn that is none, frames are written in one piece.
+type Gatherer interface {
+	WriteParts(parts [][]byte) error
+}
+
 const (
 	maxHeadBytes = 8 << 10
 	// maxBuffered bounds what a connection holds for those who did not read yet,
@@ -122,7 +128,9 @@ type Session struct {
 	activity  time.Time // the last frame, or the end of the last stream
 	heard     time.Time // the last frame
 
-	writeBy time.Time // owned by the writer
+	// Owned by the writer.
+	writeBy time.Time
+	out     out
 }
 
 type ping struct {
@@ -149,6 +157,7 @@ func New(c Conn, cfg Config) (*Session, error) {
 		s.cfg.Reply.ChunkBytes = cfg.ChunkBytes
 		s.maxFrame, s.peer = cfg.Reply.MaxFrame, s.cfg.Reply
 	}
+	s.out.gather, _ = c.(Gatherer)
 	s.drained.L = &s.mu
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s, nil

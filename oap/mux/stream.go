@@ -38,6 +38,7 @@ type Stream struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	held   int // bytes of cur that count as buffered
+	lent   int // frames with its writer's own bytes, queued or being written
 
 	// Of the goroutine that reads.
 	cur   piece

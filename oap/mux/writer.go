@@ -104,23 +104,49 @@ func (s *Session) look() {
 	s.kick()
 }
 
+// maxWriteBytes is about what one write takes: who has little to say does not wait
+// for more than that.
+const maxWriteBytes = 256 << 10
+
+// out is what is written at once: small frames behind each other in one buffer, and
+// large ones from where they are.
+type out struct {
+	gather Gatherer // nil: frames are joined, as far as there is room
+	parts  [][]byte
+	whole  []*flow.Buffer // those of parts
+	bytes  int
+	// lenders are streams whose writers wait for what they lent.
+	lenders []*Stream
+}
+
 // write is the writer: it exists while there is something to write.
 func (s *Session) write() {
 	// Let those run who are about to have something too: one write is for all.
 	runtime.Gosched()
-	batch := flow.NewBuffer(flow.BlockBytes)
-	defer batch.Free()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.over {
-		b, whole := s.gather(batch.B[:0])
+	s.writeOut(nil)
+}
+
+// writeOut writes what there is, for a stream as long as something of its own is
+// among it. Whoever calls it has made itself the writer, under the lock.
+func (s *Session) writeOut(st *Stream) {
+	size := flow.BlockBytes
+	if s.out.gather == nil {
+		size = flow.JoinBytes
+	}
+	batch := flow.NewBuffer(size)
+	defer batch.Free()
+	for !s.over && (st == nil || st.lent > 0) {
+		s.collect(batch.B[:0])
 		s.kick()
-		if len(b) == 0 && whole == nil {
+		if s.out.bytes == 0 {
 			break
 		}
 		s.mu.Unlock()
-		err := s.flush(b, whole)
+		err := s.flush()
 		s.mu.Lock()
+		s.written()
 		if err != nil {
 			s.mu.Unlock()
 			s.end(err)
@@ -133,34 +159,48 @@ func (s *Session) write() {
 	s.drained.Broadcast()
 }
 
-// flush writes small frames and one large one.
-func (s *Session) flush(b []byte, whole *flow.Buffer) error {
+// flush writes what was collected.
+func (s *Session) flush() error {
 	now := time.Now()
 	if s.writeBy.Sub(now) < s.cfg.WriteTimeout*3/4 {
 		s.writeBy = now.Add(s.cfg.WriteTimeout)
 		s.conn.SetWriteDeadline(s.writeBy)
 	}
-	var err error
-	if len(b) > 0 {
-		_, err = s.conn.Write(b)
+	o := &s.out
+	if len(o.parts) > 1 && o.gather != nil {
+		return o.gather.WriteParts(o.parts)
 	}
-	if whole != nil {
-		if err == nil {
-			_, err = s.conn.Write(whole.B)
+	for _, p := range o.parts {
+		if _, err := s.conn.Write(p); err != nil {
+			return err
 		}
-		whole.Free()
 	}
-	return err
+	return nil
 }
 
-// gather takes what can be written now: small frames behind each other in b,
-// and at most one large frame after them.
-func (s *Session) gather(b []byte) ([]byte, *flow.Buffer) {
+// written gives back what was collected.
+func (s *Session) written() {
+	o := &s.out
+	for i, b := range o.whole {
+		o.whole[i] = nil
+		b.Free()
+	}
+	for i, st := range o.lenders {
+		o.lenders[i] = nil
+		st.cond.Broadcast()
+	}
+	clear(o.parts[:cap(o.parts)])
+	o.parts, o.whole, o.lenders, o.bytes = o.parts[:0], o.whole[:0], o.lenders[:0], 0
+}
+
+// collect takes what can be written now.
+func (s *Session) collect(b []byte) {
 	now := time.Now()
-	for cap(b)-len(b) >= flow.WholeBytes+128 {
+	o := &s.out
+	for cap(b)-len(b) >= flow.WholeBytes+128 && o.bytes < maxWriteBytes {
 		f, ok := s.t.Take(now)
 		if !ok {
-			return b, nil
+			break
 		}
 		s.cfg.Observe.Frame(true, f.Kind)
 		if f.Line != nil && f.Line.Owner != nil {
@@ -169,23 +209,43 @@ func (s *Session) gather(b []byte) ([]byte, *flow.Buffer) {
 		n := oap.HeaderBytes
 		switch {
 		case f.Buf != nil:
-			n = len(f.Buf.B)
+			n = f.Buf.Size()
 		case f.Counter:
 			n += 8
 		}
 		f.Header.Len = uint32(n)
-		if n >= flow.WholeBytes {
+		o.bytes += n
+		if n >= flow.WholeBytes && (o.gather != nil || n > cap(b)-len(b)) {
 			put(f.Buf.B, &f)
-			return b, f.Buf
+			o.add(b, f.Buf)
+			b = b[len(b):]
+			if f.Buf.Lent != nil {
+				o.lenders = append(o.lenders, owner(f.Line))
+			}
+			continue
 		}
 		at := len(b)
 		if b = b[:at+n]; f.Buf != nil {
-			copy(b[at:], f.Buf.B)
+			copy(b[at+copy(b[at:], f.Buf.B):], f.Buf.Lent)
 			f.Buf.Free()
 		}
 		put(b[at:], &f)
 	}
-	return b, nil
+	o.add(b, nil)
+}
+
+// add puts the joined frames of b among the parts, and a whole one after them.
+func (o *out) add(b []byte, whole *flow.Buffer) {
+	if len(b) > 0 {
+		o.parts = append(o.parts, b)
+	}
+	if whole == nil {
+		return
+	}
+	o.whole = append(o.whole, whole)
+	if o.parts = append(o.parts, whole.B); whole.Lent != nil {
+		o.parts = append(o.parts, whole.Lent)
+	}
 }
 
 // put writes the header, and the counter of a frame that is one.

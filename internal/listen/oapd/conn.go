@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rustyonions/macronode"
@@ -14,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode/internal/listen/oapcall"
 	"github.com/rustyonions/macronode/oap"
 	"github.com/rustyonions/macronode/oap/mux"
+	"github.com/rustyonions/macronode/oap/mux/flow"
 )
 
 // flagsSupported is what the answer to HELLO names.
@@ -35,13 +38,65 @@ type link struct{ net.Conn }
 // SetWriteDeadline does nothing.
 func (link) SetWriteDeadline(time.Time) error { return nil }
 
+// plain is a link without encryption, to which several parts are written at once.
+type plain struct {
+	link
+	lc *listen.Conn
+}
+
+// WriteParts implements mux.Gatherer.
+func (o plain) WriteParts(parts [][]byte) error { return o.lc.WriteParts(parts) }
+
+// sealed is a link with TLS, whose records leave together.
+type sealed struct {
+	link
+	lc      *listen.Conn
+	buffers *sync.Pool // of *[sealedBytes]byte, for all connections
+	flushes atomic.Bool
+}
+
+// sealedBytes holds the records of one write of a session.
+const sealedBytes = flow.JoinBytes + 4<<10
+
+// Write writes all of p.
+func (c *sealed) Write(p []byte) (n int, err error) {
+	if len(p) <= recordBytes {
+		return c.link.Write(p)
+	}
+	buf, ok := c.buffers.Get().(*[sealedBytes]byte)
+	if !ok {
+		buf = new([sealedBytes]byte)
+	}
+	defer c.buffers.Put(buf)
+	c.flushes.Store(true)
+	defer c.flushes.Store(false)
+	err = c.lc.Gather(buf[:], func() error {
+		n, err = c.link.Write(p)
+		return err
+	})
+	return n, err
+}
+
+// Close does not wait for a write to say farewell behind it.
+func (c *sealed) Close() error {
+	if c.flushes.Load() {
+		return c.lc.Close()
+	}
+	return c.link.Close()
+}
+
+// recordBytes is the most that is one record of TLS.
+const recordBytes = 16 << 10
+
 // newConn makes a session of nc with the limits of now.
 func (s *Service) newConn(nc net.Conn) (*conn, error) {
 	c := &conn{s: s, nc: nc, lc: listen.ConnOf(nc)}
 	var over mux.Conn = nc
 	if c.lc != nil {
 		c.peer = c.lc.Peer()
-		over = link{nc}
+		if over = (&sealed{link: link{nc}, lc: c.lc, buffers: &s.records}); !c.peer.TLS {
+			over = plain{link{nc}, c.lc}
+		}
 	}
 	return c, c.start(over)
 }

@@ -114,6 +114,7 @@ type Service struct {
 	observe *observer
 	expand  *oap.Expander
 	buffers oapcall.Buffers
+	records sync.Pool          // see sealed
 	in      prometheus.Counter // bytes of bodies
 	out     prometheus.Counter
 

@@ -133,7 +133,7 @@ func (f *Frame) size() int {
 	if f.Buf == nil {
 		return 0
 	}
-	return len(f.Buf.B)
+	return f.Buf.Size()
 }
 
 // Room reports whether the windows will let one more counted frame of l through
