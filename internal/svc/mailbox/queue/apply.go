@@ -305,7 +305,7 @@ func (t *Topic) applyDeadDelete(r *record.DeadDelete, e *Effect) {
 	if r.Expired {
 		total, told = &t.n.Expired, &e.Expired
 	}
-	for l := t.dead.oldest(); l != nil && l.Num < r.Cut; l = t.dead.oldest() {
+	for l := t.dead.Oldest(); l != nil && l.Num < r.Cut; l = t.dead.Oldest() {
 		t.endDead(l.Num, total, e)
 		*told++
 	}
@@ -323,7 +323,7 @@ func (t *Topic) applyDelete(e *Effect) {
 		t.end(seq, &t.n.Deleted, e)
 		e.Deleted++
 	}
-	for l := t.dead.oldest(); l != nil; l = t.dead.oldest() {
+	for l := t.dead.Oldest(); l != nil; l = t.dead.Oldest() {
 		t.endDead(l.Num, &t.n.Deleted, e)
 		e.Deleted++
 	}
@@ -344,15 +344,15 @@ func (t *Topic) applyMove(r *record.Move, at uint64, e *Effect) {
 		p.sent = old.sent
 		t.move(r.Seq, p)
 	} else {
-		i, ok := t.dead.index(r.Num)
-		if !ok {
+		was := t.dead.Get(r.Num)
+		if was == nil {
 			e.Stale++
 			return
 		}
-		l := *t.dead.list[i].l
-		old = place{at: l.At, units: l.units}
-		l.At, l.units, l.Bytes = at, p.units, p.bytes()
-		t.dead.list[i].l = &l
+		l := *was
+		old = place{at: l.At, units: units(int(l.Bytes))}
+		l.At, l.Bytes = at, p.bytes()
+		t.dead.Replace(&l)
 	}
 	t.n.Bytes += p.bytes() - old.bytes()
 	e.freed(old.at, old.bytes())

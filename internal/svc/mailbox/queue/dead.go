@@ -8,98 +8,6 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
 
-// letter is a dead letter. It is not changed once it is in the list: a snapshot may have it.
-type letter struct {
-	DeadLetter
-	units uint32
-}
-
-// numbered is a place in the list; the letter is nil once it is gone.
-type numbered struct {
-	num uint64
-	l   *letter
-}
-
-// letters is a dead-letter queue, oldest first.
-type letters struct {
-	next uint64 // number of the next
-	list []numbered
-	byID map[ID]uint64
-	from int // all before are gone
-}
-
-func (d *letters) len() int { return len(d.byID) }
-
-func (d *letters) index(num uint64) (int, bool) {
-	i, ok := slices.BinarySearchFunc(d.list, num, func(e numbered, n uint64) int {
-		switch {
-		case e.num < n:
-			return -1
-		case e.num > n:
-			return 1
-		}
-		return 0
-	})
-	return i, ok && d.list[i].l != nil
-}
-
-func (d *letters) get(num uint64) *letter {
-	if i, ok := d.index(num); ok {
-		return d.list[i].l
-	}
-	return nil
-}
-
-func (d *letters) add(l *letter) {
-	if d.byID == nil {
-		d.byID = make(map[ID]uint64)
-	}
-	l.Num = d.next
-	d.next++
-	d.list = append(d.list, numbered{l.Num, l})
-	d.byID[l.ID] = l.Num
-}
-
-func (d *letters) remove(num uint64) *letter {
-	i, ok := d.index(num)
-	if !ok {
-		return nil
-	}
-	l := d.list[i].l
-	d.list[i].l = nil
-	delete(d.byID, l.ID)
-	for d.from < len(d.list) && d.list[d.from].l == nil {
-		d.from++
-	}
-	if len(d.byID) < len(d.list)/2 && len(d.list) > 16 {
-		d.list = slices.DeleteFunc(d.list, func(e numbered) bool { return e.l == nil })
-		d.from = 0
-	}
-	return l
-}
-
-// oldest returns the oldest letter; nil if there is none.
-func (d *letters) oldest() *letter {
-	if d.from < len(d.list) {
-		return d.list[d.from].l
-	}
-	return nil
-}
-
-// cut returns the first number whose letter did not die at or before then; 0 if even the oldest did not.
-func (d *letters) cut(then Time) uint64 {
-	l := d.oldest()
-	if l == nil || l.Died > then {
-		return 0
-	}
-	for _, e := range d.list[d.from:] {
-		if e.l != nil && e.l.Died > then {
-			return e.num
-		}
-	}
-	return d.next
-}
-
 // lookAt bounds how many letters one call of Dead passes over.
 const lookAt = 4096
 
@@ -110,15 +18,12 @@ func (t *Topic) Dead(f *record.DeadFilter, num uint64, limit int, into []DeadLet
 	if len(f.IDs) > 0 {
 		return t.deadByIDs(f, num, limit, into)
 	}
-	i, _ := t.dead.index(num)
-	i = max(i, t.dead.from)
-	for end := i + lookAt; i < len(t.dead.list); i++ {
-		e := t.dead.list[i]
-		if limit <= 0 || i == end {
-			return into, e.num
+	for i, e := range t.dead.From(num) {
+		if limit <= 0 || i == lookAt {
+			return into, e.Num
 		}
-		if e.l != nil && matches(f, e.l) {
-			into = append(into, e.l.DeadLetter)
+		if e.L != nil && matches(f, e.L) {
+			into = append(into, *e.L)
 			limit--
 		}
 	}
@@ -129,7 +34,7 @@ func (t *Topic) Dead(f *record.DeadFilter, num uint64, limit int, into []DeadLet
 func (t *Topic) deadByIDs(f *record.DeadFilter, num uint64, limit int, into []DeadLetter) ([]DeadLetter, uint64) {
 	var nums []uint64
 	for _, id := range f.IDs {
-		if n, ok := t.dead.byID[id]; ok && n >= num && matches(f, t.dead.get(n)) {
+		if n, ok := t.dead.Number(id); ok && n >= num && matches(f, t.dead.Get(n)) {
 			nums = append(nums, n)
 		}
 	}
@@ -139,31 +44,31 @@ func (t *Topic) deadByIDs(f *record.DeadFilter, num uint64, limit int, into []De
 		if i == limit {
 			return into, n
 		}
-		into = append(into, t.dead.get(n).DeadLetter)
+		into = append(into, *t.dead.Get(n))
 	}
 	return into, 0
 }
 
-func matches(f *record.DeadFilter, l *letter) bool {
+func matches(f *record.DeadFilter, l *DeadLetter) bool {
 	return (f.Why == record.WhyNone || f.Why == l.Why) && (f.After == 0 || l.Died >= f.After) && (f.Before == 0 || l.Died < f.Before)
 }
 
 // DeadByID returns the dead letter with that message id. ErrNotDead.
 func (t *Topic) DeadByID(id ID) (DeadLetter, error) {
-	if num, ok := t.dead.byID[id]; ok {
-		return t.dead.get(num).DeadLetter, nil
+	if num, ok := t.dead.Number(id); ok {
+		return *t.dead.Get(num), nil
 	}
 	return DeadLetter{}, ErrNotDead
 }
 
 // bury puts a message into the dead-letter queue.
 func (t *Topic) bury(r *record.Dead) {
-	l := &letter{units: units(int(r.Size)), DeadLetter: DeadLetter{
+	l := &DeadLetter{
 		ID: r.ID, Why: r.Why, From: r.Topic, At: r.At, Attempts: r.Attempts, Base: r.Base, First: r.First, Died: t.latest, Key: r.Key,
 		Detail: string(r.Detail), History: copyEvents(r.History),
-	}}
-	l.Bytes = int64(l.units) * 8
-	t.dead.add(l)
+		Bytes: int64(units(int(r.Size))) * 8,
+	}
+	t.dead.Add(l)
 	t.n.Dead++
 	t.n.Bytes += l.Bytes
 }
@@ -177,8 +82,8 @@ func copyEvents(s []Event) []Event {
 }
 
 // unbury takes a dead letter out; nil if it is not there.
-func (t *Topic) unbury(num uint64) *letter {
-	l := t.dead.remove(num)
+func (t *Topic) unbury(num uint64) *DeadLetter {
+	l := t.dead.Remove(num)
 	if l != nil {
 		t.n.Dead--
 		t.n.Bytes -= l.Bytes

@@ -139,7 +139,7 @@ func (t *Topic) Due(now Time, max int) Due {
 			d.Cut = cut
 		}
 	}
-	d.DeadCut = t.dead.cut(t.clock.Add(-t.cfg.DeadRetention))
+	d.DeadCut = t.dead.Cut(t.clock.Add(-t.cfg.DeadRetention))
 	d.More = len(d.Spent) >= max || len(d.Expired) >= max
 	return d
 }
@@ -188,7 +188,7 @@ func (t *Topic) NextChange(now Time) (Time, bool) {
 	if seq := t.firstPlain(); seq != 0 {
 		earliest(t.candidate(seq).Sent.Add(t.cfg.Retention))
 	}
-	if l := t.dead.oldest(); l != nil {
+	if l := t.dead.Oldest(); l != nil {
 		earliest(l.Died.Add(t.cfg.DeadRetention))
 	}
 	return next, next != 0
@@ -237,7 +237,7 @@ func (t *Topic) events(h uint32, x *extra, now Time) []Event {
 // Revive makes the record that sends dead letter num back, into topic to:
 // ErrNotDead; where that is another topic, also ErrDepth and ErrBytes.
 func (t *Topic) Revive(now Time, num uint64, to *Topic) (record.Redrive, error) {
-	l := t.dead.get(num)
+	l := t.dead.Get(num)
 	if l == nil {
 		return record.Redrive{}, ErrNotDead
 	}

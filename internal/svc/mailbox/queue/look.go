@@ -81,13 +81,12 @@ func (t *Topic) Holding(segment uint32, cursor uint64, limit int, into []Place) 
 		}
 		cursor = deadCursor
 	}
-	i, _ := t.dead.index(cursor &^ deadCursor)
-	for end := i + 64*chunkLen; i < len(t.dead.list); i++ {
-		l := t.dead.list[i].l
+	for i, n := range t.dead.From(cursor &^ deadCursor) {
+		l := n.L
 		if l == nil || uint32(l.At>>32) != segment {
 			continue
 		}
-		if limit--; limit < 0 || i >= end {
+		if limit--; limit < 0 || i >= 64*chunkLen {
 			return into, deadCursor | l.Num
 		}
 		into = append(into, Place{Num: l.Num, At: l.At, Bytes: l.Bytes})
@@ -113,9 +112,9 @@ func (t *Topic) Segments(add func(Freed)) {
 		e.placed(p.at, p.bytes())
 		flush(32)
 	}
-	for _, n := range t.dead.list {
-		if n.l != nil {
-			e.placed(n.l.At, n.l.Bytes)
+	for _, n := range t.dead.From(0) {
+		if n.L != nil {
+			e.placed(n.L.At, n.L.Bytes)
 			flush(32)
 		}
 	}

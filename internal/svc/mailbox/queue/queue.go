@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/block"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/letters"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
 
@@ -178,21 +179,7 @@ type Peeked struct {
 }
 
 // DeadLetter is a message in a dead-letter queue.
-type DeadLetter struct {
-	Num      uint64 // place in this queue, increasing
-	ID       ID
-	Why      Why
-	From     uint32 // topic it died in
-	At       uint64
-	Bytes    int64
-	Attempts uint32
-	Base     uint32 // attempts before the last redrive
-	First    Time
-	Died     Time
-	Key      uint64
-	Detail   string
-	History  []Event
-}
+type DeadLetter = letters.Letter
 
 // Backoff returns how long a message waits after its failed attempt (from 1)
 // where the nack names no delay: full jitter, r uniform in [0,1), below 100 ms

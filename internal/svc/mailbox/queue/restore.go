@@ -12,13 +12,14 @@ import (
 )
 
 // maxChunks bounds the span of seqs in a snapshot: the first and the last message are at most that many chunks apart.
-const maxChunks = 1 << 25
+const maxChunks = 1 << 24
 
 // loading is a snapshot being read.
 type loading struct {
 	block.Reader
 	t       *Topic
-	last    byte // kind of the block before
+	span    uint64 // chunks from the first to the last, at most
+	last    byte   // kind of the block before
 	chunk   *chunk
 	base    uint64 // seq of the chunk's first slot
 	loaded  [4]uint64
@@ -26,8 +27,10 @@ type loading struct {
 }
 
 // Restore reads one topic's snapshot, and no byte more. ErrSnapshot for whatever is wrong with it.
-func Restore(r io.Reader) (*Topic, error) {
-	l := &loading{Reader: block.Reader{R: r}}
+func Restore(r io.Reader) (*Topic, error) { return restore(r, maxChunks) }
+
+func restore(r io.Reader, span uint64) (*Topic, error) {
+	l := &loading{Reader: block.Reader{R: r}, span: span}
 	for {
 		kind, err := l.Next()
 		if err != nil {
@@ -106,7 +109,7 @@ func (l *loading) topic() bool {
 	if err != nil {
 		return false
 	}
-	t.latest, t.clock, t.lease, t.next, t.dead.next, t.deleted = Time(n[1]), Time(n[1]), n[2], n[3], n[4], deleted == 1
+	t.latest, t.clock, t.lease, t.next, t.dead.Next, t.deleted = Time(n[1]), Time(n[1]), n[2], n[3], n[4], deleted == 1
 	t.n = Counts{Sent: int64(n[5]), Acked: int64(n[6]), Expired: int64(n[7]), Purged: int64(n[8]), Deleted: int64(n[9]), MovedIn: int64(n[10]), MovedOut: int64(n[11])}
 	l.t, l.B = t, nil
 	return true
@@ -135,14 +138,11 @@ func (l *loading) slots() bool {
 	if len(tb.list) == 0 {
 		tb.first = num &^ 63
 	}
-	if num < tb.first+uint64(len(tb.list)) || num-tb.first >= maxChunks {
+	if num < tb.first+uint64(len(tb.list)) || num-tb.first >= l.span {
 		return false
 	}
 	for tb.first+uint64(len(tb.list)) <= num {
-		if len(tb.list)&63 == 0 {
-			tb.has = append(tb.has, 0)
-		}
-		tb.list = append(tb.list, nil)
+		tb.grow()
 	}
 	room := n
 	if n > 64 {
@@ -157,6 +157,9 @@ func (l *loading) slots() bool {
 	}
 	c.live = int32(live)
 	tb.list[num-tb.first] = c
+	if live > 0 {
+		tb.alive[(num-tb.first)>>6] |= 1 << ((num - tb.first) & 63)
+	}
 	l.chunk, l.base = c, num<<chunkBits
 	l.loaded[0]++
 	return true
@@ -213,18 +216,17 @@ func (l *loading) letter() bool {
 	r, err := l.decoder.Decode(l.B[:n])
 	l.B = l.B[n:]
 	d, ok := r.(*record.Dead)
-	if err != nil || !ok || d.Into != l.t.num || d.Seq >= l.t.dead.next {
+	if err != nil || !ok || d.Into != l.t.num || d.Seq >= l.t.dead.Next {
 		return false
 	}
-	list := l.t.dead.list
-	if _, twice := l.t.dead.byID[d.ID]; twice || len(list) > 0 && list[len(list)-1].num >= d.Seq {
+	if _, twice := l.t.dead.Number(d.ID); twice || len(l.t.dead.From(d.Seq)) > 0 {
 		return false
 	}
 	t := l.t
-	next, latest := t.dead.next, t.latest
-	t.dead.next, t.latest = d.Seq, d.Now // bury takes them from there
+	next, latest := t.dead.Next, t.latest
+	t.dead.Next, t.latest = d.Seq, d.Now // bury takes them from there
 	t.bury(d)
-	t.dead.next, t.latest = next, latest
+	t.dead.Next, t.latest = next, latest
 	l.loaded[2]++
 	return true
 }

@@ -114,6 +114,7 @@ type table struct {
 	first uint64   // number (seq>>chunkBits) of list[0]: a multiple of 64
 	list  []*chunk // nil where all are gone
 	has   []uint64 // bit n: list[n] has ready ones
+	alive []uint64 // bit n: list[n] has live ones
 }
 
 // at returns the chunk of seq, to read; nil if there is none.
@@ -146,10 +147,7 @@ func (t *table) add(seq uint64, p place) (*chunk, bool) {
 		t.first = num &^ 63
 	}
 	for t.first+uint64(len(t.list)) <= num {
-		if len(t.list)&63 == 0 {
-			t.has = append(t.has, 0)
-		}
-		t.list = append(t.list, nil)
+		t.grow()
 	}
 	if n := num - t.first; t.list[n] == nil {
 		c := &chunk{epoch: t.epoch, own: t.epoch, segment: uint32(p.at >> 32), sent: p.sent}
@@ -166,8 +164,18 @@ func (t *table) add(seq uint64, p place) (*chunk, bool) {
 	s, ok := c.pack(p)
 	c.slots = append(c.slots[:i], s)
 	c.lives.set(i)
-	c.live++
+	if c.live++; c.live == 1 {
+		t.alive[(num-t.first)>>6] |= 1 << ((num - t.first) & 63)
+	}
 	return c, ok
+}
+
+func (t *table) grow() {
+	if len(t.list)&63 == 0 {
+		t.has = append(t.has, 0)
+		t.alive = append(t.alive, 0)
+	}
+	t.list = append(t.list, nil)
 }
 
 // replace writes another slot where one was; a snapshot keeps the old.
@@ -188,6 +196,7 @@ func (t *table) drop(seq uint64) {
 		return
 	}
 	n := seq>>chunkBits - t.first
+	t.alive[n>>6] &^= 1 << (n & 63)
 	if n == uint64(len(t.list))-1 && len(c.slots) < chunkLen {
 		return // more will come into it
 	}
@@ -198,12 +207,10 @@ func (t *table) drop(seq uint64) {
 // trim forgets what is gone at the beginning, 64 chunks at a time.
 func (t *table) trim() {
 	for len(t.list) > 64 {
-		for _, c := range t.list[:64] {
-			if c != nil {
-				return
-			}
+		if t.alive[0] != 0 {
+			return
 		}
-		t.list, t.has, t.first = t.list[64:], t.has[1:], t.first+64
+		t.list, t.has, t.alive, t.first = t.list[64:], t.has[1:], t.alive[1:], t.first+64
 	}
 }
 
@@ -240,7 +247,7 @@ func (t *table) nextReady(seq uint64) uint64 {
 			}
 		}
 		var ok bool
-		if n, ok = t.nextHas(n + 1); !ok {
+		if n, ok = nextBit(t.has, n+1); !ok {
 			return 0
 		}
 		seq = (t.first + n) << chunkBits
@@ -248,9 +255,9 @@ func (t *table) nextReady(seq uint64) uint64 {
 	return 0
 }
 
-func (t *table) nextHas(n uint64) (uint64, bool) {
-	for w := n >> 6; w < uint64(len(t.has)); w++ {
-		word := t.has[w]
+func nextBit(set []uint64, n uint64) (uint64, bool) {
+	for w := n >> 6; w < uint64(len(set)); w++ {
+		word := set[w]
 		if w == n>>6 {
 			word &= ^uint64(0) << (n & 63)
 		}
@@ -267,13 +274,17 @@ func (t *table) nextLive(seq uint64) uint64 {
 	if num > seq>>chunkBits {
 		seq = num << chunkBits
 	}
-	for n := num - t.first; n < uint64(len(t.list)); n++ {
+	for n := num - t.first; n < uint64(len(t.list)); {
 		if c := t.list[n]; c != nil && c.live > 0 {
 			if i, ok := c.lives.next(int(seq & (chunkLen - 1))); ok {
 				return (t.first+n)<<chunkBits + uint64(i)
 			}
 		}
-		seq = (t.first + n + 1) << chunkBits
+		var ok bool
+		if n, ok = nextBit(t.alive, n+1); !ok {
+			return 0
+		}
+		seq = (t.first + n) << chunkBits
 	}
 	return 0
 }

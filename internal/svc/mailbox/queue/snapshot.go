@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/block"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/letters"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/seen"
 )
@@ -46,7 +47,7 @@ type Snapshot struct {
 	first   uint64
 	chunks  []*chunk
 	pages   []*page
-	dead    []numbered
+	dead    []letters.Numbered
 	num     uint64
 	jobs    []record.RedriveJob
 	seen    *seen.Table
@@ -62,7 +63,7 @@ func (t *Topic) Freeze() *Snapshot {
 		topic:   record.TopicPut{Head: record.Head{Now: t.latest, Topic: t.num}, Ref: t.ref, Config: t.cfg},
 		applied: t.applied, latest: t.latest, lease: t.lease, next: t.next, n: t.n, deleted: t.deleted,
 		first: t.table.first, chunks: slices.Clone(t.table.list), pages: slices.Clone(t.extras.pages),
-		dead: slices.Clone(t.dead.list), num: t.dead.next, jobs: slices.Clone(t.jobs), seen: t.seen.Freeze(),
+		dead: t.dead.Freeze(), num: t.dead.Next, jobs: slices.Clone(t.jobs), seen: t.seen.Freeze(),
 	}
 }
 
@@ -88,7 +89,7 @@ func (s *Snapshot) Write(w io.Writer) error {
 		s.writeChunk(b, s.first+uint64(n), c)
 		extras += s.writeExtras(b, c)
 	}
-	letters := s.writeLetters(b)
+	dead := s.writeLetters(b)
 	for i := range s.jobs {
 		b.Begin(blockJob)
 		b.B = s.jobs[i].Append(b.B)
@@ -96,7 +97,7 @@ func (s *Snapshot) Write(w io.Writer) error {
 	}
 	keys := s.writeSeen(b)
 	b.Begin(blockEnd)
-	b.U64(chunks, extras, letters, keys)
+	b.U64(chunks, extras, dead, keys)
 	b.End()
 	return b.Err
 }
@@ -148,7 +149,7 @@ func (s *Snapshot) writeExtras(b *block.Writer, c *chunk) (n uint64) {
 func (s *Snapshot) writeLetters(b *block.Writer) (n uint64) {
 	var d record.Dead
 	for _, e := range s.dead {
-		if e.l == nil {
+		if e.L == nil {
 			continue
 		}
 		if n == 0 {
@@ -156,7 +157,7 @@ func (s *Snapshot) writeLetters(b *block.Writer) (n uint64) {
 		}
 		b.Full(blockLetters)
 		n++
-		l := e.l
+		l := e.L
 		d = record.Dead{Head: record.Head{Now: l.Died, Topic: l.From}, Seq: l.Num, ID: l.ID, Why: l.Why, Into: s.topic.Topic, At: l.At, Size: uint32(l.Bytes),
 			Attempts: l.Attempts, Base: l.Base, First: l.First, Key: l.Key, Detail: []byte(l.Detail), History: l.History}
 		at := len(b.B)

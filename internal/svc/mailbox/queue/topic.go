@@ -3,6 +3,7 @@
 package queue
 
 import (
+	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/letters"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/seen"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/timer"
@@ -22,7 +23,7 @@ type Topic struct {
 	table   table
 	extras  slab
 	keys    map[uint64]chain
-	dead    letters
+	dead    letters.List
 	jobs    []record.RedriveJob
 	seen    seen.Table
 	deleted bool
@@ -51,7 +52,7 @@ func New(r *record.TopicPut, at uint64) (*Topic, error) {
 		return nil, err
 	}
 	t := &Topic{num: r.Topic, ref: r.Ref, cfg: r.Config, applied: at, latest: r.Now, clock: r.Now, next: 1, keys: make(map[uint64]chain)}
-	t.dead.next = 1
+	t.dead.Next = 1
 	return t, nil
 }
 

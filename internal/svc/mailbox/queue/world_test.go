@@ -588,10 +588,10 @@ func dump(t *Topic, now Time) string {
 		}
 		fmt.Fprintln(&b, c.readies.has(i))
 	}
-	fmt.Fprintln(&b, t.dead.next, len(t.dead.byID))
-	for _, e := range t.dead.list {
-		if e.l != nil {
-			fmt.Fprintf(&b, "%+v\n", *e.l)
+	fmt.Fprintln(&b, t.dead.Next, t.dead.Len())
+	for _, e := range t.dead.From(0) {
+		if e.L != nil {
+			fmt.Fprintf(&b, "%+v\n", *e.L)
 		}
 	}
 	fmt.Fprintln(&b, t.jobs, t.seen.Marks())
