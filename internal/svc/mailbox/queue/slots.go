@@ -100,12 +100,18 @@ func (c *chunk) extra(i int) uint32 {
 }
 
 func (c *chunk) setExtra(i int, h uint32) {
-	if i >= len(c.ext) {
-		grown := make([]uint32, len(c.slots), cap(c.slots))
-		copy(grown, c.ext)
-		c.ext = grown
+	if i >= cap(c.ext) {
+		c.growExtras()
 	}
+	c.ext = c.ext[:max(i+1, len(c.ext))]
 	c.ext[i] = h
+}
+
+// growExtras makes room for as many as there is room for slots. What is behind the end stays zero.
+func (c *chunk) growExtras() {
+	grown := make([]uint32, len(c.ext), cap(c.slots))
+	copy(grown, c.ext)
+	c.ext = grown
 }
 
 // table finds chunks by seq.
@@ -133,8 +139,9 @@ func (t *table) edit(seq uint64) *chunk {
 	if c.epoch != t.epoch {
 		own := *c // slots stay shared: those that a snapshot knows never change in place
 		own.epoch = t.epoch
-		own.ext = append([]uint32(nil), c.ext...)
-		c = &own
+		if c = &own; c.ext != nil {
+			c.growExtras()
+		}
 		t.list[n] = c
 	}
 	return c
