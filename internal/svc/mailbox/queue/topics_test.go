@@ -278,3 +278,20 @@ func TestFarPlaces(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestFrozenPlaces: a snapshot that is written after messages were moved says where they were.
+func TestFrozenPlaces(t *testing.T) {
+	w := newWorld(testConfig())
+	_ = w.send(sending{})
+	_ = w.send(sending{})
+	before := dump(w.t, w.now)
+	s := w.t.Freeze()
+	w.move(1, 0)
+	restored, err := thaw(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := dump(restored, w.now); after != before {
+		t.Errorf("it was\n%s\nand is\n%s", before, after)
+	}
+}

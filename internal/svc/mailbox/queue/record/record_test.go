@@ -231,3 +231,30 @@ func TestNothingBeforeItIsThere(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestJudge: the key is compared, not its fingerprint; a Move speaks for the message in it.
+func TestJudge(t *testing.T) {
+	send := samples()[0].(*Send)
+	request := [32]byte{2}
+	for name, c := range map[string]struct {
+		r       Record
+		key     string
+		request [32]byte
+		want    Verdict
+	}{
+		"same":          {send, "idem", request, Duplicate},
+		"other request": {send, "idem", [32]byte{}, Mismatch},
+		"other key":     {send, "meid", request, Unrelated},
+		"no key":        {&Send{Head: h}, "", [32]byte{}, Unrelated},
+		"moved":         {&Move{Head: h, Seq: 1, Send: send.Append(nil)}, "idem", request, Duplicate},
+		"moved badly":   {samples()[13], "idem", request, Unrelated},
+		"moved other":   {&Move{Head: h, Seq: 1, Send: (&Tick{}).Append(nil)}, "idem", request, Unrelated},
+		"remembered":    {&Remember{ID: send.ID, Request: request, Idem: []byte("idem")}, "idem", request, Duplicate},
+		"something":     {&Tick{}, "idem", request, Unrelated},
+	} {
+		got, id := Judge(c.r, []byte(c.key), &c.request)
+		if got != c.want || (got != Unrelated) != (id == send.ID) {
+			t.Errorf("%s: %v %v", name, got, id)
+		}
+	}
+}
