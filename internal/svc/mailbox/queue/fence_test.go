@@ -64,6 +64,9 @@ func TestLapse(t *testing.T) {
 	_ = w.send(sending{})
 	w.receive(1, 0, 10*time.Second, 0)
 	until := w.now.Add(10 * time.Second)
+	if w.t.MaxLease() != 1 {
+		t.Errorf("the highest lease is %d", w.t.MaxLease())
+	}
 	w.now = until - 1
 	if h, err := w.t.CheckLease(w.now, 1, 1); err != nil || h.Until != until || h.Attempt != 1 {
 		t.Errorf("held a millisecond before: %+v %v", h, err)
@@ -217,6 +220,11 @@ func TestPoison(t *testing.T) {
 	if len(got) != 1 || got[0].Attempt != 11 || got[0].First != 1000 || got[0].Sent != w.now {
 		t.Errorf("after the redrive: %+v", got)
 	}
+	w.receive(1, 0, 10*time.Second, 0)
+	w.now = w.now.Add(10 * time.Second)
+	if got := w.t.Receivable(w.now, 9, 0, nil); len(got) != 1 || got[0].Attempt != 12 {
+		t.Errorf("after a failure since the redrive: %+v", got)
+	}
 }
 
 // TestBackoff: full jitter, doubling from 100 ms to a minute.
@@ -227,6 +235,33 @@ func TestBackoff(t *testing.T) {
 	} {
 		if Backoff(attempt, 0) != 0 || Backoff(attempt, 0.5) != most/2 || Backoff(attempt, 0.999999) >= most || Backoff(attempt, 0.999999) < most-most/50 {
 			t.Errorf("attempt %d: %v to %v, most should be %v", attempt, Backoff(attempt, 0), Backoff(attempt, 0.999999), most)
+		}
+	}
+}
+
+// TestLeasedDoNotExpire: who works on a message may finish, though its end has come; then it ends.
+func TestLeasedDoNotExpire(t *testing.T) {
+	for name, end := range map[string]func(w *world){
+		"acked":  func(w *world) { w.ack(w.receipts[0]) },
+		"lapsed": func(w *world) { w.now = w.now.Add(time.Hour) },
+	} {
+		w := newWorld(testConfig())
+		for range 3 {
+			_ = w.send(sending{})
+		}
+		w.receive(1, 0, 90*time.Minute, 0)
+		w.now = w.now.Add(w.cfg.Retention)
+		w.settle()
+		if n := w.t.Counts(w.now); n.Leased != 1 || n.Expired != 2 {
+			t.Fatalf("%+v", n)
+		}
+		end(w)
+		w.settle()
+		if err := w.check(); err != nil {
+			t.Error(err)
+		}
+		if n := w.t.Counts(w.now); n.Acked+n.Expired != 3 || (n.Acked == 1) != (name == "acked") {
+			t.Errorf("%s: %+v", name, n)
 		}
 	}
 }

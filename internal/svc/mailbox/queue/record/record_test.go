@@ -223,12 +223,8 @@ func TestNothingBeforeItIsThere(t *testing.T) {
 	b := (&Ack{Head: h}).Append(nil)
 	b[len(b)-2], b[len(b)-1] = MaxItems&0xff, MaxItems>>8
 	var d Decoder
-	if n := testing.AllocsPerRun(100, func() {
-		if _, err := d.Decode(b); err == nil {
-			t.Fatal("decoded")
-		}
-	}); n > 0 {
-		t.Errorf("%v allocations", n)
+	if _, err := d.Decode(b); err == nil || cap(d.ack.Items) > 0 {
+		t.Errorf("room for %d items, %v", cap(d.ack.Items), err)
 	}
 }
 
