@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rustyonions/macronode"
@@ -61,6 +60,8 @@ func newWild(t *testing.T, edit func(*Config)) *wild {
 // and one that answers before it has read.
 func patient(ctx context.Context, c *macronode.Call, send macronode.Send) error {
 	switch c.Op {
+	case "thing.elsewhere":
+		return macronode.Errorf(macronode.Unimplemented, "app_proto_id %d", c.AppID)
 	case "thing.hold":
 		<-ctx.Done()
 		return macronode.Errorf(macronode.ClientGone, "")
@@ -186,6 +187,16 @@ func TestMalformed(t *testing.T) {
 		}
 		return frames
 	}
+	// crowd keeps to each stream's window, and goes past that of the connection.
+	crowd := func() (frames []oap.Frame) {
+		for i := uint64(1); len(frames) <= 128; i += 2 {
+			frames = append(frames, hold(0, i))
+			for range 3 {
+				frames = append(frames, data(i, 0, []byte("x")))
+			}
+		}
+		return frames
+	}
 	for _, c := range []struct {
 		name   string
 		first  func(k *client) // what precedes it; nil: nothing
@@ -229,6 +240,7 @@ func TestMalformed(t *testing.T) {
 		{"ACK of nothing opened", nil, bytesOf(oap.Ack(3, 0)), 400, "stream"},
 		{"ACK of seven bytes", nil, bytesOf(oap.Frame{Header: oap.Header{Flags: oap.EVENT}, Payload: make([]byte, 7)}), 400, "payload"},
 		{"past the stream's window", nil, bytesOf(many(4)...), 400, "window"},
+		{"past the connection's window", nil, bytesOf(crowd()...), 400, "window"},
 		{"an event of a stream", nil, bytesOf(oap.Frame{Header: oap.Header{Flags: oap.EVENT, App: 1}}), 400, "control"},
 		{"a long event", nil, bytesOf(oap.Frame{Header: oap.Header{Flags: oap.EVENT}, Payload: make([]byte, 9)}), 400, "control"},
 		{"an unknown event", nil, bytesOf(oap.Frame{Header: oap.Header{Flags: oap.EVENT, Code: 7}, Payload: make([]byte, 8)}), 400, "control"},
@@ -313,6 +325,12 @@ func TestTolerated(t *testing.T) {
 			k.served(1, "x")
 			k.send(oap.Ack(0, 1), oap.Ack(0, 1))
 		},
+		"an unknown app id": func(k *client) {
+			f := start(1, oap.END, head(k.t, oap.RequestHead{Op: "thing.elsewhere"}))
+			f.App = 999
+			k.send(f)
+			k.refused(k.answer(), 1, 501, "unimplemented")
+		},
 		"a head that is none": func(k *client) {
 			k.send(start(1, oap.END, []byte("no head")))
 			k.refused(k.answer(), 1, 400, "malformed")
@@ -380,94 +398,4 @@ func TestBreaksOff(t *testing.T) {
 	<-served
 	w.undisturbed()
 	w.settles(1)
-}
-
-// TestSlowPeers: who says nothing, sends a byte a second or never reads is waited
-// for as long as the limits say, and holds up nobody else.
-func TestSlowPeers(t *testing.T) {
-	drip := func(k *client, b []byte) error {
-		for i := range b {
-			<-time.After(900 * time.Millisecond)
-			if _, err := k.c.Write(b[i : i+1]); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	hello, err := oap.NewHello(1, oap.Hello{UA: "slow"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Run("HELLO a byte a second", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			s, _, _ := newService(t, echo, nil)
-			k := pipe(t, s, loopback)
-			began := time.Now()
-			dripped := make(chan error, 1)
-			go func() { dripped <- drip(k, frameBytes(t, hello)) }()
-			k.refused(k.next(), 0, 400, "malformed")
-			k.end()
-			if err := <-dripped; err == nil {
-				t.Error("all of it was taken")
-			}
-			if d := time.Since(began); d > HelloTimeout+time.Second {
-				t.Errorf("after %v", d)
-			}
-		})
-	})
-	t.Run("a call a byte a second", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			s, _, _ := newService(t, echo, nil)
-			k, other := pipe(t, s, loopback), pipe(t, s, loopback)
-			k.hello()
-			other.hello()
-			b := frameBytes(t, start(1, oap.END, append(head(t, oap.RequestHead{Length: 2}), "hi"...)))
-			dripped := make(chan error, 1)
-			go func() { dripped <- drip(k, b) }()
-			for i := range uint64(20) {
-				begun := time.Now()
-				other.served(2*i+1, "quick")
-				if time.Since(begun) > time.Second {
-					t.Errorf("a call beside it took %v", time.Since(begun))
-				}
-				<-time.After(time.Second)
-			}
-			if f := k.answer(); f.Code != 200 {
-				t.Errorf("%+v", f.Header)
-			}
-			if err := <-dripped; err != nil {
-				t.Error(err)
-			}
-			k.end()
-			other.end()
-		})
-	})
-	t.Run("never reads", func(t *testing.T) {
-		w := newWild(t, func(c *Config) { c.Limits.StallTimeout = 300 * time.Millisecond })
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		for range 4 {
-			k := w.dial("tcp")
-			k.hello()
-			for i := range uint64(32) {
-				k.send(start(2*i+1, oap.END, head(t, oap.RequestHead{Op: "thing.flood"})))
-			}
-		}
-		for range 50 {
-			w.undisturbed()
-		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		// 4 connections of 32 answers of 64 MiB; what is allowed is their windows.
-		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 48<<20 {
-			t.Errorf("%d MiB are held", grown>>20)
-		}
-		for end := time.Now().Add(20 * time.Second); w.s.rejected(t, "stalled") == 0; runtime.Gosched() {
-			if time.Now().After(end) {
-				t.Fatal("no stream was given up")
-			}
-		}
-		w.undisturbed()
-	})
 }
