@@ -14,6 +14,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/depth"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/form"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 )
@@ -109,7 +110,7 @@ type Service struct {
 	current  atomic.Pointer[Broker] // nil: none is open
 	bodies   sync.Pool              // *[]byte of poolBytes
 	subs     subscribers
-	pending  pending
+	depth    depth.Keeper
 
 	opening sync.Mutex // held by who opens or closes
 	opened  *Opened

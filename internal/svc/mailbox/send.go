@@ -191,11 +191,11 @@ func (s *Service) sendFitting(ctx context.Context, a *macronode.Admitted, b Brok
 // sendAll sends, within the tenant's queue_depth.
 func (s *Service) sendAll(ctx context.Context, a *macronode.Admitted, b Broker, ref topicRef, ms []broker.Message) ([]broker.Sent, error) {
 	if most := a.Tenant.Quota.QueueDepth; most != macronode.NoLimit {
-		if err := s.pending.take(b, s.now(), ref.Tenant, int64(len(ms)), most); err != nil {
+		if err := s.depth.Take(s.now(), ref.Tenant, int64(len(ms)), most, b.Waiting); err != nil {
 			return nil, err
 		}
 		var refused int64
-		defer func() { s.pending.done(ref.Tenant, int64(len(ms)), refused) }()
+		defer func() { s.depth.Done(ref.Tenant, int64(len(ms)), refused) }()
 		sent, err := s.timed(ctx, b, ref, ms)
 		for i := range sent {
 			if sent[i].Err != nil || sent[i].Duplicate {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/depth"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/form"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 )
@@ -248,8 +249,8 @@ func TestQueueDepth(t *testing.T) {
 	for range 3 {
 		d.ask(send, nil)
 	}
-	now = now.Add(countAtLeast)
-	if e := d.refuse(send, macronode.QuotaDepth); e.RetryHint() != maxDepthWait {
+	now = now.Add(depth.CountAtLeast)
+	if e := d.refuse(send, macronode.QuotaDepth); e.RetryHint() != depth.MaxWait {
 		t.Errorf("where nothing leaves it says to wait %s", e.RetryHint())
 	}
 	if held != 3 || asked != 2 {
@@ -260,11 +261,11 @@ func TestQueueDepth(t *testing.T) {
 		t.Error("a storm of refusals counts messages each time")
 	}
 	held = 1 // two were acknowledged
-	now = now.Add(countAtLeast)
+	now = now.Add(depth.CountAtLeast)
 	batch := request{op: "mailbox.send", tenant: tenant, header: macronode.Header{"Content-Type": {form.Lines}}, body: strings.Repeat(`{"text":"a"}`+"\n", 3)}
 	// Two left in a twentieth of a second, as far as it saw: the one that is too many
 	// takes a bit more than the shortest wait.
-	if e := d.refuse(batch, macronode.QuotaDepth); e.RetryHint() != minDepthWait {
+	if e := d.refuse(batch, macronode.QuotaDepth); e.RetryHint() != depth.MinWait {
 		t.Errorf("it says to wait %s", e.RetryHint())
 	}
 	f.errs = []error{errors.New("refused")}
@@ -278,13 +279,13 @@ func TestQueueDepth(t *testing.T) {
 	}
 	// What is being sent counts, though the broker does not know of it yet.
 	held = 2
-	now = now.Add(countAtMost)
+	now = now.Add(depth.CountAtMost)
 	var inner error
 	take2 := f.send
 	f.send = func(ctx context.Context, ref queue.TopicRef, ms []broker.Message) ([]broker.Sent, error) {
 		if inner == nil {
 			inner = fmt.Errorf("not asked")
-			now = now.Add(countAtMost)
+			now = now.Add(depth.CountAtMost)
 			_, inner = d.do(send)
 		}
 		return take2(ctx, ref, ms)
