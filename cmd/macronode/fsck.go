@@ -84,6 +84,9 @@ func printFsck(w io.Writer, r *inspect.FsckReport) {
 	}
 	fmt.Fprintf(w, "metadata\t%d keys\n", r.Keys)
 	fmt.Fprintf(w, "objects\t%d of %d tenants, %d bytes, in %d volumes\n", r.Objects, r.Tenants, r.Bytes, r.Volumes)
+	if m := r.Mailbox; m != nil {
+		fmt.Fprintf(w, "mailbox\t%d messages and %d dead letters in %d topics, %d records in %d segments, %d bytes\n", m.Messages, m.Dead, m.Topics, m.Records, m.Segments, m.LogBytes)
+	}
 	fmt.Fprintf(w, "keystore\t%s\n", r.Keystore)
 	fmt.Fprintf(w, "%s\t%d lost, %d mended, %d to be mended with --repair\n", r.Outcome, r.Lost, r.Fixed, r.Left)
 }

@@ -56,6 +56,10 @@ const (
 	DefaultMaxBatch               = 100
 	DefaultMaxTopics              = 1000
 	DefaultMaxDepth               = 1000000
+	DefaultTopicBytes        Size = 16 * quantity.GiB
+	DefaultTopicInFlight          = 100000
+	DefaultTopicKeys              = 4000000
+	DefaultTopicRetention         = 14 * 24 * time.Hour
 	DefaultMaxAttempts            = 5
 	DefaultVisibilityTimeout      = 30 * time.Second
 	DefaultMaxWait                = 30 * time.Second
@@ -109,7 +113,8 @@ func Default() Config {
 		},
 		Mailbox: Mailbox{
 			MaxMessageBytes: DefaultMaxMessageBytes, MaxBatch: DefaultMaxBatch, MaxTopics: DefaultMaxTopics,
-			MaxDepth: DefaultMaxDepth, MaxAttempts: DefaultMaxAttempts, VisibilityTimeout: DefaultVisibilityTimeout,
+			MaxDepth: DefaultMaxDepth, MaxBytes: DefaultTopicBytes, MaxInFlight: DefaultTopicInFlight, MaxKeys: DefaultTopicKeys,
+			Retention: DefaultTopicRetention, MaxAttempts: DefaultMaxAttempts, VisibilityTimeout: DefaultVisibilityTimeout,
 			MaxWait: DefaultMaxWait, ReplayWindow: DefaultReplayWindow, DLQRetention: DefaultDLQRetention,
 		},
 		Facets:    Facets{Graph: permits, Feed: permits, Search: permits, Media: permits},

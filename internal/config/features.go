@@ -46,7 +46,7 @@ func claims(c *Config, f Features) []claim {
 }
 
 // unfinished are the sections of parts that do not run yet.
-var unfinished = map[string]string{"mailbox": "the mailbox", "facets": "facets", "audit": "the durable audit log"}
+var unfinished = map[string]string{"facets": "facets", "audit": "the durable audit log"}
 
 // features refuses what this build does not have, or has only the beginnings of.
 func (v *validator) features() {

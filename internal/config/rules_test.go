@@ -150,7 +150,6 @@ func TestFeatures(t *testing.T) {
 		{tor, "tor.enabled", "not finished", Features{Arti: true}},
 		{"[facets]\nenable = [\"graph\"]\n", "facets.enable", "not finished", Features{}},
 		{"[facets.feed]\npermits = 12\n", "facets.feed.permits", "not finished", Features{}},
-		{"[mailbox]\nmax_depth = 5\n", "mailbox.max_depth", "not finished", Features{}},
 		{"[audit]\ncollapse_above = 5\n", "audit.collapse_above", "not finished", Features{}},
 		{"[econ]\nenable_ledger = true\n", "econ.enable_ledger", "not finished", Features{true, true, true}},
 		{"[data]\nmetadata = \"KMS:obj/dsn\"\n", "data.metadata", "not finished", Features{true, true, true}},

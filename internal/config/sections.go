@@ -22,9 +22,13 @@ type Audit struct {
 type Mailbox struct {
 	MaxMessageBytes   Size          `key:"max_message_bytes" min:"1KiB" max:"16MiB" doc:"Greatest message."`
 	MaxBatch          int64         `key:"max_batch" min:"1" max:"10000" unit:"messages" doc:"Messages in one send or receive."`
-	MaxTopics         int64         `key:"max_topics" min:"1" max:"1000000" unit:"topics" doc:"Topics a tenant."`
-	MaxDepth          int64         `key:"max_depth" min:"1" max:"100000000" unit:"messages" doc:"Messages waiting in a topic."`
-	MaxAttempts       int64         `key:"max_attempts" min:"1" max:"1000" unit:"attempts" doc:"Deliveries after which a message goes to the dead-letter queue; a topic may say otherwise."`
+	MaxTopics         int64         `key:"max_topics" min:"1" max:"1000000" unit:"topics" apply:"restart" doc:"Topics a tenant."`
+	MaxDepth          int64         `key:"max_depth" min:"1" max:"100000000" unit:"messages" doc:"Messages in a topic, dead ones too; a topic may say otherwise, as of all that follows."`
+	MaxBytes          Size          `key:"max_bytes" min:"1MiB" max:"1TiB" doc:"Bytes in a topic, as stored."`
+	MaxInFlight       int64         `key:"max_in_flight" min:"1" max:"100000000" unit:"messages" doc:"Messages of a topic that were received and not yet acknowledged."`
+	MaxKeys           int64         `key:"max_keys" min:"1" max:"100000000" unit:"keys" doc:"Idempotency keys that a topic remembers at a time."`
+	Retention         time.Duration `key:"retention" min:"1m" max:"8760h" doc:"How long a message waits in a topic at most."`
+	MaxAttempts       int64         `key:"max_attempts" min:"1" max:"1000" unit:"attempts" doc:"Deliveries after which a message goes to the dead-letter queue."`
 	VisibilityTimeout time.Duration `key:"visibility_timeout" min:"1s" max:"12h" doc:"How long a received message is hidden from others, unless the receiver says otherwise."`
 	MaxWait           time.Duration `key:"max_wait" min:"0s" max:"5m" doc:"Longest long poll."`
 	ReplayWindow      time.Duration `key:"replay_window" min:"5m" max:"720h" doc:"How long a repeated idempotency key is recognised."`

@@ -35,6 +35,7 @@ const (
 	KeystoreDir     = "keystore"
 	MetaDir         = "meta"
 	ObjectsDir      = "objects"
+	MailboxDir      = "mailbox"
 	// IncompleteName stands in a directory whose init did not finish.
 	IncompleteName = "INIT-INCOMPLETE"
 )

@@ -104,6 +104,7 @@ func Check(ctx context.Context, bundle, dir string) (*CheckReport, error) {
 			r.keys(ctx, d, loaded)
 		}
 		r.space(d, &judged.Config)
+		r.mailbox(d)
 	}
 	r.ports(&judged.Config)
 	return r, nil

@@ -32,9 +32,10 @@ type FsckOptions struct {
 // FsckReport is what Fsck found in a data directory.
 type FsckReport struct {
 	*fsck.Result
-	Keystore string `json:"keystore"` // "whole", "damaged", or why it was not looked at
-	ExitCode int    `json:"exit_code"`
-	Outcome  string `json:"outcome"` // "clean", "repaired", "repairable" or "lost"
+	Keystore string   `json:"keystore"` // "whole", "damaged", or why it was not looked at
+	Mailbox  *Mailbox `json:"mailbox,omitempty"`
+	ExitCode int      `json:"exit_code"`
+	Outcome  string   `json:"outcome"` // "clean", "repaired", "repairable" or "lost"
 }
 
 // Fsck checks the stores of a node that does not run, and with Repair mends what
@@ -55,6 +56,9 @@ func Fsck(ctx context.Context, dir string, o FsckOptions) (*FsckReport, error) {
 	defer lock.Close()
 	r := &FsckReport{}
 	if r.Result, err = checkStores(ctx, d, o); err != nil {
+		return nil, err
+	}
+	if err := r.checkMailbox(ctx, d, o); err != nil {
 		return nil, err
 	}
 	r.checkKeystore(d)

@@ -38,6 +38,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/access/spread"
 	"github.com/rustyonions/macronode/internal/svc/audit"
 	"github.com/rustyonions/macronode/internal/svc/kms"
+	"github.com/rustyonions/macronode/internal/svc/mailbox"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/overlay"
 	"github.com/rustyonions/macronode/internal/svc/storage"
@@ -100,6 +101,12 @@ type Node struct {
 	access  *access.Service
 	authn   *auth.Authenticator
 	storage *storage.Service
+	mailbox *mailbox.Service
+	// mail is what mailbox works on while it is open, mailAway the breaker before
+	// it, reserve what its log leaves of the disk.
+	mail     atomic.Pointer[parts.Mail]
+	mailAway *breaker.Breaker
+	reserve  atomic.Int64
 	// elsewhere are the objects of other nodes.
 	elsewhere *elsewhere
 	// overlay is the sessions with other nodes, identity the key they know it by.
@@ -321,6 +328,10 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if n.storage, err = storage.New(n.storageConfig(c)); err != nil {
 		return err
 	}
-	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})
+	n.reserve.Store(int64(c.Data.ReserveBytes))
+	if err = n.makeMailbox(ctx, c); err != nil {
+		return err
+	}
+	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Mailbox: n.mailbox, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})
 	return err
 }

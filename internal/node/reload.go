@@ -11,6 +11,7 @@ import (
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/logs"
+	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/overlay/announce"
 	"github.com/rustyonions/macronode/internal/wall/policy"
@@ -80,7 +81,8 @@ func (n *Node) prepareReload(ctx context.Context, l *config.Loaded) (*prepared, 
 	if _, err := n.listenRules(c); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(storageLimits(c).Validate(), n.checkPeers(c)); err != nil {
+	mail := parts.MailboxSettings(c)
+	if err := errors.Join(storageLimits(c).Validate(), mail.Validate(), n.checkPeers(c)); err != nil {
 		return nil, err
 	}
 	if _, err := logs.ParseLevel(c.Telemetry.LogLevel); err != nil {
@@ -118,10 +120,11 @@ func (n *Node) apply(l *config.Loaded, p *prepared) error {
 	n.wall.SetLimits(wallLimits(c))
 	n.meta.SetReserve(int64(c.Data.ReserveBytes))
 	n.objects.SetReserve(int64(c.Data.ReserveBytes))
+	n.setMailReserve(int64(c.Data.ReserveBytes))
 	n.admit.SetLimit(c.Server.MaxInflight)
 	n.gate.SetMaxLongRunning(c.Server.MaxLongRunning)
 	rules, err := n.listenRules(c)
-	err = errors.Join(err, n.caps.SetRules(rules), n.storage.SetLimits(storageLimits(c)), n.gateway.SetLimits(gatewayLimits(c)),
+	err = errors.Join(err, n.caps.SetRules(rules), n.storage.SetLimits(storageLimits(c)), n.mailbox.SetSettings(parts.MailboxSettings(c)), n.gateway.SetLimits(gatewayLimits(c)),
 		n.oapd.SetLimits(oapLimits(c)), n.commitSockets(p.sockets), n.overlay.Refresh())
 	level, lerr := logs.ParseLevel(c.Telemetry.LogLevel)
 	if lerr == nil {

@@ -20,6 +20,7 @@ func (n *Node) behindWall() []macronode.Service {
 		n.access,
 		n.policy,
 		n.storage,
+		n.mailbox,
 	}
 }
 

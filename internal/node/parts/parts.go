@@ -24,6 +24,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/kms/identity"
 	"github.com/rustyonions/macronode/internal/svc/kms/kmsapi"
 	"github.com/rustyonions/macronode/internal/svc/kms/minting"
+	"github.com/rustyonions/macronode/internal/svc/mailbox"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/wall/admit"
@@ -71,6 +72,7 @@ type AccessDeps struct {
 	NodeID  string
 	Audit   macronode.Auditor
 	Storage *storage.Service
+	Mailbox *mailbox.Service
 	Meter   *quota.Meter
 	Admit   *admit.Controller
 	Idem    *idem.Keeper
@@ -92,6 +94,9 @@ func NewAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps AccessDep
 	if deps.Storage != nil {
 		c.Purgers = append(c.Purgers, deps.Storage)
 		c.Stored = deps.Storage.Usage
+	}
+	if deps.Mailbox != nil {
+		c.Purgers = append(c.Purgers, deps.Mailbox)
 	}
 	c.Purgers = append(c.Purgers, c.Idem)
 	if deps.Meter != nil {
@@ -120,5 +125,5 @@ func FormatError(err, newer error) error {
 // that must be known before the services are made, and what a generated bundle
 // requires.
 func ServiceNames() []string {
-	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, gateway.Name, oapd.Name}
+	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, mailbox.Name, gateway.Name, oapd.Name}
 }

@@ -137,6 +137,9 @@ var pathText = map[string]string{
 	"key":    "Name of a key.",
 	"object": "Name of a stored object of the key service.",
 	"name":   "Name.",
+	"topic":  "A topic's name: 1 to 128 of a-z, 0-9, \".\", \"_\" and \"-\", beginning with a letter or digit.",
+	"msg_id": "A message's id.",
+	"job":    "Id of a redrive job.",
 }
 
 func describeRequest(oc openapi.OperationContext, op *openapi31.Operation, b *macronode.Binding) {

@@ -338,8 +338,9 @@ func jobDocument(j *broker.Job) Job {
 // maxFilterIDs bounds the messages that a filter names.
 const maxFilterIDs = 1000
 
-// maxMillis is the last moment that a filter can name: the year 9999.
-const maxMillis = 253_402_300_799_999
+// maxMillis is the last moment that a filter can name, in the year 2199: durations
+// do not reach much farther.
+const maxMillis = 7_258_118_399_999
 
 // deadReasons are what a filter may ask for.
 var deadReasons = [...]string{"max_attempts", "integrity", "expired", "rejected"}
