@@ -230,7 +230,10 @@ func TestDeadLetters(t *testing.T) {
 	var reply JobReply
 	d.ask(request{op: "mailbox.redrive", body: `{"dry_run":true,"filter":{"msg_ids":["` + ids[1] + `"]}}`}, &reply)
 	dry := []macronode.Arg{{Name: "job", Value: reply.Job.ID}}
-	poll(t, func() bool { d.ask(request{op: "mailbox.redrive.get", params: dry}, &reply); return reply.Job.State == "done" })
+	poll(t, func() bool {
+		d.ask(request{op: "mailbox.redrive.get", params: dry}, &reply)
+		return reply.Job.State == "done"
+	})
 	if reply.Job.Matched != 1 || reply.Job.Moved != 0 || !reply.Job.DryRun {
 		t.Errorf("%+v", reply)
 	}
