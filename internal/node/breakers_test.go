@@ -112,6 +112,9 @@ func TestStoresHeldOff(t *testing.T) {
 			_, err := tenant.Put(t.Context(), strings.NewReader("some bytes"), client.PutOptions{})
 			return err
 		},
+		"mailbox": func() error {
+			return tenant.JSON(t.Context(), "POST", "/v1/mailbox/jobs/messages", "", map[string]any{"a": "message"}, nil)
+		},
 		"keystore": func() error {
 			made++
 			return op.JSON(t.Context(), "POST", "/v1/kms/keys", "", map[string]any{"name": fmt.Sprint("made-", made), "alg": "ed25519", "purpose": "app"}, nil)
@@ -125,7 +128,7 @@ func TestStoresHeldOff(t *testing.T) {
 		}
 		poll(t, name+" is let go by itself", func() bool {
 			list, err := op.Breakers(t.Context())
-			return err == nil && states(list) == "closed closed closed closed"
+			return err == nil && states(list) == "closed closed closed closed closed"
 		})
 		poll(t, "work again with "+name, func() bool { return do() == nil })
 	}
