@@ -11,10 +11,12 @@
 //
 // It has one tenant, no policy and no quota, keeps nothing on disk, and checks
 // capabilities only where Options say so. What it does not know it answers with
-// 501. Conform is the suite that holds it, and a real node, to the same.
+// 501. Conform and ConformMailbox are the suites that hold it, and a real node, to
+// the same.
 package clienttest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -30,6 +32,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/client/internal/oapserve"
 	"github.com/rustyonions/macronode/client/internal/optable"
+	"github.com/rustyonions/macronode/client/internal/postbox"
 )
 
 // Wire is a protocol of the node.
@@ -77,6 +80,9 @@ type Node struct {
 	faults  []*Fault
 	calls   []Call
 	conns   map[net.Conn]struct{} // of HTTP
+	// followers are subscriptions by topic and id.
+	followers map[string]*follower
+	box       *postbox.Box // has its own lock
 }
 
 // Start starts a node on two free ports of this machine. It panics where there
@@ -86,7 +92,8 @@ func Start(o Options) *Node {
 		o.Now = time.Now
 	}
 	n := &Node{o: o, table: optable.New(nil), tenant: macronode.TenantID{15: 9}, addrs: map[Wire]string{},
-		objects: map[b3.Addr]*object{}, first: map[string]recorded{}, conns: map[net.Conn]struct{}{}}
+		objects: map[b3.Addr]*object{}, first: map[string]recorded{}, conns: map[net.Conn]struct{}{},
+		followers: map[string]*follower{}, box: postbox.New(o.Now)}
 	var secret [32]byte
 	rand.Read(secret[:])
 	n.key = capability.NewKey(&secret)
@@ -207,6 +214,10 @@ func (x *exchange) access() (a capability.Access, none bool) {
 	}
 	a = capability.Access{Action: verbs[x.op], Resource: macronode.Resource{Kind: macronode.ObjectResource, ID: x.arg("addr")},
 		Now: x.n.o.Now().Unix(), Method: x.r.Method, Service: "svc-storage"}
+	if isMail(x.op) {
+		a.Action, a.Service = cmp.Or(mailActions[x.op], "mailbox:admin"), "svc-mailbox"
+		a.Resource = macronode.Resource{Kind: macronode.TopicResource, ID: x.arg("topic")}
+	}
 	return a, a.Action == ""
 }
 

@@ -181,6 +181,9 @@ func (x *exchange) answer() error {
 	case "":
 		return macronode.Errorf(macronode.NotFound, "no such route")
 	}
+	if isMail(x.op) {
+		return x.mail()
+	}
 	return macronode.Errorf(macronode.Unimplemented, "the node in memory has no %s", x.op)
 }
 

@@ -137,7 +137,7 @@ func (b *Box) Peek(name, state, cursor string, limit int) ([]mailbox.Peeked, str
 	}
 	now, all := b.now(), []mailbox.Peeked{}
 	for _, m := range t.live {
-		p := mailbox.Peeked{MsgID: m.id, State: "ready", Time: m.sent.UTC(), Attempts: m.attempt, Bytes: int64(len(m.Payload)), Key: m.Key, Attrs: m.Attrs, Hash: b3.Sum(m.Payload)}
+		p := mailbox.Peeked{MsgID: m.id, State: "ready", Time: m.sent.UTC().Truncate(time.Millisecond), Attempts: m.attempt, Bytes: int64(len(m.Payload)), Key: m.Key, Attrs: m.Attrs, Hash: b3.Sum(m.Payload)}
 		switch {
 		case m.lease != 0:
 			p.State, p.Until = "leased", mailbox.Millis(m.until.Sub(now))
@@ -153,7 +153,7 @@ func (b *Box) Peek(name, state, cursor string, limit int) ([]mailbox.Peeked, str
 }
 
 func (m *message) letter(whole bool) mailbox.Dead {
-	d := mailbox.Dead{MsgID: m.id, Reason: m.reason, Attempts: m.attempt, LastError: m.last, Time: m.sent.UTC(), Died: m.died.UTC(), Bytes: int64(len(m.Payload)),
+	d := mailbox.Dead{MsgID: m.id, Reason: m.reason, Attempts: m.attempt, LastError: m.last, Time: m.sent.UTC().Truncate(time.Millisecond), Died: m.died.UTC(), Bytes: int64(len(m.Payload)),
 		Key: m.Key, Attrs: m.Attrs, CorrID: m.corr, Hash: b3.Sum(m.Payload)}
 	if whole {
 		d.Payload, d.History = m.Payload, m.history
