@@ -201,3 +201,42 @@ func (t *Topic) encode(lines []line) (body []byte, form string, err error) {
 	}
 	return b.Bytes(), formLines, nil
 }
+
+// ParseLine reads a message from a line of NDJSON, in the form that nodes take:
+// one of payload (base64), text and json, and attrs, delay_ms, deliver_at_ms,
+// ttl_ms, key, idempotency_key. Members that are not known are an error.
+func ParseLine(b []byte) (m Message, err error) {
+	var l struct {
+		line
+		Payload *[]byte         `json:"payload"`
+		Text    *string         `json:"text"`
+		JSON    json.RawMessage `json:"json"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&l); err != nil {
+		return m, err
+	}
+	if d.More() {
+		return m, errors.New("more than one document in a line")
+	}
+	payloads := 0
+	if l.Payload != nil {
+		payloads, m.Payload = payloads+1, *l.Payload
+	}
+	if l.Text != nil {
+		payloads, m.Payload = payloads+1, []byte(*l.Text)
+	}
+	if l.JSON != nil {
+		payloads, m.Payload = payloads+1, l.JSON
+	}
+	if payloads != 1 {
+		return m, errors.New("a message has one of payload, text and json")
+	}
+	m.Attrs, m.Key, m.IdempotencyKey = l.Attrs, l.Key, l.IdemKey
+	m.Delay, m.TTL = time.Duration(l.DelayMS)*time.Millisecond, time.Duration(l.TTLMS)*time.Millisecond
+	if l.DeliverAtMS != 0 {
+		m.DeliverAt = time.UnixMilli(l.DeliverAtMS)
+	}
+	return m, nil
+}

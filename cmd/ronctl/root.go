@@ -26,6 +26,7 @@ import (
 	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
+	"github.com/rustyonions/macronode/cmd/ronctl/mail"
 	"github.com/rustyonions/macronode/cmd/ronctl/policy"
 )
 
@@ -110,7 +111,7 @@ func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ronctl",
 		Short: "Talk to a macronode",
-		Long: "ronctl talks to a macronode: objects, capabilities, tenants and the node itself.\n\n" +
+		Long: "ronctl talks to a macronode: objects, messages, capabilities, tenants and the node itself.\n\n" +
 			"The node and the capability come from --node and --cap, else from the context that\n--context names, else from RON_NODE and RON_CAP, else from the current context (see:\nronctl context --help). A context's capability goes to that context's node alone.\n\n" +
 			"A node is spoken to over HTTP (https://, http://, unix://) or over OAP/1: oap:// is TLS, but\nunencrypted to a loopback address, as a development node speaks it, unless --ca, --cert or\n--insecure-tls is given; oaps:// is always TLS, oap+plain:// never. A capability goes\nunencrypted to another machine only with --insecure-plaintext.",
 		Example: "  export RON_NODE=http://127.0.0.1:8080 RON_CAP=@macronode-data/tenant.cap\n  ronctl put README.md\n  ronctl ls",
@@ -135,7 +136,7 @@ func (a *app) command() *cobra.Command {
 	f.BoolVar(&a.plaintext, "insecure-plaintext", false, "send the capability unencrypted to another machine, for all on the way to read")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
-		a.capCommand(), a.tenantCommand(), a.nodeCommand(), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
+		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
 	return root
 }
 
