@@ -202,15 +202,15 @@ func TestRecvAndSettle(t *testing.T) {
 func TestRecvAckIsAfterPrint(t *testing.T) {
 	n := clienttest.Start(clienttest.Options{})
 	defer n.Close()
-	n.Send("jobs", mailbox.Message{Payload: []byte("a")}, mailbox.Message{Payload: []byte("b")})
 	for _, args := range [][]string{{"--ndjson"}, {"--output", "json"}, {"--raw"}, {}} {
+		n.Send("jobs", mailbox.Message{Payload: []byte("a")})
 		term := &cli.Terminal{Out: full{}, Err: io.Discard}
 		root := &cobra.Command{Use: "ronctl"}
 		term.Setup(root, "", Command(term, func(c *cobra.Command) (context.Context, *client.Client, error) {
 			cl, err := n.Dial(clienttest.HTTP, client.Options{})
 			return c.Context(), cl, err
 		}))
-		code := term.Run(t.Context(), root, append([]string{"mailbox", "recv", "jobs", "--ack", "--visibility", "1ms"}, args...), cli.Judge{
+		code := term.Run(t.Context(), root, append([]string{"mailbox", "recv", "jobs", "--ack"}, args...), cli.Judge{
 			Exit: func(error) int { return 1 }, Describe: func(err error, _ int) (string, any) { return err.Error(), nil }})
 		if s, _ := n.Topic("jobs"); code != 1 || s.Counts["acked"] != 0 {
 			t.Errorf("%v: exit %d, %v", args, code, s.Counts)
