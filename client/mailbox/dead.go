@@ -112,6 +112,7 @@ type jobAnswer struct {
 }
 
 // Redrive begins to deliver dead letters again, with their attempts counted anew.
+// The job is under way when it returns, a dry run too: Job says what it came to.
 func (t *Topic) Redrive(ctx context.Context, r Redrive) (Job, error) {
 	var out jobAnswer
 	err := t.admin(ctx, "POST", "/dlq/redrive", nil, r, &out)

@@ -17,7 +17,7 @@ import (
 // Want says what to receive. The zero value is one message that is there now.
 type Want struct {
 	Max      int   // messages at most; 0: 1
-	MaxBytes int64 // of their payloads, though one message comes at least; 0: the node's limit
+	MaxBytes int64 // of all of them, though one comes at least; 0: the node's limit
 	// Visibility is how long they are hidden from others; 0: the topic's.
 	Visibility time.Duration
 	// Wait is how long to wait where there is none; the node bounds it.

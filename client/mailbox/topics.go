@@ -120,7 +120,7 @@ func (t *Topic) Purge(ctx context.Context) (int64, error) {
 // Peeked is a message as it is seen without being received.
 type Peeked struct {
 	MsgID    string            `json:"msg_id"`
-	State    string            `json:"state"` // ready, delayed or leased
+	State    string            `json:"state"` // ready, delayed or in_flight
 	Time     time.Time         `json:"ts"`
 	Attempts int               `json:"attempts"` // deliveries so far
 	Until    Millis            `json:"until_ms"` // until its delay or its visibility ends; 0: it is ready

@@ -140,7 +140,7 @@ func (b *Box) Peek(name, state, cursor string, limit int) ([]mailbox.Peeked, str
 		p := mailbox.Peeked{MsgID: m.id, State: "ready", Time: m.sent.UTC().Truncate(time.Millisecond), Attempts: m.attempt, Bytes: int64(len(m.Payload)), Key: m.Key, Attrs: m.Attrs, Hash: b3.Sum(m.Payload)}
 		switch {
 		case m.lease != 0:
-			p.State, p.Until = "leased", mailbox.Millis(m.until.Sub(now))
+			p.State, p.Until = "in_flight", mailbox.Millis(m.until.Sub(now))
 		case m.after.After(now):
 			p.State, p.Until = "delayed", mailbox.Millis(m.after.Sub(now))
 		}

@@ -166,7 +166,7 @@ func (a *app) dlqRedrive() *cobra.Command {
 				return cli.Usagef("--rate is not negative")
 			}
 			job, err := t.Redrive(ctx, r)
-			for err == nil && wait && job.State == "running" {
+			for err == nil && (wait || r.DryRun) && job.State == "running" {
 				timer := time.NewTimer(pollJob)
 				select {
 				case <-timer.C:
@@ -187,7 +187,7 @@ func (a *app) dlqRedrive() *cobra.Command {
 	fl.BoolVar(&r.DryRun, "dry-run", false, "count them, and move nothing")
 	fl.Int64Var(&r.RatePerSec, "rate", 0, "messages a second; 0: as fast as it goes")
 	fl.StringVar(&r.To, "to", "", "topic that they go to; default the one that they came from")
-	fl.BoolVar(&wait, "wait", false, "wait until the job is done")
+	fl.BoolVar(&wait, "wait", false, "wait until the job is done, as a dry run does")
 	return c
 }
 

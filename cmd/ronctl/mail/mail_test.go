@@ -178,7 +178,7 @@ func TestRecvAndSettle(t *testing.T) {
 			t.Fatalf("%v: %+v", err, doc)
 		}
 		d.do(doc.Messages[0].Receipt+"\n\n"+doc.Messages[1].Receipt+"\n", "extend jobs --visibility 1h")
-		if p := d.do("", "peek jobs --state leased"); strings.Count(p, "\n") != 2 {
+		if p := d.do("", "peek jobs --state in_flight"); strings.Count(p, "\n") != 2 {
 			t.Errorf("peek prints %q", p)
 		}
 		d.do("", "nack jobs --delay 0s --reason no", doc.Messages[0].Receipt, doc.Messages[1].Receipt)

@@ -155,7 +155,7 @@ func readReceipts(r io.Reader) (all []string, err error) {
 func (a *app) peek() *cobra.Command {
 	var state string
 	var limit int
-	c := a.topicCommand("peek TOPIC", "Look at messages without receiving them", "  ronctl mailbox peek jobs --state leased\n  ronctl mailbox peek jobs --json", cli.ExactArgs(1),
+	c := a.topicCommand("peek TOPIC", "Look at messages without receiving them", "  ronctl mailbox peek jobs --state in_flight\n  ronctl mailbox peek jobs --json", cli.ExactArgs(1),
 		func(ctx context.Context, t *mailbox.Topic, _ []string) error {
 			if limit < 0 {
 				return cli.Usagef("--limit is not negative")
@@ -174,7 +174,7 @@ func (a *app) peek() *cobra.Command {
 			})
 		})
 	fl := c.Flags()
-	fl.StringVar(&state, "state", "", "ready, delayed or leased alone")
+	fl.StringVar(&state, "state", "", "ready, delayed or in_flight alone")
 	fl.IntVar(&limit, "limit", 100, "stop after this many; 0 shows all")
 	return c
 }
