@@ -16,8 +16,10 @@ export MACRONODE_FULL_CYCLES=${MACRONODE_FULL_CYCLES:-100}
 export MACRONODE_FULL_KILLS=${MACRONODE_FULL_KILLS:-30}
 export MACRONODE_SLOW_UPLOADS=${MACRONODE_SLOW_UPLOADS:-10000}
 export MACRONODE_RANDOM_RANGES=${MACRONODE_RANDOM_RANGES:-100000}
+export MACRONODE_MAILBOX_ROUNDS=${MACRONODE_MAILBOX_ROUNDS:-200}
+export MACRONODE_DAMAGE_SPOTS=${MACRONODE_DAMAGE_SPOTS:-20}
 races=${MACRONODE_QUOTA_RACES:-20}
-known="stores kill full quota slow ranges"
+known="stores kill mailbox full quota slow ranges"
 parts=${MACRONODE_TORTURE:-$known}
 for part in $parts; do
 	[[ " $known " == *" $part "* ]] || { echo "there is no part \"$part\"; there are: $known" >&2; exit 2; }
@@ -49,8 +51,10 @@ torture stores "Each store: $MACRONODE_KILL_ROUNDS rounds of kill -9 in a proces
 	-count=1 -run 'Kill|Crash|Fault|Marker' ./internal/store/... ./internal/svc/storage/... ./internal/svc/kms/...
 torture kill "The whole node: $MACRONODE_KILL_ROUNDS rounds of kill -9 under eight clients that put, delete and put again" \
 	-count=1 -run '^TestKill$' ./test
+torture mailbox "The whole node's mailbox: $MACRONODE_MAILBOX_ROUNDS rounds of kill -9 under eight clients that send, receive and settle; ordered keys under kills; each file of it damaged in $MACRONODE_DAMAGE_SPOTS places and cut" \
+	-count=1 -run '^(TestKillMailbox|TestKillMailboxOrder|TestMailboxDamage)$' ./test
 torture full "A full disk: $MACRONODE_FULL_CYCLES times filled and freed, with restarts, drains and kills while full; $MACRONODE_FULL_KILLS times killed under writers that have no room" \
-	-count=1 -run '^(TestDiskFull|TestKillFull)$' ./test
+	-count=1 -run '^(TestDiskFull|TestKillFull|TestMailboxDiskFull)$' ./test
 torture quota "64 writers race against a quota, with a kill in the middle: $races times" \
 	-count="$races" -run '^TestQuotaRace$' ./test
 torture slow "$MACRONODE_SLOW_UPLOADS uploads at once that hardly move" \
