@@ -71,7 +71,7 @@ func Measure(ctx context.Context, plan rounds.Plan, set Settings) (_ *report.Sec
 	}()
 	r.sec.Note("Messages of %d bytes. Each server runs alone, on a new empty directory in each run, in turn, the other way around in every second round; %s a run, %d rounds, medians (range) over the rounds. Clients and servers share the processors. "+
 		"Redis syncs every command (`appendfsync always`), NATS each message (`always`) or none before it answers (`default`); the node answers when a message is on the disk. "+
-		"HTTP is sent with wrk (one thread), Redis with redis-benchmark and with go-redis, NATS with nats.go over one connection, OAP/1 with package client over one connection. "+
+		"HTTP is sent with wrk (one thread), Redis with redis-benchmark and with go-redis, NATS with nats.go over one connection, OAP/1 over one connection, with package client or, where that is not said, with package oap/mux alone for single messages. "+
 		"What is received was sent before; one consumer takes a hundred, checks them and acknowledges them, in two calls.", queue.Bytes, plan.Span, plan.Rounds)
 	for _, c := range r.contests() {
 		if !r.wanted(c.key) {
@@ -119,10 +119,10 @@ func (r *race) contests() []*contest {
 		{"send", "one message a call, 64 at a time", []*lane{
 			r.node("HTTP", func(ctx context.Context, n *queue.Node) (report.Result, error) { return r.SendHTTP(ctx, n, at) },
 				goal{peer: always, ratio: 4}, goal{peer: redisC, ratio: 0.5}, goal{millis: 10}),
-			r.node("OAP/1", func(ctx context.Context, n *queue.Node) (report.Result, error) {
+			r.node("OAP/1", func(ctx context.Context, n *queue.Node) (report.Result, error) { return r.SendDirect(ctx, n, at) }, goal{peer: redisC, ratio: 1}),
+			r.node("OAP/1, package client", func(ctx context.Context, n *queue.Node) (report.Result, error) {
 				return r.SendOne(ctx, n, queue.OverOAP, at)
-			},
-				goal{peer: redisC, ratio: 1}),
+			}),
 			r.nats(always, func(ctx context.Context, s *queue.Server) (report.Result, error) {
 				return publish(ctx, &r.Bench, s, at)
 			}),
