@@ -25,6 +25,7 @@ type ledger struct {
 
 // promise is one message. A message is its number: key and payload follow from it.
 type promise struct {
+	query   url.Values
 	id      string // once acknowledged
 	acked   uint64 // tick of the answer to an ack
 	maybe   bool   // an ack was sent, and the answer is not known
@@ -57,8 +58,9 @@ func number(p []byte) uint64 {
 func (l *ledger) send(ctx context.Context, b *box, n uint64, query url.Values) error {
 	l.mu.Lock()
 	if l.messages[n] == nil {
-		l.messages[n] = &promise{}
+		l.messages[n] = &promise{query: query}
 	}
+	query = l.messages[n].query
 	l.mu.Unlock()
 	s, err := b.send(ctx, payload(n), "k"+strconv.FormatUint(n, 10), query)
 	if err != nil {

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/capability"
+	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/oap"
 	"github.com/rustyonions/macronode/oap/mux"
 	"github.com/rustyonions/macronode/test/bench/drive"
@@ -41,7 +43,7 @@ func (b *Bench) SendDirect(ctx context.Context, n *Node, workers int) (_ report.
 	bodies := batches(workers, 1)
 	r, err := drive.Run(ctx, workers, b.Span, func(ctx context.Context, w, call int) error {
 		renumber(bodies[w], w, call)
-		return once(ctx, s, start, bodies[w][0])
+		return n.patiently(ctx, func() error { return once(ctx, s, start, bodies[w][0]) })
 	})
 	if err != nil {
 		return r, n.Failed(err)
@@ -80,6 +82,9 @@ func once(ctx context.Context, s *mux.Session, start mux.Start, body []byte) err
 	defer st.Close()
 	first, err := st.Head()
 	if err != nil {
+		if st.Code() == http.StatusServiceUnavailable {
+			err = &client.Error{Problem: macronode.Problem{Status: http.StatusServiceUnavailable}}
+		}
 		return err
 	}
 	_, at, err := oap.ParseAnswerHead(first)

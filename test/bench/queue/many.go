@@ -28,13 +28,13 @@ const (
 // judge adds a row about the node alone.
 func judge(sec *report.Section, what, got, want string, met bool) {
 	report.Say("%s: %s, want %s", what, got, want)
-	sec.Row(what, "macronode", got, "", "", "", "", want, sec.Judge(what, want, got, met))
+	sec.Row(what, "macronode", got, "", "", "", "", "", "", want, sec.Judge(what, want, got, met))
 }
 
 // say adds a row that has no goal.
 func say(sec *report.Section, what, got string) {
 	report.Say("%s: %s", what, got)
-	sec.Row(what, "macronode", got, "", "", "", "", "", "")
+	sec.Row(what, "macronode", got, "", "", "", "", "", "", "", "")
 }
 
 // Many queues count messages and asks what they cost: memory, a start, and a

@@ -30,6 +30,23 @@ type Node struct {
 	*Server
 	op    *operate.Node
 	token string
+	// refused counts calls that the node turned away, to be made again.
+	refused atomic.Int64
+}
+
+// Refused is how many calls the node has turned away so far.
+func (n *Node) Refused() int64 { return n.refused.Load() }
+
+// patiently makes a call again while the node turns it away: nothing was done then.
+func (n *Node) patiently(ctx context.Context, call func() error) error {
+	for {
+		err := call()
+		var p *client.Error
+		if !errors.As(err, &p) || p.Status != http.StatusServiceUnavailable || ctx.Err() != nil {
+			return err
+		}
+		n.refused.Add(1)
+	}
 }
 
 // StartNode runs a node on a new directory: both wires unencrypted, everything
@@ -77,6 +94,7 @@ var (
 
 // Topic is one topic of a node, over one wire.
 type Topic struct {
+	n    *Node
 	c    *client.Client
 	path string
 	cbor bool
@@ -91,12 +109,12 @@ func (n *Node) Topic(w Wire, name string, conns int) (*Topic, error) {
 		url = "oap://" + n.op.OAP
 	}
 	c, err := client.Dial(url, client.Options{Token: n.token, IdleConns: conns, Retries: -1})
-	return &Topic{c: c, path: "/v1/mailbox/" + name, cbor: w.CBOR, own: true}, err
+	return &Topic{n: n, c: c, path: "/v1/mailbox/" + name, cbor: w.CBOR, own: true}, err
 }
 
 // Other is another topic through the same client.
 func (t *Topic) Other(name string) *Topic {
-	return &Topic{c: t.c, path: "/v1/mailbox/" + name, cbor: t.cbor}
+	return &Topic{n: t.n, c: t.c, path: "/v1/mailbox/" + name, cbor: t.cbor}
 }
 
 // Close ends a topic that Node.Topic returned.
@@ -107,11 +125,16 @@ func (t *Topic) Close() {
 }
 
 func (t *Topic) call(ctx context.Context, path, kind string, body []byte, read func(io.Reader) error) error {
-	r := client.Request{Method: http.MethodPost, Path: t.path + path, Header: http.Header{"Content-Type": {kind}}, Body: bytes.NewReader(body), Length: int64(len(body))}
+	r := client.Request{Method: http.MethodPost, Path: t.path + path, Header: http.Header{"Content-Type": {kind}}, Length: int64(len(body))}
 	if t.cbor {
 		r.Header["Accept"] = []string{"application/cbor"}
 	}
-	resp, err := t.c.Do(ctx, r)
+	var resp *http.Response
+	err := t.n.patiently(ctx, func() (err error) {
+		r.Body = bytes.NewReader(body)
+		resp, err = t.c.Do(ctx, r)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -250,10 +273,11 @@ func (n *Node) hold(ctx context.Context, t *Topic, sent float64) error {
 
 // SendHTTP has wrk send one message a call from conns connections.
 func (b *Bench) SendHTTP(ctx context.Context, n *Node, conns int) (report.Result, error) {
-	r, err := wrk.Post{Bin: b.Wrk, URL: n.op.URL + "/v1/mailbox/bench/messages", Dir: n.Dir, Header: [2]string{"Authorization", "Bearer " + n.token}, Body: Payload(), Conns: conns, Span: b.Span}.Run(ctx)
+	r, refused, err := wrk.Post{Bin: b.Wrk, URL: n.op.URL + "/v1/mailbox/bench/messages", Dir: n.Dir, Header: [2]string{"Authorization", "Bearer " + n.token}, Body: Payload(), Conns: conns, Span: b.Span}.Run(ctx)
 	if err != nil {
 		return r, n.Failed(err)
 	}
+	n.refused.Add(int64(refused * b.Span.Seconds()))
 	t, err := n.Topic(OverJSON, "bench", 1)
 	if err != nil {
 		return r, err

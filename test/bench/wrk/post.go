@@ -42,13 +42,21 @@ type Post struct {
 	Span   time.Duration // whole seconds
 }
 
-// Run sends one body a call for a while. Anything but a 2xx or 3xx is an error.
-func (p Post) Run(ctx context.Context) (report.Result, error) {
+// Run sends one body a call for a while and says how many calls a second were
+// refused, which count for nothing else.
+func (p Post) Run(ctx context.Context) (r report.Result, refused float64, err error) {
 	file, lua := filepath.Join(p.Dir, "body"), filepath.Join(p.Dir, "post.lua")
 	header := fmt.Sprintf("wrk.headers[%q] = %q", p.Header[0], p.Header[1])
-	err := errors.Join(os.WriteFile(file, p.Body, 0o600), os.WriteFile(lua, fmt.Appendf(nil, post, header, file), 0o600))
+	err = errors.Join(os.WriteFile(file, p.Body, 0o600), os.WriteFile(lua, fmt.Appendf(nil, post, header, file), 0o600))
 	if err != nil {
-		return report.Result{}, err
+		return r, 0, err
 	}
-	return run(ctx, p.Bin, p.Conns, p.Span, lua, p.URL, 0)
+	out, err := run(ctx, p.Bin, p.Conns, p.Span, lua, p.URL)
+	if err != nil {
+		return r, 0, err
+	}
+	if r, refused, err = parseRefused(out, 0); err != nil {
+		return r, 0, fmt.Errorf("wrk: %w", err)
+	}
+	return r, refused / p.Span.Seconds(), nil
 }

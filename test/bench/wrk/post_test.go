@@ -35,8 +35,8 @@ func TestPost(t *testing.T) {
 		seen[string(b[:16])] = true
 	}))
 	defer s.Close()
-	got, err := Post{Bin: bin, URL: s.URL + "/in", Dir: t.TempDir(), Header: [2]string{"X-Key", "v"}, Body: body, Conns: 2, Span: time.Second}.Run(t.Context())
-	if err != nil || got.Rate == 0 || wrong != 0 || len(seen) < 2 {
+	got, refused, err := Post{Bin: bin, URL: s.URL + "/in", Dir: t.TempDir(), Header: [2]string{"X-Key", "v"}, Body: body, Conns: 2, Span: time.Second}.Run(t.Context())
+	if err != nil || refused != 0 || got.Rate == 0 || wrong != 0 || len(seen) < 2 {
 		t.Errorf("%+v, %v; %d bodies, %d wrong", got, err, len(seen), wrong)
 	}
 }

@@ -39,9 +39,9 @@ end
 // result prints what parse reads.
 const result = `done = function(summary, latency, requests)
   local e = summary.errors
-  io.write(string.format("RESULT requests=%%d us=%%d p50=%%d p99=%%d bytes=%%d errors=%%d\n",
+  io.write(string.format("RESULT requests=%%d us=%%d p50=%%d p99=%%d bytes=%%d errors=%%d refused=%%d\n",
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), summary.bytes,
-    e.connect + e.read + e.write + e.status + e.timeout))
+    e.connect + e.read + e.write + e.timeout, e.status))
 end
 `
 
@@ -69,43 +69,56 @@ func (j Job) Run(ctx context.Context) (report.Result, error) {
 	if err != nil {
 		return report.Result{}, err
 	}
-	return run(ctx, j.Bin, Connections, j.Span, lua, j.URL, j.Size)
-}
-
-// run has wrk follow the script.
-func run(ctx context.Context, bin string, conns int, span time.Duration, lua, url string, size int64) (report.Result, error) {
-	cmd := children.Command(ctx, bin, "-t1", "-c"+strconv.Itoa(conns), "-d"+strconv.Itoa(max(1, int(span.Seconds())))+"s", "--timeout", "30s", "-s", lua, url)
-	out, err := cmd.CombinedOutput()
+	out, err := run(ctx, j.Bin, Connections, j.Span, lua, j.URL)
 	if err != nil {
-		return report.Result{}, fmt.Errorf("wrk: %w\n%s", err, out)
+		return report.Result{}, err
 	}
-	r, err := parse(string(out), size)
+	r, err := parse(out, j.Size)
 	if err != nil {
 		return report.Result{}, fmt.Errorf("wrk: %w", err)
 	}
 	return r, nil
 }
 
-var line = regexp.MustCompile(`(?m)^RESULT requests=(\d+) us=(\d+) p50=(\d+) p99=(\d+) bytes=(\d+) errors=(\d+)$`)
+// run has wrk follow the script and returns what it printed.
+func run(ctx context.Context, bin string, conns int, span time.Duration, lua, url string) (string, error) {
+	cmd := children.Command(ctx, bin, "-t1", "-c"+strconv.Itoa(conns), "-d"+strconv.Itoa(max(1, int(span.Seconds())))+"s", "--timeout", "30s", "-s", lua, url)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("wrk: %w\n%s", err, out)
+	}
+	return string(out), nil
+}
 
-// parse reads the line that script prints. Errors, or fewer bytes than
+var line = regexp.MustCompile(`(?m)^RESULT requests=(\d+) us=(\d+) p50=(\d+) p99=(\d+) bytes=(\d+) errors=(\d+) refused=(\d+)$`)
+
+// parse reads the line that script prints. Errors, refusals, or fewer bytes than
 // that many objects have, make the run worthless.
 func parse(out string, size int64) (report.Result, error) {
+	r, refused, err := parseRefused(out, size)
+	if err == nil && refused > 0 {
+		err = fmt.Errorf("%.0f requests were refused", refused)
+	}
+	return r, err
+}
+
+// parseRefused counts what was refused apart.
+func parseRefused(out string, size int64) (r report.Result, refused float64, err error) {
 	m := line.FindStringSubmatch(out)
 	if m == nil {
-		return report.Result{}, fmt.Errorf("printed no result: %s", out)
+		return r, 0, fmt.Errorf("printed no result: %s", out)
 	}
-	var n [6]float64
+	var n [7]float64
 	for i := range n {
 		n[i], _ = strconv.ParseFloat(m[i+1], 64) // digits, as the expression says
 	}
 	switch {
 	case n[5] > 0:
-		return report.Result{}, fmt.Errorf("%.0f errors in %.0f requests", n[5], n[0])
-	case n[0] == 0 || n[1] == 0:
-		return report.Result{}, errors.New("no request ended; make the runs longer")
+		return r, 0, fmt.Errorf("%.0f errors in %.0f requests", n[5], n[0])
+	case n[0] <= n[6] || n[1] == 0:
+		return r, 0, errors.New("no request ended; make the runs longer")
 	case n[4] < n[0]*float64(size):
-		return report.Result{}, fmt.Errorf("%.0f bytes are too few for %.0f objects of %d", n[4], n[0], size)
+		return r, 0, fmt.Errorf("%.0f bytes are too few for %.0f objects of %d", n[4], n[0], size)
 	}
-	return report.Result{Rate: n[0] / n[1] * 1e6, P50: n[2] / 1000, P99: n[3] / 1000}, nil
+	return report.Result{Rate: (n[0] - n[6]) / n[1] * 1e6, P50: n[2] / 1000, P99: n[3] / 1000}, n[6], nil
 }

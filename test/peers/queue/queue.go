@@ -31,9 +31,32 @@ type Settings struct {
 // lane is one of those that are compared.
 type lane struct {
 	name  string
-	run   func(ctx context.Context) (report.Result, error)
+	run   func(ctx context.Context) (result, error)
 	goals []goal // of a lane of the node's
-	runs  []report.Result
+	runs  []result
+}
+
+// result is a run with what it cost the server.
+type result struct {
+	report.Result
+	micros  float64 // of processor time a message
+	refused float64 // calls of a hundred that the server turned away
+}
+
+// measured runs load and looks at the server's processor time meanwhile.
+func measured(s *queue.Server, load func() (report.Result, error)) (got result, err error) {
+	before, err := s.CPU()
+	if err != nil {
+		return got, err
+	}
+	begun := time.Now()
+	if got.Result, err = load(); err != nil {
+		return got, err
+	}
+	wall := time.Since(begun)
+	after, err := s.CPU()
+	got.micros = (after - before).Seconds() * 1e6 / (got.Rate * wall.Seconds())
+	return got, err
 }
 
 // goal is a rate as a multiple of another lane's, or the longest p99.
@@ -60,7 +83,7 @@ type race struct {
 
 // Measure is the part of the report.
 func Measure(ctx context.Context, plan rounds.Plan, set Settings) (_ *report.Section, err error) {
-	r := &race{set: set, rounds: plan.Rounds, seen: map[string]bool{}, sec: &report.Section{Head: []string{"what", "who", "messages/s", "range", "p50 ms", "p99 ms", "the node is", "goal", ""}}}
+	r := &race{set: set, rounds: plan.Rounds, seen: map[string]bool{}, sec: &report.Section{Head: []string{"what", "who", "messages/s", "range", "p50 ms", "p99 ms", "server's µs a message", "refused %", "the node is", "goal", ""}}}
 	r.Bench = queue.Bench{Bin: plan.Bin, NATS: set.NATS, Redis: set.Redis, Bench: set.RedisBenchmark, Wrk: set.Wrk, Span: plan.Span}
 	if r.Dir, err = os.MkdirTemp(plan.Dir, "queue-"); err != nil {
 		return nil, err
@@ -72,7 +95,7 @@ func Measure(ctx context.Context, plan rounds.Plan, set Settings) (_ *report.Sec
 	r.sec.Note("Messages of %d bytes. Each server runs alone, on a new empty directory in each run, in turn, the other way around in every second round; %s a run, %d rounds, medians (range) over the rounds. Clients and servers share the processors. "+
 		"Redis syncs every command (`appendfsync always`), NATS each message (`always`) or none before it answers (`default`); the node answers when a message is on the disk. "+
 		"HTTP is sent with wrk (one thread), Redis with redis-benchmark and with go-redis, NATS with nats.go over one connection, OAP/1 over one connection, with package client or, where that is not said, with package oap/mux alone for single messages. "+
-		"What is received was sent before; one consumer takes a hundred, checks them and acknowledges them, in two calls.", queue.Bytes, plan.Span, plan.Rounds)
+		"What is received was sent before; one consumer takes a hundred, checks them and acknowledges them, in two calls. What the node turns away with 503 is sent again and counts as refused alone. Processor time is user and system.", queue.Bytes, plan.Span, plan.Rounds)
 	for _, c := range r.contests() {
 		if !r.wanted(c.key) {
 			continue
@@ -136,7 +159,10 @@ func (r *race) contests() []*contest {
 			r.node("OAP/1", func(ctx context.Context, n *queue.Node) (report.Result, error) {
 				return r.SendOne(ctx, n, queue.OverOAP, 1)
 			}),
-			{name: rawDisk, run: r.Raw},
+			{name: rawDisk, run: func(ctx context.Context) (got result, err error) {
+				got.Result, err = r.Raw(ctx)
+				return got, err
+			}},
 		}},
 		{"batch", "batches of 100, 5 at a time", []*lane{
 			r.node("OAP/1, CBOR", func(ctx context.Context, n *queue.Node) (report.Result, error) {
@@ -151,7 +177,8 @@ func (r *race) contests() []*contest {
 		}},
 		{"receive", "receive and acknowledge, 100 a call", []*lane{
 			r.drain(queue.OverJSON, 0.5), r.drain(queue.OverCBOR, 1), r.drain(queue.OverOAP, 1.3),
-			r.redis(redisGo, func(ctx context.Context, s *queue.Server) (report.Result, error) { return drain(ctx, s, r.set.Backlog) }),
+			r.peer(redisGo, r.StartRedis, func(ctx context.Context, s *queue.Server) error { return fill(ctx, s, r.set.Backlog) },
+				func(ctx context.Context, s *queue.Server) (report.Result, error) { return drain(ctx, s, r.set.Backlog) }),
 		}},
 	}
 }
@@ -161,45 +188,62 @@ func (r *race) span(rate float64) int { return int(rate * r.Span.Seconds()) }
 
 // node is a lane on a new node.
 func (r *race) node(wire string, run func(context.Context, *queue.Node) (report.Result, error), goals ...goal) *lane {
-	return &lane{name: "macronode, " + wire, goals: goals, run: func(ctx context.Context) (got report.Result, err error) {
+	return r.filled(wire, nil, run, goals...)
+}
+
+// filled is one that is prepared first.
+func (r *race) filled(wire string, prepare func(context.Context, *queue.Node) error, run func(context.Context, *queue.Node) (report.Result, error), goals ...goal) *lane {
+	return &lane{name: "macronode, " + wire, goals: goals, run: func(ctx context.Context) (got result, err error) {
 		n, err := r.StartNode(ctx, nil)
 		if err != nil {
 			return got, err
 		}
 		defer func() { err = errors.Join(err, n.End()) }()
 		r.name(n.Server)
-		return run(ctx, n)
+		if prepare != nil {
+			if err := prepare(ctx, n); err != nil {
+				return got, err
+			}
+		}
+		before := n.Refused()
+		got, err = measured(n.Server, func() (report.Result, error) { return run(ctx, n) })
+		refused := float64(n.Refused() - before)
+		got.refused = 100 * refused / (refused + got.Rate*r.Span.Seconds())
+		return got, err
 	}}
 }
 
 // drain is a lane on a new node that is filled first.
 func (r *race) drain(w queue.Wire, ratio float64) *lane {
-	return r.node(w.Name, func(ctx context.Context, n *queue.Node) (report.Result, error) {
-		if err := n.Fill(ctx, r.set.Backlog); err != nil {
-			return report.Result{}, err
-		}
-		return r.Drain(ctx, n, w, r.set.Backlog)
-	}, goal{peer: redisGo, ratio: ratio})
+	return r.filled(w.Name, func(ctx context.Context, n *queue.Node) error { return n.Fill(ctx, r.set.Backlog) },
+		func(ctx context.Context, n *queue.Node) (report.Result, error) {
+			return r.Drain(ctx, n, w, r.set.Backlog)
+		}, goal{peer: redisGo, ratio: ratio})
 }
 
 func (r *race) nats(name string, run func(context.Context, *queue.Server) (report.Result, error)) *lane {
-	return r.peer(name, func(ctx context.Context) (*queue.Server, error) { return r.StartNATS(ctx, name == always) }, run)
+	return r.peer(name, func(ctx context.Context) (*queue.Server, error) { return r.StartNATS(ctx, name == always) }, nil, run)
 }
 
 func (r *race) redis(name string, run func(context.Context, *queue.Server) (report.Result, error)) *lane {
-	return r.peer(name, r.StartRedis, run)
+	return r.peer(name, r.StartRedis, nil, run)
 }
 
-// peer is a lane on a new server.
-func (r *race) peer(name string, start func(context.Context) (*queue.Server, error), run func(context.Context, *queue.Server) (report.Result, error)) *lane {
-	return &lane{name: name, run: func(ctx context.Context) (got report.Result, err error) {
+// peer is a lane on a new server, which is prepared first where that is needed.
+func (r *race) peer(name string, start func(context.Context) (*queue.Server, error), prepare func(context.Context, *queue.Server) error, run func(context.Context, *queue.Server) (report.Result, error)) *lane {
+	return &lane{name: name, run: func(ctx context.Context) (got result, err error) {
 		s, err := start(ctx)
 		if err != nil {
 			return got, err
 		}
 		defer func() { err = errors.Join(err, s.End()) }()
 		r.name(s)
-		return run(ctx, s)
+		if prepare != nil {
+			if err := prepare(ctx, s); err != nil {
+				return got, err
+			}
+		}
+		return measured(s, func() (report.Result, error) { return run(ctx, s) })
 	}}
 }
 
@@ -228,7 +272,7 @@ func (r *race) hold(ctx context.Context, c *contest) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", l.name, err)
 			}
-			report.Say("%s, round %d, %s: %s/s, p50 %.2f ms, p99 %.2f ms", c.key, round+1, l.name, report.Number(got.Rate), got.P50, got.P99)
+			report.Say("%s, round %d, %s: %s/s, p50 %.2f ms, p99 %.2f ms, %s µs of the server, %.2f %% refused", c.key, round+1, l.name, report.Number(got.Rate), got.P50, got.P99, report.Number(got.micros), got.refused)
 			l.runs = append(l.runs, got)
 		}
 	}
@@ -243,8 +287,13 @@ func (r *race) hold(ctx context.Context, c *contest) error {
 			is, want, verdict = join(is, i), join(want, w), join(verdict, v)
 		}
 		r.sec.Row(c.name, l.name, report.Number(rate.Median), report.Number(rate.Low)+"-"+report.Number(rate.High),
-			fmt.Sprintf("%.2f", stat(l, p50Of).Median), fmt.Sprintf("%.2f", stat(l, p99Of).Median), is, want, verdict)
-		r.sec.Runs = append(r.sec.Runs, report.Run{Cell: c.name, Server: l.name, Rounds: l.runs})
+			fmt.Sprintf("%.2f", stat(l, p50Of).Median), fmt.Sprintf("%.2f", stat(l, p99Of).Median),
+			report.Number(stat(l, func(r result) float64 { return r.micros }).Median), fmt.Sprintf("%.2f", stat(l, func(r result) float64 { return r.refused }).Median), is, want, verdict)
+		kept := report.Run{Cell: c.name, Server: l.name}
+		for _, run := range l.runs {
+			kept.Rounds = append(kept.Rounds, run.Result)
+		}
+		r.sec.Runs = append(r.sec.Runs, kept)
 	}
 	return nil
 }
@@ -267,11 +316,11 @@ func (r *race) judge(c *contest, l *lane, g goal) (is, want, verdict string) {
 	return is, want, r.sec.Judge(what+": rate to "+g.peer, want, is, ratio >= g.ratio)
 }
 
-func rateOf(r report.Result) float64 { return r.Rate }
-func p50Of(r report.Result) float64  { return r.P50 }
-func p99Of(r report.Result) float64  { return r.P99 }
+func rateOf(r result) float64 { return r.Rate }
+func p50Of(r result) float64  { return r.P50 }
+func p99Of(r result) float64  { return r.P99 }
 
-func stat(l *lane, f func(report.Result) float64) report.Stat { return report.StatOf(l.runs, f) }
+func stat(l *lane, f func(result) float64) report.Stat { return report.StatOf(l.runs, f) }
 
 func firstWord(s string) string { return strings.TrimRight(strings.Fields(s)[0], ",") }
 
@@ -303,10 +352,10 @@ func (r *race) syncs(ctx context.Context) error {
 		verdict := ""
 		if want := fmt.Sprintf("≥ %g", goal); goal > 0 {
 			verdict = r.sec.Judge("syncs, "+what, want, text, each >= goal)
-			r.sec.Row("syncs, "+what, s.Name, text, "", "", "", "", want, verdict)
+			r.sec.Row("syncs, "+what, s.Name, text, "", "", "", "", "", "", want, verdict)
 			return nil
 		}
-		r.sec.Row("syncs, "+what, s.Name, text, "", "", "", "", "", verdict)
+		r.sec.Row("syncs, "+what, s.Name, text, "", "", "", "", "", "", "", verdict)
 		return nil
 	}
 	run := func(start func(context.Context) (*queue.Server, error), use func(*queue.Server) error) (err error) {

@@ -37,9 +37,8 @@ func xadd(ctx context.Context, b *queue.Bench, s *queue.Server, workers int) (re
 	return r, nil
 }
 
-// drain fills a stream and has one consumer of a group read a hundred at a time
-// and acknowledge them in one command.
-func drain(ctx context.Context, s *queue.Server, count int) (report.Result, error) {
+// fill puts count messages into a stream that has a group.
+func fill(ctx context.Context, s *queue.Server, count int) error {
 	c := dialRedis(s, 1)
 	defer func() { _ = c.Close() }()
 	plain := queue.Payload()
@@ -51,12 +50,20 @@ func drain(ctx context.Context, s *queue.Server, count int) (report.Result, erro
 			p.XAdd(ctx, &redis.XAddArgs{Stream: "bench", Values: []any{"d", body}})
 		}
 		if _, err := p.Exec(ctx); err != nil {
-			return report.Result{}, s.Failed(err)
+			return s.Failed(err)
 		}
 	}
 	if err := c.XGroupCreate(ctx, "bench", "g", "0").Err(); err != nil {
-		return report.Result{}, s.Failed(err)
+		return s.Failed(err)
 	}
+	return nil
+}
+
+// drain has one consumer of the group read a hundred at a time and acknowledge
+// them in one command.
+func drain(ctx context.Context, s *queue.Server, count int) (report.Result, error) {
+	c := dialRedis(s, 1)
+	defer func() { _ = c.Close() }()
 	var took []time.Duration
 	begun := time.Now()
 	for got := 0; got < count; {
