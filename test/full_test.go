@@ -36,11 +36,17 @@ const (
 // mountSmall makes a file system of its own, that is full soon.
 func mountSmall(t *testing.T) (dir string) {
 	t.Helper()
+	return mountDisk(t, smallDisk)
+}
+
+// mountDisk makes a file system of so many bytes.
+func mountDisk(t *testing.T, size int64) (dir string) {
+	t.Helper()
 	image := filepath.Join(t.TempDir(), "disk.img")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(image, smallDisk); err != nil {
+	if err := os.Truncate(image, size); err != nil {
 		t.Fatal(err)
 	}
 	dir = t.TempDir()
