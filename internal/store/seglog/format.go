@@ -32,7 +32,7 @@ import (
 //	0       4       bits 0-29: length of the record; bits 30-31: 0 record, 1 mark, 2 seal
 //	4       4       where its lot begins in the file, / 8
 //	8       4       CRC-32C of the record, xor the upper half of the salt
-//	12      4       CRC-32C of the head of the segment and of the 12 before, xor its place
+//	12      4       CRC-32C of the first 60 bytes of the segment's head and the 12 before, xor its place
 //	16      length  the record
 //	        ...     zero to the next multiple of 8
 //
@@ -47,6 +47,7 @@ const (
 	version    = 1
 	headMagic  = "MNSEGLOG"
 	headBytes  = 64
+	headSummed = 60
 	secondHead = 2048
 	blockBytes = 4096
 	firstFrame = blockBytes
@@ -110,14 +111,14 @@ func (h *head) append(b []byte) []byte {
 		flags = reusedFlag
 	}
 	b = binary.LittleEndian.AppendUint32(b, flags)
-	b = append(b, make([]byte, 8)...)
+	b = append(b, make([]byte, 8)...) // to headSummed
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
 // parseHead reads one copy of a head; ErrCorrupt where there is none.
 func parseHead(b []byte) (h head, err error) {
 	if len(b) < headBytes || string(b[:8]) != headMagic ||
-		binary.LittleEndian.Uint32(b[60:]) != crc32.Checksum(b[:60], castagnoli) {
+		binary.LittleEndian.Uint32(b[headSummed:]) != crc32.Checksum(b[:headSummed], castagnoli) {
 		return h, fmt.Errorf("%w: no head of a segment", store.ErrCorrupt)
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != version {
@@ -141,8 +142,9 @@ type codec struct {
 	mask uint32 // of the checksums of records
 }
 
+// codec is made of the head without its checksum: with it the sum is always the same.
 func (h *head) codec() codec {
-	return codec{base: crc32.Checksum(h.append(nil), castagnoli), mask: uint32(h.salt >> 32)}
+	return codec{base: crc32.Checksum(h.append(nil)[:headSummed], castagnoli), mask: uint32(h.salt >> 32)}
 }
 
 // frame is what the head of a frame says.

@@ -5,7 +5,6 @@ package seglog
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -19,7 +18,12 @@ import (
 // or damaged segment is no error. ErrFull where not even the first has room, ErrNewer.
 //
 // It reads the head of every segment and the last one through.
-func Open(c Config) (*Log, Found, error) { return open(c, firstBytes) }
+func Open(c Config) (*Log, Found, error) {
+	if err := c.Validate(); err != nil {
+		return nil, Found{}, err
+	}
+	return open(c, firstBytes)
+}
 
 func open(c Config, first int64) (*Log, Found, error) {
 	var found Found
@@ -50,9 +54,6 @@ func open(c Config, first int64) (*Log, Found, error) {
 }
 
 func (l *Log) load(found *Found) error {
-	if err := l.c.Validate(); err != nil {
-		return err
-	}
 	if err := l.fs.MkdirAllSync(l.c.Dir); err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (l *Log) know(found *Found) error {
 
 // resume finds where the log ends, and goes on there.
 func (l *Log) resume(found *Found) error {
-	var last *segment
+	var last, before *segment
 	for n := len(l.segments); n > 0 && last == nil; n = len(l.segments) {
 		s := l.segments[n-1]
 		if s.lost {
@@ -126,15 +127,24 @@ func (l *Log) resume(found *Found) error {
 				return err
 			}
 			if unused {
-				if l.spare != nil { // there never are two
-					return fmt.Errorf("seglog: segments %d and %d follow the last one", s.number, l.spare.number)
+				// Two, where a crash came before the first of them was written to.
+				if l.spare != nil {
+					if err := l.fs.RemoveSync(l.path(fileName(l.spare.number))); err != nil {
+						return err
+					}
 				}
 				l.spare = s
 				l.segments = l.segments[:n-1]
 				continue
 			}
+			before = l.segments[n-2]
 		}
 		last = s
+	}
+	if before != nil {
+		if err := l.settle(last, before); err != nil {
+			return err
+		}
 	}
 	if last != nil {
 		ended, err := l.recover(last, found)
@@ -146,6 +156,23 @@ func (l *Log) resume(found *Found) error {
 		}
 	}
 	return l.follow()
+}
+
+// settle makes the end of the segment before the last one durable, where no frame of
+// the last one says that it is.
+func (l *Log) settle(last, before *segment) error {
+	t, err := l.survey(last, firstFrame+frameHead)
+	if err != nil || t.frames > 0 {
+		return err
+	}
+	if t, err = l.survey(before, before.limit()); err != nil {
+		return err
+	}
+	file, err := l.fs.OpenReadWrite(l.path(fileName(before.number)), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	return errors.Join(rewrite(file, t.durable, t.end), file.Close())
 }
 
 // openSpare opens the file of a spare that was found.

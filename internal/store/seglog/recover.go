@@ -139,8 +139,12 @@ func rewrite(file disk.File, off, end int64) error {
 	b := make([]byte, min(max(end-off, 0), fillBytes))
 	for off < end {
 		b = b[:min(int64(len(b)), end-off)]
-		if n, err := file.ReadAt(b, off); err != nil && (!errors.Is(err, io.EOF) || n < len(b)) {
+		n, err := file.ReadAt(b, off)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
+		}
+		if n < len(b) { // of a file that was cut short; what is padding only is not missed
+			b, end = b[:n], off+int64(n)
 		}
 		if err := writeAt(file, b, off); err != nil {
 			return err

@@ -32,3 +32,52 @@ func TestLog(t *testing.T) {
 		})
 	}
 }
+
+const testDir = "/data/log"
+
+// openSmall makes segments of some tens of records.
+func openSmall(fs *disk.FS) (store.Log, error) {
+	l, _, err := openTiny(fs, testDir)
+	if err != nil {
+		return nil, err // no Log in the interface
+	}
+	return l, nil
+}
+
+func openTiny(fs *disk.FS, dir string) (*Log, Found, error) {
+	return open(Config{FS: fs, Dir: dir, SegmentBytes: 24 << 10}, 24<<10)
+}
+
+func TestCrash(t *testing.T) { storetest.LogCrash(t, openSmall) }
+
+func TestFaults(t *testing.T) { storetest.LogFaults(t, openSmall) }
+
+func TestForget(t *testing.T) { storetest.LogForget(t, openSmall, testDir) }
+
+func TestKill(t *testing.T) {
+	storetest.LogKill(t, func(dir string) (store.Log, error) {
+		l, _, err := openTiny(disk.Real(), dir+"/log")
+		if err != nil {
+			return nil, err
+		}
+		return l, nil
+	})
+}
+
+func TestDamage(t *testing.T) {
+	var found Found
+	storetest.LogDamage(t, func(fs *disk.FS) (store.Log, error) {
+		l, f, err := openTiny(fs, testDir)
+		found = f
+		if err != nil {
+			return nil, err
+		}
+		return l, nil
+	}, testDir, func(store.Log) int64 {
+		n := found.TornBytes
+		for _, d := range found.Damaged {
+			n += d.Bytes
+		}
+		return n
+	})
+}
