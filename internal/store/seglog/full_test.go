@@ -56,7 +56,7 @@ func TestFull(t *testing.T) {
 	fs.SetFree(1)
 	places = append(places, fillUp(t, l, false)...)
 	reserved := fillUp(t, l, true)
-	if len(reserved) < 20 {
+	if len(reserved) < 10 {
 		t.Errorf("the reserve took %d records", len(reserved))
 	}
 	if _, err := l.StageOne(false, nil, nil); !errors.Is(err, store.ErrFull) {
@@ -79,7 +79,7 @@ func TestFull(t *testing.T) {
 	if err := l.Drop(oldest); err != nil {
 		t.Fatal(err)
 	}
-	if again := fillUp(t, l, true); len(again) < 20 {
+	if again := fillUp(t, l, true); len(again) < 10 {
 		t.Errorf("a dropped segment made room for %d records", len(again))
 	}
 	if _, err := l.Read(places[0], nil); !errors.Is(err, store.ErrNotFound) {

@@ -161,11 +161,20 @@ func (l *Log) take(total int64, reserve bool) error {
 			continue
 		}
 		if l.next+frameHead+total+tailRoom <= l.active().limit() {
-			// Without a spare the rest of the active segment is the reserve.
-			if !reserve && l.spare == nil && l.full != nil {
+			if reserve || l.spare != nil {
+				break
+			}
+			// Without a spare the rest of the active segment is the reserve. While one
+			// is being made half of it may be used.
+			if l.full != nil {
 				return l.refuse()
 			}
-			break
+			if l.next <= l.active().limit()/2 {
+				break
+			}
+			l.prep.Signal()
+			l.room.Wait()
+			continue
 		}
 		if l.spare == nil || !l.spare.roomy(total) {
 			if l.full != nil {
