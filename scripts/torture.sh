@@ -48,7 +48,7 @@ torture() {
 }
 
 torture stores "Each store: $MACRONODE_KILL_ROUNDS rounds of kill -9 in a process of its own, $MACRONODE_CRASH_SEEDS crashes of a simulated disk, from seed 1" \
-	-count=1 -run 'Kill|Crash|Fault|Marker' ./internal/store/... ./internal/svc/storage/... ./internal/svc/kms/...
+	-count=1 -run 'Kill|Crash|Fault|Forget|Damage|Marker' ./internal/store/... ./internal/svc/storage/... ./internal/svc/kms/...
 torture kill "The whole node: $MACRONODE_KILL_ROUNDS rounds of kill -9 under eight clients that put, delete and put again" \
 	-count=1 -run '^TestKill$' ./test
 torture mailbox "The whole node's mailbox: $MACRONODE_MAILBOX_ROUNDS rounds of kill -9 under eight clients that send, receive and settle; ordered keys under kills; each file of it damaged in $MACRONODE_DAMAGE_SPOTS places and cut" \
