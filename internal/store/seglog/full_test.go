@@ -6,7 +6,12 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
@@ -53,10 +58,21 @@ func TestFull(t *testing.T) {
 		}
 		places = append(places, p)
 	}
+	ready := func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.spare != nil && !l.spare.filling
+	}
+	for n := 0; !ready(); n++ {
+		if n > 1_000_000 {
+			t.Fatal("there is no spare")
+		}
+		runtime.Gosched()
+	}
 	fs.SetFree(1)
 	places = append(places, fillUp(t, l, false)...)
 	reserved := fillUp(t, l, true)
-	if len(reserved) < 10 {
+	if len(reserved) < 25 { // a whole segment
 		t.Errorf("the reserve took %d records", len(reserved))
 	}
 	if _, err := l.StageOne(false, nil, nil); !errors.Is(err, store.ErrFull) {
@@ -97,6 +113,61 @@ func TestFull(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDropStaged: a segment is dropped while what was staged into it is being written.
+// Its file is not given away before that is through.
+func TestDropStaged(t *testing.T) {
+	var writing, early atomic.Bool
+	held, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var hold atomic.Bool
+	fs := disk.Mem().WithFaults(func(op errorfs.Op) error {
+		switch {
+		case op.Kind == errorfs.OpFileWriteAt && hold.Load():
+			once.Do(func() {
+				writing.Store(true)
+				close(held)
+				<-release
+				writing.Store(false)
+			})
+		case (op.Kind == errorfs.OpRename || op.Kind == errorfs.OpRemove) && strings.HasSuffix(op.Path, fileName(1)) && writing.Load():
+			early.Store(true)
+		}
+		return nil
+	})
+	l, _, err := openTiny(fs, testDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; ; n++ { // the spare is made
+		l.mu.Lock()
+		ready := l.spare != nil && !l.spare.filling
+		l.mu.Unlock()
+		if ready {
+			break
+		}
+		if n > 1_000_000 {
+			t.Fatal("there is no spare")
+		}
+		runtime.Gosched()
+	}
+	hold.Store(true)
+	for len(l.Segments()) < 2 {
+		if _, err := l.StageOne(false, nil, storetest.Bytes(500, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-held
+	dropped := make(chan error, 1)
+	go func() { dropped <- l.Drop(1) }()
+	for range 20_000 {
+		runtime.Gosched()
+	}
+	close(release)
+	if err := errors.Join(<-dropped, l.Close()); err != nil || early.Load() {
+		t.Errorf("given away under its writer: %t, %v", early.Load(), err)
 	}
 }
 

@@ -320,14 +320,15 @@ func logCrash(ctx context.Context, seed uint64, open OpenLog, hit *sites) error 
 		tear := r.IntN(2) == 0
 		sectors := rand.New(rand.NewPCG(seed, uint64(round)))
 		var calls atomic.Int64
-		var armed atomic.Bool
+		var armed, tore atomic.Bool
 		fs := base.WithBase(func(fs vfs.FS) vfs.FS {
-			return tearing{FS: fs, rand: sectors.IntN, torn: func() bool { return armed.CompareAndSwap(true, false) }, then: func() { c.crash(true) }}
+			return tearing{FS: fs, rand: sectors.IntN, torn: func() bool { return armed.Load() && tore.CompareAndSwap(false, true) }, then: func() { c.crash(true) }}
 		}).WithFaults(func(op errorfs.Op) error {
 			if n := calls.Add(1); n == at || n > at && tear && !c.done.Load() {
 				if tear && op.Kind == errorfs.OpFileWriteAt {
-					armed.Store(true)
-					hit.add(op)
+					if armed.CompareAndSwap(false, true) {
+						hit.add(op)
+					}
 				} else if !tear {
 					hit.add(op)
 					c.crash(true)
