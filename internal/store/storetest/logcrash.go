@@ -204,6 +204,8 @@ func (g *ledger) check(l store.Log) error {
 			return err
 		}
 	}
+	g.mu.Lock() // a crash may come now
+	defer g.mu.Unlock()
 	g.staged, g.durable = found, last+1
 	return nil
 }
