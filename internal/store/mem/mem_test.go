@@ -9,6 +9,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/storetest"
+	"github.com/rustyonions/macronode/internal/store/storetest/logtest"
 )
 
 func TestKV(t *testing.T) {
@@ -114,5 +115,5 @@ func BenchmarkKV(b *testing.B) {
 }
 
 func TestLog(t *testing.T) {
-	storetest.Log(t, func(*testing.T) store.Log { return NewLog(128 << 20) })
+	logtest.Log(t, func(*testing.T) store.Log { return NewLog(128 << 20) })
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
-	"github.com/rustyonions/macronode/internal/store/storetest"
+	"github.com/rustyonions/macronode/internal/store/storetest/logtest"
 )
 
 func mustOpen(tb testing.TB, c Config) *Log {
@@ -28,7 +28,7 @@ func TestLog(t *testing.T) {
 		"memory": func(*testing.T) Config { return Config{FS: disk.Mem(), Dir: "/log", SegmentBytes: MinSegmentBytes} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			storetest.Log(t, func(t *testing.T) store.Log { return mustOpen(t, f(t)) })
+			logtest.Log(t, func(t *testing.T) store.Log { return mustOpen(t, f(t)) })
 		})
 	}
 }
@@ -48,14 +48,14 @@ func openTiny(fs *disk.FS, dir string) (*Log, Found, error) {
 	return open(Config{FS: fs, Dir: dir, SegmentBytes: 24 << 10}, 24<<10)
 }
 
-func TestCrash(t *testing.T) { storetest.LogCrash(t, openSmall) }
+func TestCrash(t *testing.T) { logtest.LogCrash(t, openSmall) }
 
-func TestFaults(t *testing.T) { storetest.LogFaults(t, openSmall) }
+func TestFaults(t *testing.T) { logtest.LogFaults(t, openSmall) }
 
-func TestForget(t *testing.T) { storetest.LogForget(t, openSmall, testDir) }
+func TestForget(t *testing.T) { logtest.LogForget(t, openSmall, testDir) }
 
 func TestKill(t *testing.T) {
-	storetest.LogKill(t, func(dir string) (store.Log, error) {
+	logtest.LogKill(t, func(dir string) (store.Log, error) {
 		l, _, err := openTiny(disk.Real(), dir+"/log")
 		if err != nil {
 			return nil, err
@@ -66,7 +66,7 @@ func TestKill(t *testing.T) {
 
 func TestDamage(t *testing.T) {
 	var found Found
-	storetest.LogDamage(t, func(fs *disk.FS) (store.Log, error) {
+	logtest.LogDamage(t, func(fs *disk.FS) (store.Log, error) {
 		l, f, err := openTiny(fs, testDir)
 		found = f
 		if err != nil {

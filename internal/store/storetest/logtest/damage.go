@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storetest
+package logtest
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/storetest"
 )
 
 // LogDamage flips bits in every file of a log, overwrites parts and cuts files short.
@@ -19,41 +20,41 @@ import (
 func LogDamage(t *testing.T, open OpenLog, dir string, said func(l store.Log) int64) {
 	whole := disk.Mem()
 	l, err := open(whole)
-	must(t, err)
+	storetest.Must(t, err)
 	staged := map[store.Pos][]byte{}
 	var last store.Pos
 	for i := 0; len(l.Segments()) < 4; i++ {
-		b := Bytes(50+i*37%700, uint64(i))
+		b := storetest.Bytes(50+i*37%700, uint64(i))
 		p, err := l.StageOne(false, nil, b)
-		must(t, err)
-		must(t, l.Sync(t.Context()))
+		storetest.Must(t, err)
+		storetest.Must(t, l.Sync(t.Context()))
 		staged[p], last = b, p
 	}
 	active := l.Segments()[3].ID
 	for range 10 {
-		p, err := l.StageOne(false, nil, Bytes(300, 1))
-		must(t, err)
-		staged[p], last = Bytes(300, 1), p
+		p, err := l.StageOne(false, nil, storetest.Bytes(300, 1))
+		storetest.Must(t, err)
+		staged[p], last = storetest.Bytes(300, 1), p
 	}
-	must(t, l.Close())
+	storetest.Must(t, l.Close())
 	names, err := whole.List(dir)
-	must(t, err)
+	storetest.Must(t, err)
 	r := rand.New(rand.NewPCG(3, 3))
 	tries, lost := 0, 0
 	for _, name := range names {
 		b, err := whole.ReadFile(dir+"/"+name, 1<<30)
-		must(t, err)
+		storetest.Must(t, err)
 		try := func(what string, b []byte, most int64, cut bool) {
 			t.Helper()
 			image := disk.Mem()
-			must(t, image.MkdirAllSync(dir))
+			storetest.Must(t, image.MkdirAllSync(dir))
 			for _, other := range names {
 				c, err := whole.ReadFile(dir+"/"+other, 1<<30)
-				must(t, err)
+				storetest.Must(t, err)
 				if other == name {
 					c = b
 				}
-				must(t, image.ReplaceFile(dir+"/"+other, c, disk.FileMode))
+				storetest.Must(t, image.ReplaceFile(dir+"/"+other, c, disk.FileMode))
 			}
 			n, err := damagedLog(t, open, image, staged, last, active, most, cut, said)
 			if err != nil {

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storetest
+package logtest
 
 import (
 	"context"
@@ -14,22 +14,23 @@ import (
 	"testing"
 
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/storetest"
 )
 
 // LogKill kills a process that appends and drops, again and again, with SIGKILL: all
 // that it acknowledged is there, in order, once, and nothing in part. It must be all
 // that its test does.
 func LogKill(t *testing.T, open func(dir string) (store.Log, error)) {
-	if dir := os.Getenv(killDir); dir != "" {
+	if dir := os.Getenv(storetest.KillDir); dir != "" {
 		logVictim(t, dir, open)
 		return
 	}
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(4, 1))
 	var acked [logWriters]uint64
-	for round := range rounds(t) {
+	for round := range storetest.Rounds(t) {
 		dropped := map[uint32]bool{}
-		killed(t, dir, 20+r.IntN(400), func(s string) {
+		storetest.Killed(t, dir, 20+r.IntN(400), func(s string) {
 			var w int
 			var n uint64
 			if _, err := fmt.Sscanf(s, "ack %d %d\n", &w, &n); err == nil {
@@ -77,14 +78,14 @@ func victims(l store.Log, dropped map[uint32]bool) (last [logWriters]uint64, err
 	return last, err
 }
 
-func victimFilling(w byte, n uint64) []byte { return Bytes(int(n*31%4000), n*3+uint64(w)) }
+func victimFilling(w byte, n uint64) []byte { return storetest.Bytes(int(n*31%4000), n*3+uint64(w)) }
 
 func logVictim(t *testing.T, dir string, open func(dir string) (store.Log, error)) {
 	l, err := open(dir)
-	must(t, err)
+	storetest.Must(t, err)
 	last, err := victims(l, nil)
-	must(t, err)
-	var c child
+	storetest.Must(t, err)
+	var c storetest.Child
 	var wg sync.WaitGroup
 	var stop atomic.Bool
 	for w := range logWriters {
@@ -99,13 +100,13 @@ func logVictim(t *testing.T, dir string, open func(dir string) (store.Log, error
 					stop.Store(true)
 					return
 				}
-				c.say("ack %d %d\n", w, n)
+				c.Say("ack %d %d\n", w, n)
 				// Only the oldest goes, so that what is left is without a hole.
 				if list := l.Segments(); w == 0 && len(list) > 3 {
 					if l.Drop(list[0].ID) != nil {
 						return
 					}
-					c.say("dropped %d\n", list[0].ID)
+					c.Say("dropped %d\n", list[0].ID)
 				}
 			}
 		})

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storetest
+package logtest
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/storetest"
 )
 
 // Log runs the suite of a store.Log. open returns an empty one with room for at
@@ -54,25 +55,25 @@ func logOrder(t *testing.T, l store.Log) {
 	stage := func(records ...[]byte) {
 		t.Helper()
 		places, err := l.Stage(false, records...)
-		must(t, err)
+		storetest.Must(t, err)
 		for i, p := range places {
 			want = append(want, entry{p, bytes.Clone(records[i])})
 			clear(records[i]) // they were copied
 		}
 	}
 	for i := range 200 {
-		stage(Bytes(i*7, uint64(i)))
-		stage(Bytes(3, uint64(i)), nil, Bytes(5000, uint64(i)))
-		p, err := l.StageOne(i%2 == 0, Bytes(i%40, 1), Bytes(i*11, 2))
-		must(t, err)
-		want = append(want, entry{p, append(Bytes(i%40, 1), Bytes(i*11, 2)...)})
+		stage(storetest.Bytes(i*7, uint64(i)))
+		stage(storetest.Bytes(3, uint64(i)), nil, storetest.Bytes(5000, uint64(i)))
+		p, err := l.StageOne(i%2 == 0, storetest.Bytes(i%40, 1), storetest.Bytes(i*11, 2))
+		storetest.Must(t, err)
+		want = append(want, entry{p, append(storetest.Bytes(i%40, 1), storetest.Bytes(i*11, 2)...)})
 	}
 	if places, err := l.Stage(false); err != nil || len(places) != 0 {
 		t.Errorf("nothing staged: %v, %v", places, err)
 	}
-	must(t, l.Sync(t.Context()))
+	storetest.Must(t, l.Sync(t.Context()))
 	got, err := scanAll(l, 0)
-	must(t, err)
+	storetest.Must(t, err)
 	if len(got) != len(want) {
 		t.Fatalf("%d records of %d", len(got), len(want))
 	}
@@ -96,12 +97,12 @@ func logOrder(t *testing.T, l store.Log) {
 }
 
 func logLimits(t *testing.T, l store.Log) {
-	big := Bytes(store.MaxRecordBytes, 1)
+	big := storetest.Bytes(store.MaxRecordBytes, 1)
 	at, err := l.StageOne(false, big[:10], big[10:])
-	must(t, err)
+	storetest.Must(t, err)
 	places, err := l.Stage(false, big, []byte("x"))
-	must(t, err)
-	must(t, l.Sync(t.Context()))
+	storetest.Must(t, err)
+	storetest.Must(t, l.Sync(t.Context()))
 	for _, p := range []store.Pos{at, places[0]} {
 		if b, err := l.Read(p, nil); err != nil || !bytes.Equal(b, big) {
 			t.Errorf("the largest record: %d bytes, %v", len(b), err)
@@ -138,10 +139,10 @@ func logStaged(t *testing.T, l store.Log) {
 		t.Error("an empty log has something that is not durable")
 	}
 	a, err := l.StageOne(false, []byte("a"), nil)
-	must(t, err)
+	storetest.Must(t, err)
 	end := l.Staged()
 	b, err := l.StageOne(false, nil, []byte("b"))
-	must(t, err)
+	storetest.Must(t, err)
 	for p, want := range map[store.Pos]string{a: "a", b: "b"} {
 		if got, err := l.Read(p, nil); err != nil || string(got) != want {
 			t.Errorf("%q is staged: %q, %v", want, got, err)
@@ -153,11 +154,11 @@ func logStaged(t *testing.T, l store.Log) {
 	if list, err := scanAll(l, 0); err != nil || len(list) != 0 {
 		t.Errorf("a scan sees %d records that are not durable, %v", len(list), err)
 	}
-	must(t, l.SyncTo(t.Context(), end))
+	storetest.Must(t, l.SyncTo(t.Context(), end))
 	if d := l.Durable(); d < end {
 		t.Errorf("durable to %x, not %x", uint64(d), uint64(end))
 	}
-	must(t, l.Sync(t.Context()))
+	storetest.Must(t, l.Sync(t.Context()))
 	if list, err := scanAll(l, 0); err != nil || len(list) != 2 || l.Durable() < l.Staged() {
 		t.Errorf("%d records, %v", len(list), err)
 	}
@@ -170,7 +171,7 @@ func logConcurrent(t *testing.T, l store.Log) {
 		wg.Go(func() {
 			for i := range each {
 				record := binary.BigEndian.AppendUint32([]byte{byte(w)}, uint32(i))
-				record = append(record, Bytes(i*13, uint64(w))...)
+				record = append(record, storetest.Bytes(i*13, uint64(w))...)
 				p, err := l.StageOne(false, record[:5], record[5:])
 				if err == nil {
 					err = l.SyncTo(context.Background(), p+1)
@@ -190,7 +191,7 @@ func logConcurrent(t *testing.T, l store.Log) {
 	}
 	wg.Wait()
 	list, err := scanAll(l, 0)
-	must(t, err)
+	storetest.Must(t, err)
 	var next [writers]uint32
 	for _, e := range list {
 		if w := e.data[0]; binary.BigEndian.Uint32(e.data[1:]) == next[w] {
@@ -215,11 +216,11 @@ func segments(t *testing.T, l store.Log, n int) []store.Pos {
 	t.Helper()
 	var places []store.Pos
 	for i := 0; len(l.Segments()) < n; i++ {
-		p, err := l.Stage(false, Bytes(100_000, uint64(i)))
-		must(t, err)
+		p, err := l.Stage(false, storetest.Bytes(100_000, uint64(i)))
+		storetest.Must(t, err)
 		places = append(places, p...)
 	}
-	must(t, l.Sync(t.Context()))
+	storetest.Must(t, l.Sync(t.Context()))
 	return places
 }
 
@@ -234,8 +235,8 @@ func logDrop(t *testing.T, l store.Log) {
 	if err := l.Drop(list[0].ID, list[2].ID); !errors.Is(err, store.ErrRange) || len(l.Segments()) != 3 {
 		t.Errorf("dropped the active one: %v, %d are left", err, len(l.Segments()))
 	}
-	must(t, l.Drop(list[1].ID))
-	must(t, l.Drop(list[1].ID, 0, 999))
+	storetest.Must(t, l.Drop(list[1].ID))
+	storetest.Must(t, l.Drop(list[1].ID, 0, 999))
 	left := 0
 	for i, p := range places {
 		b, err := l.Read(p, nil)
@@ -246,7 +247,7 @@ func logDrop(t *testing.T, l store.Log) {
 			continue
 		}
 		left++
-		if err != nil || !bytes.Equal(b, Bytes(100_000, uint64(i))) {
+		if err != nil || !bytes.Equal(b, storetest.Bytes(100_000, uint64(i))) {
 			t.Fatalf("record %d: %d bytes, %v", i, len(b), err)
 		}
 	}
@@ -257,39 +258,39 @@ func logDrop(t *testing.T, l store.Log) {
 	for range 3 {
 		last := l.Segments()[len(l.Segments())-1].ID
 		for l.Segments()[len(l.Segments())-1].ID == last {
-			_, err := l.Stage(false, Bytes(100_000, 1))
-			must(t, err)
+			_, err := l.Stage(false, storetest.Bytes(100_000, 1))
+			storetest.Must(t, err)
 		}
-		must(t, l.Drop(last))
+		storetest.Must(t, l.Drop(last))
 	}
 	list = l.Segments()
 	if last := list[len(list)-1]; last.ID < 6 {
 		t.Errorf("segment %d after six", last.ID)
 	}
-	must(t, l.Sync(t.Context()))
+	storetest.Must(t, l.Sync(t.Context()))
 	_, err := scanAll(l, 0)
-	must(t, err)
+	storetest.Must(t, err)
 }
 
 // logWait: the context ends a wait, not the write.
 func logWait(t *testing.T, l store.Log) {
 	p, err := l.StageOne(false, nil, []byte("x"))
-	must(t, err)
+	storetest.Must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := l.Sync(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	must(t, l.SyncTo(t.Context(), p+1))
-	must(t, l.SyncTo(t.Context(), l.Staged()+1<<32)) // no more than there is
-	must(t, l.SyncTo(t.Context(), 0))
+	storetest.Must(t, l.SyncTo(t.Context(), p+1))
+	storetest.Must(t, l.SyncTo(t.Context(), l.Staged()+1<<32)) // no more than there is
+	storetest.Must(t, l.SyncTo(t.Context(), 0))
 }
 
 func logClosed(t *testing.T, l store.Log) {
 	p, err := l.StageOne(false, nil, []byte("x"))
-	must(t, err)
-	must(t, l.Check(t.Context()))
-	must(t, l.Close())
+	storetest.Must(t, err)
+	storetest.Must(t, l.Check(t.Context()))
+	storetest.Must(t, l.Close())
 	_, stage := l.Stage(true, []byte("y"))
 	_, one := l.StageOne(true, nil, []byte("y"))
 	_, read := l.Read(p, nil)

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storetest
+package logtest
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/storetest"
 )
 
 // LogFaults fails every call to the file system in turn, and makes every write write
@@ -43,8 +44,8 @@ func LogFaults(t *testing.T, open OpenLog) {
 			t.Errorf("only %d places were hit", len(hit.n))
 		}
 	}
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) { run(t, f.err, f.lasting, false) })
+	for _, f := range storetest.Faults() {
+		t.Run(f.Name, func(t *testing.T) { run(t, f.Err, f.Lasting, false) })
 	}
 	t.Run("short write", func(t *testing.T) { run(t, io.ErrShortWrite, false, true) })
 }
@@ -68,7 +69,7 @@ func (f *logFault) inject(op errorfs.Op) error {
 		return nil
 	}
 	c := f.calls.Add(1)
-	if f.off.Load() || c < f.at || c > f.at && !f.lasting || errors.Is(f.err, syscall.ENOSPC) && !spaceNeeded(op.Kind) {
+	if f.off.Load() || c < f.at || c > f.at && !f.lasting || errors.Is(f.err, syscall.ENOSPC) && !storetest.SpaceNeeded(op.Kind) {
 		return nil
 	}
 	f.hit.Store(true)

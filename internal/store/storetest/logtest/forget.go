@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storetest
+package logtest
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/store/storetest"
 )
 
 // forgetful is a file system whose failed syncs drop what was to be written, as
@@ -131,7 +132,7 @@ func LogForget(t *testing.T, open OpenLog, dir string) {
 		}
 		hits++
 		image, err := mem.power(dir)
-		must(t, err)
+		storetest.Must(t, err)
 		l, err := open(image)
 		if err != nil {
 			t.Fatalf("sync %d: after the power cut: %v", n, err)

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package storetest
+package logtest
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/storetest"
 )
 
 // OpenLog opens a log that lives on the file system. Its segments should hold some
@@ -144,7 +145,7 @@ func (g *ledger) step(ctx context.Context, l store.Log, r *rand.Rand) error {
 		if r.IntN(12) == 0 {
 			n = r.IntN(9000)
 		}
-		records = append(records, binary.BigEndian.AppendUint64(Bytes(n, r.Uint64()), r.Uint64()))
+		records = append(records, binary.BigEndian.AppendUint64(storetest.Bytes(n, r.Uint64()), r.Uint64()))
 	}
 	end, err := g.stage(l, records...)
 	if err != nil {
@@ -300,7 +301,7 @@ func (f tearingFile) WriteAt(p []byte, off int64) (int, error) {
 // often in the middle of a write, what was not synced is lost in part or in whole.
 func LogCrash(t *testing.T, open OpenLog) {
 	var hit sites
-	for _, seed := range seeds(t) {
+	for _, seed := range storetest.Seeds(t) {
 		if err := logCrash(t.Context(), seed, open, &hit); err != nil {
 			t.Fatalf("MACRONODE_CRASH_SEED=%d: %v", seed, err)
 		}
