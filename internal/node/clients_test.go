@@ -28,3 +28,21 @@ func TestConform(t *testing.T) {
 		})
 	}
 }
+
+// TestConformMailbox is TestConform for the mailbox.
+func TestConformMailbox(t *testing.T) {
+	n := beginDev(t)
+	at := n.endpoints()
+	for name, node := range map[string]string{"http": at.HTTP, "oap": "oap://" + at.OAP} {
+		t.Run(name, func(t *testing.T) {
+			c, err := client.Dial(node, client.Options{Token: n.token(t, "tenant.cap")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := clienttest.ConformMailbox(t.Context(), c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
