@@ -24,15 +24,7 @@ type Route struct {
 }
 
 // Routes returns the operations by name, those of an op's aliases behind its own.
-func Routes() []Route {
-	all := slices.Clone(routes)
-	for _, r := range ahead {
-		if !slices.ContainsFunc(routes, func(o Route) bool { return o.Op == r.Op }) {
-			all = append(all, r)
-		}
-	}
-	return all
-}
+func Routes() []Route { return slices.Clone(routes) }
 
 // Table finds routes. It is only read once made.
 type Table struct {
@@ -52,7 +44,7 @@ type segment struct {
 // New makes a table of routes; nil: those of the node.
 func New(of []Route) *Table {
 	if of == nil {
-		of = Routes()
+		of = routes
 	}
 	t := &Table{root: &segment{}, byOp: make(map[macronode.Op]*Route, len(of))}
 	for i := range of {
