@@ -275,7 +275,7 @@ func TestSettleSays(t *testing.T) {
 	mixed := sayJSON(map[string]any{"results": []map[string]any{{"receipt": "a", "msg_id": "01A", "ok": true},
 		{"receipt": "b", "ok": false, "code": "lease_lost"}, {"receipt": "c", "ok": false, "code": "bad_receipt"}}})
 	one := sayJSON(map[string]any{"results": []map[string]any{{"receipt": "a", "msg_id": "01A", "ok": true}}})
-	s, c := scripted(t, hangUp, mixed, refuse(macronode.LeaseLost), one, one, one, mixed)
+	s, c := scripted(t, hangUp, mixed, refuse(macronode.LeaseLost), one, one, one, one, mixed)
 	jobs := mailbox.New(c, "jobs")
 	out, err := jobs.Ack(t.Context(), "a", "b", "c")
 	if len(out) != 3 || !errors.Is(err, mailbox.ErrLeaseLost) || out[0].Err != nil || out[0].MsgID != "01A" || out[1].Err != mailbox.ErrLeaseLost || out[2].Err != mailbox.ErrReceipt {
@@ -293,14 +293,16 @@ func TestSettleSays(t *testing.T) {
 	if _, err := jobs.Extend(t.Context(), time.Minute, "a"); err != nil {
 		t.Error(err)
 	}
-	if out, err := jobs.Ack(t.Context(), "a"); err == nil || out != nil {
-		t.Errorf("an answer about others: %+v, %v", out, err)
+	for _, receipt := range []string{"b", "a"} { // another's answer, and one about more
+		if out, err := jobs.Ack(t.Context(), receipt); err == nil || out != nil {
+			t.Errorf("an answer about others: %+v, %v", out, err)
+		}
 	}
 	if out, err := jobs.Ack(t.Context()); err != nil || out != nil {
 		t.Errorf("about none: %+v, %v", out, err)
 	}
 	want := []string{`ack {"receipts":["a","b","c"]}`, `ack {"receipts":["a","b","c"]}`, `ack {"receipts":["a","b"]}`, `nack {"receipts":["a"],"reason":"no"}`,
-		`nack {"receipts":["a"],"delay_ms":0,"reason":"no"}`, `extend {"receipts":["a"],"visibility_ms":60000}`, `ack {"receipts":["a"]}`}
+		`nack {"receipts":["a"],"delay_ms":0,"reason":"no"}`, `extend {"receipts":["a"],"visibility_ms":60000}`, `ack {"receipts":["b"]}`, `ack {"receipts":["a"]}`}
 	calls := s.calls()
 	if len(calls) != len(want) {
 		t.Fatalf("%d calls", len(calls))
