@@ -200,7 +200,7 @@ func drive(t *testing.T, n *node) {
 	w.call(macronode.AppKMS, "kms.public", map[string]string{"key": "wire"}, nil, nil).want(t, "a tenant", 403)
 	op.call(macronode.AppNode, "admin.status", nil, nil, nil).want(t, "status", 200)
 	w.call(macronode.AppNode, "version", nil, nil, nil).want(t, "version", 200)
-	w.call(macronode.AppMailbox, "mailbox.send", nil, nil, nil).want(t, "a family that is not there", 501)
+	w.call(macronode.AppRegistry, "registry.head", nil, nil, nil).want(t, "a family that is not there", 501)
 	w.call(77, "object.get", at, nil, nil).want(t, "a family that nobody knows", 501)
 	w.call(macronode.AppObject, "object.dance", nil, nil, nil).want(t, "an operation that is not there", 404)
 	w.call(macronode.AppObject, "object.list", nil, nil, nil).want(t, "the session lives", 200)
