@@ -51,7 +51,7 @@ type State string
 const (
 	StateReady   State = "ready"
 	StateDelayed State = "delayed"
-	StateLeased  State = "leased"
+	StateLeased  State = "in_flight"
 )
 
 // Peeked is a message as an operator sees it: nothing is leased, and the payload

@@ -5,6 +5,7 @@ package clock
 import (
 	"encoding/hex"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,11 +16,22 @@ import (
 // bootIDFile holds a UUID that the kernel draws at each boot.
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
-// machine is the clock of the machine.
+// machine is the clock of the machine. CLOCK_BOOTTIME is a system call, so it is
+// asked now and then, and the runtime's clock in between.
 type machine struct {
 	boot  [16]byte
 	start time.Time // for where CLOCK_BOOTTIME cannot be read
+	seen  atomic.Pointer[sighting]
 }
+
+// sighting ties the two clocks together. After a suspension it is wrong by that
+// long, for askEvery at most.
+type sighting struct {
+	at   time.Time
+	boot time.Duration
+}
+
+const askEvery = 250 * time.Millisecond
 
 // Machine returns the machine's own source. Where the boot has no readable id,
 // restarts fall back on the wall clock.
@@ -55,10 +67,18 @@ func bootTime() (time.Duration, error) {
 func (m *machine) Boot() [16]byte { return m.boot }
 
 func (m *machine) SinceBoot() time.Duration {
-	if d, err := bootTime(); err == nil {
-		return d
+	if s := m.seen.Load(); s != nil {
+		if d := time.Since(s.at); d < askEvery {
+			return s.boot + d
+		}
 	}
-	return time.Since(m.start)
+	at := time.Now()
+	d, err := bootTime()
+	if err != nil {
+		return time.Since(m.start)
+	}
+	m.seen.Store(&sighting{at: at, boot: d})
+	return d
 }
 
 func (m *machine) Wall() time.Time { return time.Now() }

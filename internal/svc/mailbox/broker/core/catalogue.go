@@ -14,7 +14,7 @@ import (
 // ensure returns the topic of that name, made with the default config where there
 // is none.
 func (b *Core) ensure(ref queue.TopicRef) (*Topic, error) {
-	t, err := b.Find(ref)
+	t, err := b.find(ref)
 	if !errors.Is(err, ErrNoTopic) {
 		return t, err
 	}
@@ -74,7 +74,7 @@ func (b *Core) PutTopic(ctx context.Context, ref queue.TopicRef, cfg queue.Confi
 		return false, Refuse(ErrInvalid, err.Error(), 0)
 	}
 	for {
-		t, err := b.Find(ref)
+		t, err := b.find(ref)
 		if errors.Is(err, ErrNoTopic) {
 			b.catalogue.Lock()
 			if b.byRef[ref] == nil {

@@ -161,10 +161,14 @@ func (b *Core) staging(err error) error {
 	return b.fail(err)
 }
 
-// Settle waits until all that was staged so far is durable. It comes before every
-// answer.
-func (b *Core) Settle(ctx context.Context) error {
-	err := b.log.Sync(ctx)
+// Settle waits until all that was staged so far is durable. It, or settle, comes
+// before every answer.
+func (b *Core) Settle(ctx context.Context) error { return b.settle(ctx, b.log.Staged()) }
+
+// settle waits until what was staged before end is durable: not for what others
+// staged since, which may take the disk's next turn.
+func (b *Core) settle(ctx context.Context, end store.Pos) error {
+	err := b.log.SyncTo(ctx, end)
 	if err == nil {
 		return nil
 	}
@@ -179,8 +183,22 @@ func (b *Core) Wall() time.Time { return b.clock.Wall() }
 
 func (b *Core) now() queue.Time { return queue.Time(b.clock.Now()) }
 
-// Find returns the topic of that name.
+// rests is where that ends in the log on which the topic's state rests. Who answers
+// from the state settles that first. The caller holds the topic's lock.
+func (t *Topic) rests() store.Pos { return store.Pos(t.q.Applied()) + 1 }
+
+// Find returns the topic of that name. That there is none is told when it is durable.
 func (b *Core) Find(ref queue.TopicRef) (*Topic, error) {
+	t, err := b.find(ref)
+	if errors.Is(err, ErrNoTopic) {
+		if err := b.Settle(context.Background()); err != nil {
+			return nil, err
+		}
+	}
+	return t, err
+}
+
+func (b *Core) find(ref queue.TopicRef) (*Topic, error) {
 	if err := b.Failure(); err != nil {
 		return nil, err
 	}

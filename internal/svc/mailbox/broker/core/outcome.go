@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
@@ -33,7 +34,7 @@ func (b *Core) Ack(ctx context.Context, ref queue.TopicRef, receipts []string) (
 	if err != nil {
 		return nil, err
 	}
-	if err := b.Settle(ctx); err != nil {
+	if err := b.settle(ctx, r.end); err != nil {
 		return nil, err
 	}
 	if f := b.cfg.Events.Acked; f != nil {
@@ -86,7 +87,7 @@ func (b *Core) Nack(ctx context.Context, ref queue.TopicRef, receipts []string, 
 			return nil, err
 		}
 	}
-	if err := b.Settle(ctx); err != nil {
+	if err := b.settle(ctx, r.end); err != nil {
 		return nil, err
 	}
 	if f := b.cfg.Events.Requeued; f != nil && effect.Nacked > 0 {
@@ -121,7 +122,10 @@ func (b *Core) Extend(ctx context.Context, ref queue.TopicRef, receipts []string
 	if err != nil {
 		return nil, err
 	}
-	return r.out, b.Settle(ctx)
+	if err := b.settle(ctx, r.end); err != nil {
+		return nil, err
+	}
+	return r.out, nil
 }
 
 // redemption is the receipts of one call and what they turned out to be.
@@ -131,6 +135,7 @@ type redemption struct {
 	out    []Outcome
 	items  []record.Item // those that hold
 	held   []queue.Held  // beside items
+	end    store.Pos     // what the outcomes rest on
 }
 
 // redeem reads receipts, which needs no lock.
@@ -161,6 +166,7 @@ func (b *Core) redeem(ref queue.TopicRef, receipts []string) (*redemption, error
 func (b *Core) decide(r *redemption, then func(now queue.Time) error) error {
 	r.t.mu.Lock()
 	defer r.t.mu.Unlock()
+	defer func() { r.end = r.t.rests() }()
 	if r.t.gone {
 		return Refuse(ErrNoTopic, "", 0)
 	}

@@ -61,6 +61,9 @@ func (b *Core) bound(want *Want) error {
 	return nil
 }
 
+// readAhead is what a log may read beyond a record for speed.
+const readAhead = 4096 + store.RecordRoomBytes
+
 // receiving is the work on one call of Receive.
 type receiving struct {
 	t      *Topic
@@ -68,12 +71,14 @@ type receiving struct {
 	items  []record.Item
 	buf    []byte
 	effect queue.Effect
+	end    store.Pos // what the answer rests on
+	arena  []byte    // room for the records; who receives keeps it
 }
 
 var receivings = sync.Pool{New: func() any { return new(receiving) }}
 
 func (r *receiving) release() {
-	r.t, r.taken, r.items = nil, r.taken[:0], r.items[:0]
+	r.t, r.taken, r.items, r.arena = nil, r.taken[:0], r.items[:0], nil
 	receivings.Put(r)
 }
 
@@ -121,6 +126,7 @@ func (b *Core) lease(ctx context.Context, ref queue.TopicRef, want Want, r *rece
 func (b *Core) try(t *Topic, want Want, r *receiving, w **wait.Waiter, last bool) (done bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer func() { r.end = t.rests() }()
 	if *w != nil {
 		t.line.Leave(*w)
 		t.line.Tries(*w)
@@ -209,17 +215,23 @@ func (b *Core) giveUp(t *Topic, w *wait.Waiter) {
 // durable.
 func (b *Core) deliver(ctx context.Context, r *receiving) ([]Delivery, error) {
 	if len(r.taken) == 0 {
-		return nil, b.Settle(ctx)
+		return nil, b.settle(ctx, r.end)
 	}
+	room := 0
+	for i := range r.taken {
+		room += int(r.taken[i].Bytes)
+	}
+	r.arena = make([]byte, 0, room+readAhead)
 	out := make([]Delivery, 0, len(r.taken))
 	var damaged int64
 	for i := range r.taken {
-		d, err := b.load(r.t, r.taken[i], r.items[i])
+		d, err := b.load(r, r.taken[i], r.items[i])
 		switch {
 		case err == nil:
 			out = append(out, d)
 		case errors.Is(err, errDamaged):
 			damaged++
+			r.end = 0 // more is staged than the leases
 			if err := b.kill(r.t, r.items[i].Seq, r.taken[i].At, record.WhyIntegrity, "the stored bytes are damaged"); err != nil {
 				return nil, err
 			}
@@ -228,7 +240,10 @@ func (b *Core) deliver(ctx context.Context, r *receiving) ([]Delivery, error) {
 			return nil, err
 		}
 	}
-	if err := b.Settle(ctx); err != nil {
+	if r.end == 0 {
+		r.end = b.log.Staged()
+	}
+	if err := b.settle(ctx, r.end); err != nil {
 		return nil, err
 	}
 	if f := b.cfg.Events.Delivered; f != nil && len(out) > 0 {
@@ -242,8 +257,10 @@ func (b *Core) deliver(ctx context.Context, r *receiving) ([]Delivery, error) {
 
 // load reads one leased message and checks its payload: errDamaged, or
 // ErrLeaseLost where it went meanwhile.
-func (b *Core) load(t *Topic, c queue.Candidate, item record.Item) (Delivery, error) {
-	s, err := b.ReadSend(c.At)
+func (b *Core) load(r *receiving, c queue.Candidate, item record.Item) (Delivery, error) {
+	t := r.t
+	s, used, err := b.readSend(c.At, r.arena[len(r.arena):])
+	r.arena = r.arena[:min(len(r.arena)+used, cap(r.arena))]
 	for at := c.At; errors.Is(err, store.ErrNotFound); {
 		// Its segment was dropped. Either it was moved before, or it is gone.
 		t.mu.Lock()
@@ -274,16 +291,23 @@ func (b *Core) load(t *Topic, c queue.Candidate, item record.Item) (Delivery, er
 // ReadSend reads the message at a place, whether it is where it was sent or was
 // moved there. errDamaged where that is none; store.ErrNotFound where the segment is gone.
 func (b *Core) ReadSend(at uint64) (*record.Send, error) {
-	raw, err := b.log.Read(store.Pos(at), nil)
+	s, _, err := b.readSend(at, nil)
+	return s, err
+}
+
+// readSend is ReadSend into buf where it has room, and says how much of it is used.
+func (b *Core) readSend(at uint64, buf []byte) (s *record.Send, used int, err error) {
+	raw, err := b.log.Read(store.Pos(at), buf)
 	switch {
 	case errors.Is(err, store.ErrCorrupt):
-		return nil, errDamaged
+		return nil, 0, errDamaged
 	case errors.Is(err, store.ErrNotFound):
-		return nil, err
+		return nil, 0, err
 	case err != nil:
-		return nil, Failed(err) // the disk did not answer this time: the call ends, nothing else
+		return nil, 0, Failed(err) // the disk did not answer this time: the call ends, nothing else
 	}
-	return asSend(raw)
+	s, err = asSend(raw)
+	return s, len(raw), err
 }
 
 // asSend is the message within a record.

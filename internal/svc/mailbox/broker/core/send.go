@@ -48,7 +48,7 @@ func (b *Core) Send(ctx context.Context, ref queue.TopicRef, messages []Message)
 			return nil, err
 		}
 	}
-	if err := b.Settle(ctx); err != nil {
+	if err := b.settle(ctx, s.end); err != nil {
 		return nil, err
 	}
 	b.tellSent(ref, s)
@@ -62,7 +62,8 @@ type sending struct {
 	head   []byte
 	places []uint64
 	effect queue.Effect
-	judged []byte // buffer for earlier records
+	end    store.Pos // what the answer rests on
+	judged []byte    // buffer for earlier records
 }
 
 // sendItem is one message on its way. Where done, its outcome is known.
@@ -82,7 +83,7 @@ func (s *sending) release() {
 	for i := range s.items {
 		s.items[i] = sendItem{}
 	}
-	s.items, s.sent = s.items[:0], nil
+	s.items, s.sent, s.end = s.items[:0], nil, 0
 	if cap(s.items) <= 1024 && cap(s.judged) <= 1<<20 {
 		sendings.Put(s)
 	}
@@ -163,7 +164,10 @@ func (b *Core) stageSends(t *Topic, s *sending) (again bool, err error) {
 	now := b.now()
 	s.effect.Reset()
 	ready := 0
-	defer func() { b.applied(t, now, &s.effect, ready) }()
+	defer func() {
+		b.applied(t, now, &s.effect, ready)
+		s.end = max(s.end, t.rests())
+	}()
 	for i := range s.items {
 		it := &s.items[i]
 		if it.done {

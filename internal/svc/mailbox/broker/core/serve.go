@@ -147,7 +147,7 @@ func (b *Core) keepRoom(ctx context.Context) error {
 			}
 			marked, marking = b.log.Staged(), time.Now()
 		}
-		if err := b.tidyOnce(ctx, full); err != nil {
+		if err := b.Tidy(ctx, full || b.snapshotDue()); err != nil {
 			if failure := b.Failure(); failure != nil {
 				return failure
 			}
@@ -158,9 +158,9 @@ func (b *Core) keepRoom(ctx context.Context) error {
 	}
 }
 
-// tidyOnce takes a snapshot if one is due, or the disk is full, and tidies.
-func (b *Core) tidyOnce(ctx context.Context, full bool) error {
-	if full || b.snapshotDue() {
+// Tidy takes a snapshot where that is wished, and gives room of the log back.
+func (b *Core) Tidy(ctx context.Context, snapshot bool) error {
+	if snapshot {
 		if err := b.saveSnapshot(); err != nil {
 			return err
 		}
