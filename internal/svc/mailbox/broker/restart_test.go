@@ -381,17 +381,33 @@ func TestRoomComesBack(t *testing.T) {
 		w.want(w.ack(got[0]), ErrLeaseLost)
 	}
 	// The snapshot before the latest, and the log from there, are still all that is needed.
-	w.stop()
+	w.send("victim")
+	victim := w.receive(1)
+	for _, after := range []func(){func() {}, func() { w.want(w.ack(victim...), nil) }} {
+		if err := w.core.Tidy(ctx, true); err != nil {
+			t.Fatal(err)
+		}
+		for range 30 {
+			w.send("fill " + big)
+			w.want(w.ack(w.receive(1)...), nil)
+		}
+		after()
+		for range 30 {
+			w.send("fill " + big)
+			w.want(w.ack(w.receive(1)...), nil)
+		}
+	}
+	if err := w.core.Tidy(ctx, true); err != nil {
+		t.Fatal(err)
+	}
 	names, err := w.fs.List("snap")
 	if err != nil || len(names) != 2 {
 		t.Fatalf("%d snapshots, %v", len(names), err)
 	}
-	if err := w.fs.Remove("snap/" + max(names[0], names[1])); err != nil {
+	if err := w.fs.RemoveSync("snap/" + max(names[0], names[1])); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.start(); err != nil {
-		t.Fatal(err)
-	}
+	w.crash(0, 9)
 	if c := w.counts(); c.Dead != 1 || c.Leased != 1 || c.Ready != 0 {
 		t.Errorf("from the older snapshot: %+v", c)
 	}

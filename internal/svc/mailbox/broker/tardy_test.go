@@ -227,6 +227,8 @@ func TestLogFails(t *testing.T) {
 				w, l := memWorld(t)
 				w.put(func(*queue.Config) {})
 				ended := make(chan error, 1)
+				ctx, cancel := context.WithCancel(ctx)
+				defer cancel()
 				go func() { ended <- w.Serve(ctx) }()
 				waiting := make(chan error, 1)
 				go func() {
@@ -240,10 +242,19 @@ func TestLogFails(t *testing.T) {
 				if macronode.KindOf(err) != macronode.Unavailable || !errors.Is(err, boom) {
 					t.Errorf("a send that was not synced: %v", err)
 				}
-				if err := <-waiting; macronode.KindOf(err) != macronode.Unavailable {
+				soon := func(c chan error) error {
+					select {
+					case err := <-c:
+						return err
+					case <-time.After(time.Minute):
+						t.Fatal("a failed broker goes on")
+						return nil
+					}
+				}
+				if err := soon(waiting); macronode.KindOf(err) != macronode.Unavailable {
 					t.Errorf("who waited: %v", err)
 				}
-				if err := <-ended; !errors.Is(err, boom) {
+				if err := soon(ended); !errors.Is(err, boom) {
 					t.Errorf("Serve: %v", err)
 				}
 				l.fail.Store(nil) // the disk came back, which changes nothing
