@@ -26,6 +26,7 @@ type tardy struct {
 	shut   atomic.Bool
 	permit chan struct{}
 	fail   atomic.Pointer[error]
+	stages atomic.Bool // Stage goes on when syncs fail
 	full   atomic.Bool
 	mangle atomic.Bool // Read changes the last byte, as if the checksum had been made of it
 }
@@ -42,7 +43,7 @@ func (l *tardy) StageOne(reserve bool, head, body []byte) (store.Pos, error) {
 	if l.full.Load() && !reserve {
 		return 0, store.ErrFull
 	}
-	if err := l.fail.Load(); err != nil {
+	if err := l.fail.Load(); err != nil && !l.stages.Load() {
 		return 0, *err
 	}
 	return l.Log.StageOne(reserve, head, body)
@@ -237,6 +238,7 @@ func TestLogFails(t *testing.T) {
 				}()
 				synctest.Wait()
 				boom := errors.New("boom")
+				l.stages.Store(at == "sync")
 				l.fail.Store(&boom)
 				_, err := w.Send(ctx, orders, []Message{{}})
 				if macronode.KindOf(err) != macronode.Unavailable || !errors.Is(err, boom) {
