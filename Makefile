@@ -29,9 +29,9 @@ lint:
 # race detector: there it is thinned out, and done in full without. Images of a process's
 # memory (test/secrets) are taken without it.
 race: ## all packages but the end-to-end suite, under the race detector
-	CGO_ENABLED=1 go test -race -timeout 20m $$(go list ./... | grep -v -e /test$$ -e /store/fileobj$$)
-	CGO_ENABLED=1 go test -race -short -timeout 20m ./internal/store/fileobj
-	go test -timeout 20m ./internal/store/fileobj ./test/secrets
+	CGO_ENABLED=1 go test -race -timeout 20m $$(go list ./... | grep -v -e /test$$ -e /store/fileobj$$ -e /mailbox/broker$$)
+	CGO_ENABLED=1 go test -race -short -timeout 20m ./internal/store/fileobj ./internal/svc/mailbox/broker
+	go test -timeout 20m ./internal/store/fileobj ./internal/svc/mailbox/broker ./test/secrets
 
 unit: ## the same without the race detector
 	go test $$(go list ./... | grep -v /test$$)
