@@ -16,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/clock"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/head"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
@@ -132,7 +133,7 @@ func (l *loading) read(from io.Reader) (err error) {
 		}
 	}()
 	r := bufio.NewReaderSize(from, 256<<10)
-	h, err := readHeader(r)
+	h, err := head.Read(r)
 	if err != nil {
 		return err
 	}
@@ -157,10 +158,10 @@ func (l *loading) read(from io.Reader) (err error) {
 	if _, err := r.ReadByte(); err != io.EOF {
 		return fmt.Errorf("%w: it does not end where it should: %w", store.ErrCorrupt, err)
 	}
-	l.from, l.mark, b.secret, b.lastNumber = h.from, h.mark, h.secret, h.lastNumber
-	l.latest = max(l.latest, queue.Time(h.mark.Time))
-	b.lastLease.Store(h.lastLease)
-	b.snapshots.loaded(h.from)
+	l.from, l.mark, b.secret, b.lastNumber = h.From, h.Mark, h.Secret, h.LastNumber
+	l.latest = max(l.latest, queue.Time(h.Mark.Time))
+	b.lastLease.Store(h.LastLease)
+	b.snapshots.loaded(h.From)
 	return nil
 }
 

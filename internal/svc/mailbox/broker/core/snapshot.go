@@ -5,66 +5,12 @@ package core
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
-	"fmt"
 	"io"
 	"sync"
 
 	"github.com/rustyonions/macronode/internal/store"
-	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/clock"
-	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/head"
 )
-
-// The form of a snapshot, within what Snapshots adds to prove it whole:
-//
-//	version (1) | from (8) | clock mark (40) | secret (32) | last lease (8) | last topic number (4)
-//	for each topic: 1, and what queue.Snapshot wrote
-//	0
-//
-// Numbers are little-endian.
-const (
-	snapshotVersion = 1
-	headerBytes     = 1 + 8 + clock.MarkBytes + receipt.SecretBytes + 8 + 4
-)
-
-// header is what a snapshot says of the whole mailbox.
-type header struct {
-	from       store.Pos // the log from here on goes with the snapshot
-	mark       clock.Mark
-	secret     [receipt.SecretBytes]byte
-	lastLease  uint64
-	lastNumber uint32
-}
-
-func (h *header) append(b []byte) []byte {
-	b = append(b, snapshotVersion)
-	b = binary.LittleEndian.AppendUint64(b, uint64(h.from))
-	b = h.mark.Append(b)
-	b = append(b, h.secret[:]...)
-	b = binary.LittleEndian.AppendUint64(b, h.lastLease)
-	return binary.LittleEndian.AppendUint32(b, h.lastNumber)
-}
-
-func readHeader(r io.Reader) (h header, err error) {
-	var b [headerBytes]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
-		return h, fmt.Errorf("%w: header: %w", store.ErrCorrupt, err)
-	}
-	if b[0] != snapshotVersion {
-		return h, fmt.Errorf("mailbox: a snapshot of version %d, this program reads %d", b[0], snapshotVersion)
-	}
-	rest := b[1:]
-	h.from = store.Pos(binary.LittleEndian.Uint64(rest))
-	if h.mark, err = clock.ParseMark(rest[8 : 8+clock.MarkBytes]); err != nil {
-		return h, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
-	}
-	rest = rest[8+clock.MarkBytes:]
-	copy(h.secret[:], rest)
-	rest = rest[receipt.SecretBytes:]
-	h.lastLease = binary.LittleEndian.Uint64(rest)
-	h.lastNumber = binary.LittleEndian.Uint32(rest[8:])
-	return h, nil
-}
 
 // snapshotState is what is known of the snapshots on disk.
 type snapshotState struct {
@@ -126,19 +72,19 @@ func (b *Core) loggedSince(from store.Pos) int64 {
 // saveSnapshot writes a snapshot beside all that goes on. Locks are held for a copy
 // of the catalogue, and for each topic's list of pieces.
 func (b *Core) saveSnapshot() error {
-	var h header
+	var h head.Header
 	var counted countingWriter
 	err := b.cfg.Snapshots.Save(func(w io.Writer) error {
 		counted.to = w
 		buffered := bufio.NewWriterSize(&counted, 256<<10)
 		b.catalogue.Lock() // nobody makes or deletes a topic between from and the list
-		h = header{from: b.log.Staged(), mark: b.clock.Mark(), secret: b.secret, lastLease: b.lastLease.Load(), lastNumber: b.lastNumber}
+		h = head.Header{From: b.log.Staged(), Mark: b.clock.Mark(), Secret: b.secret, LastLease: b.lastLease.Load(), LastNumber: b.lastNumber}
 		list := make([]*Topic, 0, len(b.byNumber))
 		for _, t := range b.byNumber {
 			list = append(list, t)
 		}
 		b.catalogue.Unlock()
-		if _, err := buffered.Write(h.append(nil)); err != nil {
+		if _, err := buffered.Write(h.Append(nil)); err != nil {
 			return err
 		}
 		for _, t := range list {
@@ -158,7 +104,7 @@ func (b *Core) saveSnapshot() error {
 	if err != nil {
 		return err
 	}
-	b.snapshots.saved(h.from, counted.n)
+	b.snapshots.saved(h.From, counted.n)
 	return nil
 }
 
