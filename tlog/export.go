@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/rustyonions/macronode/b3"
 )
@@ -169,18 +170,18 @@ type verify struct {
 	head    Head
 	chain   Chain
 	front   *Frontier
-	leaves  []byte // of the records that follow
+	next    uint64 // number of the record that is read next
 	strange error  // the first record that is not the leaf hash's
 	line    []byte
 }
 
-// next reads a line of at most limit bytes, which holds until the next call.
-func (v *verify) next(limit int) ([]byte, error) {
+// read reads a line of at most limit bytes, which holds until the next call.
+func (v *verify) read(limit int) ([]byte, error) {
 	v.line = v.line[:0]
 	for {
 		part, err := v.in.ReadSlice('\n')
 		if len(v.line)+len(part) > limit {
-			return nil, fmt.Errorf("%w: a line of more than %d bytes after record %d", ErrExport, limit, v.at())
+			return nil, fmt.Errorf("%w: a line of more than %d bytes before record %d", ErrExport, limit, v.next)
 		}
 		switch {
 		case err == nil && len(v.line) == 0:
@@ -191,29 +192,22 @@ func (v *verify) next(limit int) ([]byte, error) {
 		case errors.Is(err, bufio.ErrBufferFull):
 			v.line = append(v.line, part...)
 		case errors.Is(err, io.EOF):
-			return nil, fmt.Errorf("%w: it ends in the middle, after record %d", ErrExport, v.at())
+			return nil, fmt.Errorf("%w: it ends in the middle, before record %d", ErrExport, v.next)
 		default:
 			return nil, err
 		}
 	}
 }
 
-func (v *verify) at() uint64 {
-	if v.front == nil {
-		return 0
-	}
-	return v.front.Size()
-}
-
 func (v *verify) begin() error {
-	line, err := v.next(len(exportMagic) + 1)
+	line, err := v.read(len(exportMagic) + 1)
 	if err != nil {
 		return err
 	}
 	if string(line) != exportMagic {
 		return fmt.Errorf("%w: it does not begin with %s", ErrExport, exportMagic)
 	}
-	if line, err = v.next(maxHeadBytes); err != nil {
+	if line, err = v.read(maxHeadBytes); err != nil {
 		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(line))
@@ -228,64 +222,133 @@ func (v *verify) begin() error {
 	if v.front, err = NewFrontier(h.First, h.Peaks); err != nil {
 		return fmt.Errorf("%w: %w", ErrExport, err)
 	}
+	v.next = h.First
 	v.chain.Whole = true
 	v.chain.Resume(h.Writer, h.First, h.Heads)
 	return nil
 }
 
-func (v *verify) records() error {
-	for {
-		line, err := v.next(max(MaxRecordBytes, base64.StdEncoding.EncodedLen(TileWidth*len(Hash{}))+1) + 1)
-		if err != nil {
-			return err
-		}
-		if len(line) == 0 {
-			return nil
-		}
-		if line[0] == '#' {
-			err = v.tile(line[1:])
-		} else {
-			err = v.record(line)
-		}
-		if err != nil {
-			return err
-		}
-	}
+// block is a line of leaf hashes with the records that follow it.
+type block struct {
+	first   uint64
+	leaves  []byte
+	entries [][]byte
+	err     error // what was wrong with the text behind the entries
+
+	parsed chan struct{} // closed when what is below it is there
+	read   []parsed
 }
 
-// tile takes the leaf hashes of the records that follow.
-func (v *verify) tile(text []byte) error {
-	if len(v.leaves) > 0 {
-		return fmt.Errorf("%w: record %d is missing: the next hashes come before it", ErrTampered, v.front.Size())
+type parsed struct {
+	record *Record
+	leaf   Hash
+	err    error
+}
+
+// ahead is how many blocks may be read before the one that is checked.
+const ahead = 8
+
+// records reads to the empty line. Reading, parsing with all hashes, and checking
+// what belongs together go on at the same time; blocks are checked in order.
+func (v *verify) records() error {
+	blocks, stop := make(chan *block, ahead), make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		defer close(blocks)
+		for {
+			b, last := v.block()
+			group.Go(b.parse)
+			select {
+			case blocks <- b:
+			case <-stop:
+				return
+			}
+			if last {
+				return
+			}
+		}
+	})
+	defer group.Wait()
+	defer close(stop)
+	for b := range blocks {
+		<-b.parsed
+		if err := v.check(b); err != nil {
+			return err
+		}
 	}
-	raw, err := base64.StdEncoding.Strict().AppendDecode(v.leaves[:0], text)
-	if err != nil || len(raw)%len(Hash{}) != 0 {
-		return fmt.Errorf("%w: the hashes before record %d", ErrExport, v.front.Size())
-	}
-	v.leaves = raw
 	return nil
 }
 
-func (v *verify) record(entry []byte) error {
-	seq := v.front.Size()
-	var want Hash
-	if len(v.leaves) < len(want) {
-		return fmt.Errorf("%w: record %d has no leaf hash before it", ErrTampered, seq)
+// block reads the next block; last says that none follows.
+func (v *verify) block() (b *block, last bool) {
+	b = &block{first: v.next, parsed: make(chan struct{})}
+	const most = TileWidth * len(Hash{})
+	for {
+		peek, _ := v.in.Peek(1)
+		if len(peek) == 1 && peek[0] == '#' && b.leaves != nil {
+			return b, false
+		}
+		line, err := v.read(max(MaxRecordBytes, base64.StdEncoding.EncodedLen(most)+1) + 1)
+		switch {
+		case err != nil:
+			b.err = err
+		case len(line) == 0:
+			return b, true
+		case line[0] == '#':
+			if b.leaves, err = base64.StdEncoding.Strict().AppendDecode(make([]byte, 0, most), line[1:]); err != nil || len(b.leaves)%len(Hash{}) != 0 {
+				b.err = fmt.Errorf("%w: the hashes before record %d", ErrExport, v.next)
+			}
+		case len(b.entries)*len(Hash{}) == len(b.leaves):
+			b.err = fmt.Errorf("%w: record %d has no leaf hash before it", ErrTampered, v.next)
+		default:
+			b.entries = append(b.entries, bytes.Clone(line))
+			v.next++
+		}
+		if b.err != nil {
+			return b, true
+		}
 	}
-	v.leaves = v.leaves[copy(want[:], v.leaves):]
-	r, err := Parse(entry)
-	if err == nil {
-		err = v.chain.follow(r)
+}
+
+// parse does what needs no other block.
+func (b *block) parse() {
+	defer close(b.parsed)
+	b.read = make([]parsed, len(b.entries))
+	for i, entry := range b.entries {
+		p := &b.read[i]
+		p.record, p.err = Parse(entry)
+		p.leaf = LeafHash(entry)
 	}
-	if err != nil {
-		return fmt.Errorf("%w: record %d: %w", ErrTampered, seq, err)
+}
+
+// check looks at the block's records one after the other.
+func (v *verify) check(b *block) error {
+	for i := range b.read {
+		p, seq := &b.read[i], b.first+uint64(i) //nolint:gosec // not negative
+		err := p.err
+		if err == nil {
+			err = v.chain.follow(p.record)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: record %d: %w", ErrTampered, seq, err)
+		}
+		var want Hash
+		copy(want[:], b.leaves[i*len(want):])
+		if v.strange == nil && p.leaf != want {
+			v.strange = fmt.Errorf("%w: record %d is not what the tree was made of", ErrTampered, seq)
+		}
+		v.front.Add(want, nil)
+		if v.each != nil {
+			if err := v.each(p.record); err != nil {
+				return err
+			}
+		}
 	}
-	if v.strange == nil && LeafHash(entry) != want {
-		v.strange = fmt.Errorf("%w: record %d is not what the tree was made of", ErrTampered, seq)
+	if b.err != nil {
+		return b.err
 	}
-	v.front.Add(want, nil)
-	if v.each != nil {
-		return v.each(r)
+	if n := len(b.leaves) / len(Hash{}); n != len(b.read) {
+		return fmt.Errorf("%w: record %d is missing: its hash is there", ErrTampered, v.front.Size())
 	}
 	return nil
 }
