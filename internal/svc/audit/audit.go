@@ -4,7 +4,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -15,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/svc/audit/tree"
 	"github.com/rustyonions/macronode/tlog"
 )
 
@@ -31,18 +30,40 @@ const (
 	patience = 5 * time.Second
 	// room is how long Append waits for a place in a full queue.
 	room = time.Second
+	// defaultInterval is Settings.CheckpointInterval's default.
+	defaultInterval = 100 * time.Millisecond
+	// unsignedLimit is how long records may be without a checkpoint before the
+	// service is not ready.
+	unsignedLimit = 5 * time.Second
 	// maxTextBytes bounds each text of a record, so that no caller's name for
 	// something can make its record too large to keep.
 	maxTextBytes = 512
 )
 
-// Config is what the service needs. Log is where records go.
+// Config is what the service needs. Open, Keys and Metrics are required.
 type Config struct {
-	Writer  string // node_id
-	Log     *slog.Logger
+	// Open opens the log, which close closes. It is called by each Serve.
+	Open func(ctx context.Context) (t *tree.Tree, close func() error, err error)
+	// Keys are the keys that sign checkpoints, all of them each time.
+	Keys    func() ([]LogKey, error)
+	Log     *slog.Logger // gets a line for each record; nil: none
 	Metrics *metrics.Registry
 	Now     func() time.Time // nil: time.Now
 	Queue   int              // entries; 0: 4096
+	// Settings change while the service runs.
+	Settings Settings
+}
+
+// Settings are what a reload changes.
+type Settings struct {
+	CheckpointInterval time.Duration // longest time from a record to its checkpoint; 0: 100 ms
+	CollapseAbove      int           // refusals of one reason a second with a record of their own; 0: FoldAbove
+}
+
+// LogKey signs checkpoints.
+type LogKey struct {
+	tlog.Key
+	Sign func(message []byte) ([]byte, error)
 }
 
 // Service implements macronode.Service and macronode.Auditor.
@@ -55,11 +76,16 @@ type Service struct {
 	cut      prometheus.Counter
 	lag      prometheus.Histogram
 
+	checkpoints prometheus.Counter
+	unpublished prometheus.Counter
+
 	fold folder
 
-	// Owned by Serve, of which one runs at a time.
-	seq   uint64
-	heads map[string]b3.Addr
+	settings atomic.Pointer[Settings]
+	tree     atomic.Pointer[tree.Tree] // nil: none is open
+	shut     atomic.Pointer[error]     // why none is open
+	unsigned atomic.Int64              // since when a record waits for its checkpoint, in Unix ms; 0: none does
+	lost     atomic.Int64              // events shed since the last record of it
 }
 
 var (
@@ -98,60 +124,58 @@ func New(cfg Config) *Service {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		cfg: cfg, queue: make(chan item, cfg.Queue), heads: map[string]b3.Addr{},
-		appended: cfg.Metrics.Counter("audit_appended_total", "Audit records written."),
-		shed:     cfg.Metrics.Counter("audit_shed_total", "Audit events dropped because the queue was full."),
-		cut:      cfg.Metrics.Counter("audit_cut_total", "Audit records written without details that did not fit."),
+		cfg: cfg, queue: make(chan item, cfg.Queue),
+		appended:    cfg.Metrics.Counter("audit_appended_total", "Audit records written."),
+		shed:        cfg.Metrics.Counter("audit_shed_total", "Audit events dropped because the queue was full."),
+		cut:         cfg.Metrics.Counter("audit_cut_total", "Audit records written without details that did not fit."),
+		checkpoints: cfg.Metrics.Counter("audit_checkpoints_total", "Checkpoints signed and published."),
+		unpublished: cfg.Metrics.Counter("audit_checkpoint_errors_total", "Times that a checkpoint was due and could not be published."),
 		lag: cfg.Metrics.Histogram("audit_append_lag_seconds", "Time from an event to its record.",
 			[]float64{1e-5, 5e-5, 1e-4, 5e-4, .001, .005, .01, .05, .1, .25, .5, 1, 5}),
 	}
 	s.fold.folded = cfg.Metrics.Counter("audit_folded_total", "Refusals counted in another record instead of having their own.")
 	cfg.Metrics.Queue("audit", func() int { return len(s.queue) })
+	cfg.Metrics.GaugeFunc("audit_tree_size", "Audit records that are durable.", func() float64 {
+		if t := s.tree.Load(); t != nil {
+			return float64(t.Durable())
+		}
+		return 0
+	})
+	s.SetSettings(cfg.Settings)
 	return s
 }
 
 // Name implements macronode.Service.
 func (s *Service) Name() string { return Name }
 
-// Routes implements macronode.Service. It has none.
-func (s *Service) Routes() []macronode.Route { return nil }
+// SetSettings makes v hold from now on.
+func (s *Service) SetSettings(v Settings) {
+	if v.CheckpointInterval <= 0 {
+		v.CheckpointInterval = defaultInterval
+	}
+	if v.CollapseAbove <= 0 {
+		v.CollapseAbove = FoldAbove
+	}
+	s.settings.Store(&v)
+	s.fold.above.Store(int64(v.CollapseAbove))
+}
 
-// Ready reports whether the queue takes events.
+// Ready reports whether the log is open, its queue takes events, and what is
+// recorded gets its checkpoint.
 func (s *Service) Ready(context.Context) error {
+	if s.tree.Load() == nil {
+		if err := s.shut.Load(); err != nil {
+			return *err
+		}
+		return errors.New("the audit log is being opened")
+	}
 	if len(s.queue) == cap(s.queue) {
 		return errors.New("the audit queue is full")
 	}
+	if since := s.unsigned.Load(); since != 0 && s.cfg.Now().Sub(time.UnixMilli(since)) > unsignedLimit {
+		return errors.New("audit records get no checkpoint: see the log")
+	}
 	return nil
-}
-
-// Serve writes records until ctx ends, and then what is still queued.
-func (s *Service) Serve(ctx context.Context) error {
-	t := time.NewTicker(foldEvery)
-	defer t.Stop()
-	for {
-		select {
-		case it := <-s.queue:
-			s.take(it)
-		case <-t.C:
-			s.flushFolded(false)
-		case <-ctx.Done():
-			s.flush()
-			return nil
-		}
-	}
-}
-
-// flush writes what is queued and folded.
-func (s *Service) flush() {
-	for {
-		select {
-		case it := <-s.queue:
-			s.take(it)
-		default:
-			s.flushFolded(true)
-			return
-		}
-	}
 }
 
 // Record queues e without waiting, or sheds it with a count.
@@ -163,8 +187,14 @@ func (s *Service) Record(e macronode.AuditEvent) {
 	select {
 	case s.queue <- item{event: e, at: now}:
 	default:
-		s.shed.Inc()
+		s.drop()
 	}
+}
+
+// drop counts an event that is not kept. That it was is recorded.
+func (s *Service) drop() {
+	s.shed.Inc()
+	s.lost.Add(1)
 }
 
 // Append returns nil once e's record is written. It fails with Overload where
@@ -202,53 +232,8 @@ func (s *Service) enqueue(ctx context.Context, it item) error {
 	case <-t.C:
 	case <-ctx.Done():
 	}
-	s.shed.Inc()
+	s.drop()
 	return macronode.Errorf(macronode.Overload, "the audit queue is full")
-}
-
-// take writes one item and tells who waits for it, even where writing panics.
-func (s *Service) take(it item) {
-	var err error = macronode.Errorf(macronode.Unavailable, "the audit record could not be written")
-	if w := it.wait; w != nil {
-		if !w.state.CompareAndSwap(waiting, taken) {
-			return // the caller was told no, so this must not be on record as done
-		}
-		defer func() { w.done <- err }()
-	}
-	if werr := s.write(&it.event, it.at); werr != nil {
-		err = macronode.Wrap(macronode.Unavailable, "the audit record could not be written", werr)
-		return
-	}
-	err = nil
-	s.lag.Observe(s.cfg.Now().Sub(it.at).Seconds())
-}
-
-// write gives e its place and logs it. The place is taken only once it is logged.
-func (s *Service) write(e *macronode.AuditEvent, at time.Time) error {
-	r := tlog.Record{
-		V: tlog.Version, TSMilli: at.UnixMilli(), Writer: s.cfg.Writer, Seq: s.seq, Stream: text(e.Stream), Kind: text(e.Kind),
-		Actor: text(e.Actor), Subject: text(e.Subject), Reason: text(e.Reason), Attrs: attrs(e.Attrs),
-	}
-	entry, err := r.Seal(s.heads[r.Stream])
-	if err != nil {
-		// What happened, to what and by whom always fits; the rest does not.
-		s.cut.Inc()
-		r.Attrs = tlog.Attrs{"cut": int64(len(e.Attrs))}
-		if entry, err = r.Seal(s.heads[r.Stream]); err != nil {
-			return err
-		}
-	}
-	// Straight to the handler: a log level must not switch the audit off, and
-	// whether the line was written matters.
-	line := slog.NewRecord(at, slog.LevelInfo, "audit "+r.Kind, 0)
-	line.AddAttrs(slog.String("service", Name), slog.String("event", "audit"), slog.Any("record", json.RawMessage(entry)))
-	if err := s.cfg.Log.Handler().Handle(context.Background(), line); err != nil {
-		return err
-	}
-	s.heads[r.Stream] = r.Hash
-	s.seq++
-	s.appended.Inc()
-	return nil
 }
 
 // text makes s fit for a record: valid UTF-8 of at most maxTextBytes as JSON.

@@ -5,84 +5,129 @@ package audit
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cloudflare/circl/sign/mldsa/mldsa44"
+
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/logs"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/store/mem"
+	"github.com/rustyonions/macronode/internal/svc/audit/tree"
 	"github.com/rustyonions/macronode/tlog"
 )
 
-// sink is where log lines go; the test can make it fail, panic or block.
-type sink struct {
-	mu   sync.Mutex
-	b    bytes.Buffer
-	do   func() error
-	hold chan struct{}
+const (
+	nodeID = "b3:1111111111111111111111111111111111111111111111111111111111111111"
+	origin = "macronode/1111111111111111111111111111111111111111111111111111111111111111"
+)
+
+// hooked is a log that the test can make fail, panic or block.
+type hooked struct {
+	store.Log
+	stage, sync func() error
 }
 
-func (s *sink) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.hold != nil {
-		<-s.hold
-	}
-	if s.do != nil {
-		if err := s.do(); err != nil {
+func (h *hooked) StageOne(reserve bool, head, body []byte) (store.Pos, error) {
+	if h.stage != nil {
+		if err := h.stage(); err != nil {
 			return 0, err
 		}
 	}
-	return s.b.Write(p)
+	return h.Log.StageOne(reserve, head, body)
 }
 
-// records parses the lines and checks that they are one unbroken log.
-func (s *sink) records(t *testing.T) []*tlog.Record {
-	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []*tlog.Record
-	c := tlog.Chain{Whole: true}
-	for line := range strings.Lines(s.b.String()) {
-		var l struct {
-			Event, Service, Level string
-			Record                json.RawMessage
+func (h *hooked) Sync(ctx context.Context) error {
+	if h.sync != nil {
+		if err := h.sync(); err != nil {
+			return err
 		}
-		if err := json.Unmarshal([]byte(line), &l); err != nil || l.Event != "audit" || l.Service != Name {
-			t.Fatalf("%v: %s", err, line)
-		}
-		r, err := tlog.Parse(l.Record)
-		if err != nil {
-			t.Fatalf("%v: %s", err, l.Record)
-		}
-		if err := c.Add(r); err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, r)
 	}
-	return out
+	return h.Log.Sync(ctx)
 }
 
 type world struct {
 	*Service
-	out  *sink
-	reg  *metrics.Registry
-	stop func()
+	log  *hooked
+	tree tree.Config
+	// sealed: the keys are not at hand.
+	sealed atomic.Bool
+	out    bytes.Buffer
+	reg    *metrics.Registry
+	stop   func()
 }
 
-func newWorld(t *testing.T, queue int) *world {
-	w := &world{out: &sink{}, reg: metrics.New(false)}
+// logKeys are a hybrid key's halves.
+func logKeys() []LogKey {
+	seed := bytes.Repeat([]byte{7}, 32)
+	ed := ed25519.NewKeyFromSeed(seed)
+	pub, pq := mldsa44.NewKeyFromSeed((*[32]byte)(seed))
+	return []LogKey{
+		{tlog.Key{Name: origin, Type: tlog.Ed25519, Public: ed.Public().(ed25519.PublicKey)}, func(m []byte) ([]byte, error) { return ed25519.Sign(ed, m), nil }},
+		{tlog.Key{Name: origin, Type: tlog.MLDSA44, Public: pub.Bytes()}, func(m []byte) ([]byte, error) {
+			sig := make([]byte, mldsa44.SignatureSize)
+			return sig, mldsa44.SignTo(pq, m, nil, false, sig)
+		}},
+	}
+}
+
+func publicKeys() (out []tlog.Key) {
+	for _, k := range logKeys() {
+		out = append(out, k.Key)
+	}
+	return out
+}
+
+func newWorld(t testing.TB, queue int) *world {
+	w := &world{log: &hooked{Log: mem.NewLog(1 << 30)}, reg: metrics.New(false)}
+	w.tree = tree.Config{Log: w.log, KV: mem.NewKV(mem.KVConfig{}), Writer: nodeID, Origin: origin}
 	var level slog.LevelVar
 	level.Set(slog.LevelError + 50) // off: the audit is written all the same
-	w.Service = New(Config{Writer: "b3:00", Log: logs.New(w.out, logs.Options{Format: logs.JSON, Level: &level}), Metrics: w.reg, Queue: queue})
+	w.Service = New(Config{
+		Open: func(ctx context.Context) (*tree.Tree, func() error, error) {
+			tr, _, err := tree.Open(ctx, w.tree, publicKeys()...)
+			return tr, func() error { return nil }, err
+		},
+		Keys: func() ([]LogKey, error) {
+			if w.sealed.Load() {
+				return nil, errors.New("sealed")
+			}
+			return logKeys(), nil
+		},
+		Log: logs.New(&w.out, logs.Options{Format: logs.JSON, Level: &level}), Metrics: w.reg, Queue: queue,
+	})
 	return w
+}
+
+// records are what the log holds: one unbroken log.
+func (w *world) records(t *testing.T) []*tlog.Record {
+	t.Helper()
+	tr, _, err := tree.Open(t.Context(), w.tree, publicKeys()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Verify(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	rows, _, _, err := tr.Query(t.Context(), tree.Query{Limit: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []*tlog.Record
+	for _, r := range rows {
+		out = append(out, r.Record)
+	}
+	return out
 }
 
 func (w *world) serve(t *testing.T) {
@@ -122,18 +167,22 @@ func TestRecordsFormChains(t *testing.T) {
 		if err := w.Append(t.Context(), event(5)); err != nil {
 			t.Fatal(err)
 		}
-		rs := w.out.records(t) // written when Append returned
-		if len(rs) != 6 || rs[5].Subject != "object/5" || rs[5].Attrs["i"] != int64(5) || rs[0].Writer != "b3:00" || rs[2].Prev != rs[0].Hash {
+		rs := w.records(t) // written when Append returned
+		if len(rs) != 6 || rs[5].Subject != "object/5" || rs[5].Attrs["i"] != int64(5) || rs[0].Writer != nodeID || rs[2].Prev != rs[0].Hash {
 			t.Errorf("%d records: %+v", len(rs), rs)
 		}
 		w.wantMetric(t, "audit_appended_total 6")
 		w.wantMetric(t, "audit_append_lag_seconds_count 6")
 		w.wantMetric(t, `queue_depth{queue="audit"} 0`)
+		w.wantMetric(t, "audit_tree_size 6")
+		if n := strings.Count(w.out.String(), `"event":"audit"`); n != 6 {
+			t.Errorf("%d lines for 6 records", n)
+		}
 		for i := range 3 { // what is queued when the service stops is written
 			w.Record(event(i))
 		}
 		w.stop()
-		if n := len(w.out.records(t)); n != 9 {
+		if n := len(w.records(t)); n != 9 {
 			t.Errorf("%d records after the stop", n)
 		}
 		w.serve(t) // a second run goes on where the first ended
@@ -141,7 +190,7 @@ func TestRecordsFormChains(t *testing.T) {
 			t.Error(err)
 		}
 		w.stop()
-		w.out.records(t)
+		w.records(t)
 	})
 }
 
@@ -170,8 +219,14 @@ func TestAFullQueueShedsRecordsAndRefusesAppends(t *testing.T) {
 			t.Error(err)
 		}
 		w.stop()
-		if n := len(w.out.records(t)); n != 3 {
-			t.Errorf("%d records", n)
+		// Two that were queued, one that was waited for, and that five were not kept.
+		rs := w.records(t)
+		if len(rs) != 4 {
+			t.Fatalf("%d records", len(rs))
+		}
+		shed := slices.IndexFunc(rs, func(r *tlog.Record) bool { return r.Kind == ShedKind })
+		if shed < 0 || rs[shed].Attrs["count"] != int64(5) {
+			t.Errorf("what was not kept is not on record: %+v", rs)
 		}
 	})
 }
@@ -194,7 +249,7 @@ func TestAbandonedAppendsAreNeverWritten(t *testing.T) {
 			t.Error(err)
 		}
 		w.stop()
-		if rs := w.out.records(t); len(rs) != 1 || rs[0].Subject != "object/2" {
+		if rs := w.records(t); len(rs) != 1 || rs[0].Subject != "object/2" {
 			t.Errorf("%d records", len(rs))
 		}
 	})
@@ -203,7 +258,8 @@ func TestAbandonedAppendsAreNeverWritten(t *testing.T) {
 func TestAppendBeingWrittenIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 10)
-		w.out.hold = make(chan struct{})
+		hold := make(chan struct{})
+		w.log.sync = func() error { <-hold; return nil }
 		w.serve(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		got := make(chan error, 1)
@@ -216,7 +272,7 @@ func TestAppendBeingWrittenIsWaitedFor(t *testing.T) {
 			t.Fatalf("it answered %v while the record was being written", err)
 		default:
 		}
-		close(w.out.hold)
+		close(hold)
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
@@ -227,35 +283,97 @@ func TestAppendBeingWrittenIsWaitedFor(t *testing.T) {
 func TestWriteFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 10)
-		broken := errors.New("EPIPE")
-		w.out.do = func() error { return broken }
+		broken := errors.New("EIO")
+		w.log.stage = func() error { return broken }
 		w.serve(t)
 		err := w.Append(t.Context(), event(0))
-		if macronode.KindOf(err) != macronode.Unavailable || !errors.Is(err, broken) || strings.Contains(macronode.AsError(err).Detail, "EPIPE") {
+		if macronode.KindOf(err) != macronode.Unavailable || !errors.Is(err, broken) || strings.Contains(macronode.AsError(err).Detail, "EIO") {
 			t.Errorf("%v", err)
 		}
-		w.out.do = nil
+		w.log.stage = func() error { return store.ErrFull }
+		if err := w.Append(t.Context(), event(0)); macronode.KindOf(err) != macronode.DiskFull {
+			t.Errorf("%v", err)
+		}
+		w.log.stage = nil
 		if err := w.Append(t.Context(), event(1)); err != nil {
 			t.Error(err)
 		}
 		w.stop()
-		// The failed one left no gap.
-		if rs := w.out.records(t); len(rs) != 1 || rs[0].Seq != 0 {
+		// Those that failed left no gap.
+		if rs := w.records(t); len(rs) != 1 || rs[0].Seq != 0 {
 			t.Errorf("%+v", rs)
 		}
 
+		// Where a sync fails nobody knows what is kept: the waiter is told no, and the
+		// supervisor that the log is to be opened again.
+		w.log.sync = func() error { return broken }
+		ended := make(chan error, 1)
+		go func() { ended <- w.Serve(t.Context()) }()
+		if err := w.Append(t.Context(), event(2)); macronode.KindOf(err) != macronode.Unavailable {
+			t.Errorf("%v", err)
+		}
+		if err := <-ended; !errors.Is(err, broken) {
+			t.Errorf("the supervisor is told %v", err)
+		}
+		if err := w.Ready(t.Context()); err == nil {
+			t.Error("ready without a log")
+		}
+
 		// A panic reaches the supervisor, and the waiter is told no.
-		w.out.do = func() error { panic("boom") }
+		w.log.sync = func() error { panic("boom") }
 		panicked := make(chan any, 1)
 		go func() {
 			defer func() { panicked <- recover() }()
 			_ = w.Serve(t.Context())
 		}()
-		if err := w.Append(t.Context(), event(2)); macronode.KindOf(err) != macronode.Unavailable {
+		if err := w.Append(t.Context(), event(3)); macronode.KindOf(err) != macronode.Unavailable {
 			t.Errorf("%v", err)
 		}
 		if v := <-panicked; v != "boom" {
 			t.Errorf("recovered %v", v)
+		}
+	})
+}
+
+// TestCheckpoints: what is recorded is under a signed checkpoint soon, and at the
+// latest when the service stops; without a key records go on, and the service says
+// that it is not ready.
+func TestCheckpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 10)
+		w.serve(t)
+		size := func() uint64 {
+			if p := w.Service.tree.Load().Published(); p != nil {
+				return p.Size
+			}
+			return 0
+		}
+		if err := w.Append(t.Context(), event(0)); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(defaultInterval + time.Millisecond)
+		if size() != 1 {
+			t.Errorf("a checkpoint of %d", size())
+		}
+		w.sealed.Store(true)
+		if err := w.Append(t.Context(), event(1)); err != nil || w.Ready(t.Context()) != nil {
+			t.Fatal(err)
+		}
+		<-time.After(unsignedLimit + time.Second)
+		if size() != 1 || w.Ready(t.Context()) == nil {
+			t.Errorf("a checkpoint of %d without a key, ready", size())
+		}
+		w.sealed.Store(false)
+		<-time.After(time.Second)
+		if err := w.Ready(t.Context()); size() != 2 || err != nil {
+			t.Errorf("a checkpoint of %d, %v", size(), err)
+		}
+		w.wantMetric(t, "audit_checkpoints_total 2")
+		w.Record(event(2))
+		w.stop()
+		tr, _, err := tree.Open(t.Context(), w.tree, publicKeys()...)
+		if err != nil || tr.Published().Size != 3 || len(tr.Published().By) != 2 {
+			t.Errorf("the last checkpoint: %+v, %v", tr.Published(), err)
 		}
 	})
 }
@@ -284,7 +402,7 @@ func TestHostileEventsStillBecomeRecords(t *testing.T) {
 			}
 		}
 		w.stop()
-		rs := w.out.records(t)
+		rs := w.records(t)
 		if len(rs) != 7 || rs[4].Attrs["cut"] != int64(499) || rs[1].Attrs["ok"] != int64(1) || rs[1].Attrs["no"] != int64(0) || rs[1].Attrs["u"] != int64(7) || rs[2].Attrs["cut"] != int64(500) {
 			t.Errorf("%d records", len(rs))
 		}
@@ -313,7 +431,7 @@ func TestRefusalStormsAreFolded(t *testing.T) {
 		w.stop()
 		var own, ok int
 		folds := map[string]any{}
-		for _, r := range w.out.records(t) {
+		for _, r := range w.records(t) {
 			switch {
 			case r.Kind == FoldedKind:
 				folds[fmt.Sprint(r.Stream, " ", r.Attrs["net"])] = r.Attrs["count"]
@@ -338,6 +456,7 @@ func TestRefusalStormsAreFolded(t *testing.T) {
 // flood names.
 func TestFoldsAreBounded(t *testing.T) {
 	f := folder{folded: metrics.New(false).Counter("x_total", "X.")}
+	f.above.Store(FoldAbove)
 	now := time.Unix(100, 0)
 	var own, n int64
 	for i := range 3 * maxFolds {
@@ -361,14 +480,15 @@ func TestFoldsAreBounded(t *testing.T) {
 }
 
 func BenchmarkRecord(b *testing.B) {
-	s := New(Config{Writer: "b3:00", Metrics: metrics.New(false), Queue: 1 << 20})
+	w := newWorld(b, 1<<20)
+	w.cfg.Log = slog.New(slog.DiscardHandler)
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = s.Serve(ctx) }()
+	go func() { defer close(done); _ = w.Serve(ctx) }()
 	e := event(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Record(e)
+		w.Record(e)
 	}
 	cancel()
 	<-done

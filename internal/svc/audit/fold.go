@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +16,7 @@ import (
 
 const (
 	// FoldAbove is how many refusals of one reason have their own record each
-	// second.
+	// second, unless the config says otherwise.
 	FoldAbove = 1000
 	// foldEvery is how often folded refusals are looked at.
 	foldEvery = time.Second
@@ -30,6 +31,7 @@ const (
 // folder counts refusals by second.
 type folder struct {
 	folded prometheus.Counter
+	above  atomic.Int64 // refusals of one reason a second with a record of their own
 
 	mu      sync.Mutex
 	second  int64
@@ -56,7 +58,7 @@ func (f *folder) take(e *macronode.AuditEvent, now time.Time) bool {
 	if _, ok := f.reasons[e.Reason]; !ok && len(f.reasons) >= maxFolds {
 		return false
 	}
-	if f.reasons[e.Reason] < FoldAbove {
+	if int64(f.reasons[e.Reason]) < f.above.Load() {
 		f.reasons[e.Reason]++
 		return false
 	}
@@ -96,18 +98,20 @@ func (f *folder) over(now int64) []fold {
 	return out
 }
 
-// flushFolded writes the records of seconds that are over; of all, at the end.
-func (s *Service) flushFolded(all bool) {
+// folds are the events of seconds that are over; of all, at the end.
+func (s *Service) folds(all bool) []item {
 	now := s.cfg.Now()
 	sec := now.Unix()
 	if all {
 		sec++
 	}
+	var out []item
 	for _, f := range s.fold.over(sec) {
 		e := macronode.AuditEvent{Stream: f.stream, Kind: FoldedKind, Reason: f.reason, Attrs: map[string]any{"count": f.n, "second": f.second}}
 		if f.net != "" {
 			e.Attrs[netAttr] = f.net
 		}
-		s.take(item{event: e, at: now})
+		out = append(out, item{event: e, at: now})
 	}
+	return out
 }

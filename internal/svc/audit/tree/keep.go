@@ -23,6 +23,7 @@ import (
 //	audit/bundle/ N        where 256 entries are, and when they happened
 //	audit/head/ STREAM     hash of the stream's newest entry
 //	audit/of/ STREAM 0 N   which of a bundle's entries are the stream's, 256 bits
+//	audit/by/ HASH8 N      an entry whose record's hash begins so
 var (
 	stateKey      = []byte("audit/tree")
 	checkpointKey = []byte("audit/checkpoint")
@@ -53,6 +54,12 @@ func headKey(stream string) []byte { return append(bytes.Clone(headPrefix), stre
 func ofKey(stream string, index uint64) []byte {
 	b := append(append([]byte("audit/of/"), stream...), 0)
 	return binary.BigEndian.AppendUint64(b, index)
+}
+
+// hashKey names a record by eight bytes of its hash: enough to find few, which are
+// looked at.
+func hashKey(h b3.Addr, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte("audit/by/"), h[:8]...), seq)
 }
 
 // bundle is where 256 entries are.
@@ -133,6 +140,7 @@ func (t *Tree) piece() *piece {
 		b = binary.BigEndian.AppendUint64(b, uint64(e.at))
 		earliest, latest = min(earliest, e.time), max(latest, e.time)
 		set(headKey(e.stream), e.hash[:])
+		set(hashKey(e.hash, t.flushed+uint64(i)), nil) //nolint:gosec // below 256
 		key := string(ofKey(e.stream, p.index))
 		if p.values[key] == nil {
 			p.values[key] = make([]byte, bitmapBytes)

@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/bits"
 
+	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/tlog"
 )
@@ -208,4 +209,37 @@ func (w *walk) choose(ctx context.Context, index uint64) (s set, err error) {
 		return ignoreMissing(err)
 	})
 	return s, err
+}
+
+// Find returns the index of the durable record with this hash: store.ErrNotFound
+// where there is none.
+func (t *Tree) Find(ctx context.Context, h b3.Addr) (uint64, error) {
+	t.mu.RLock()
+	for i, e := range t.pending {
+		if seq := t.flushed + uint64(i); e.hash == h && seq < t.durable { //nolint:gosec // not negative
+			t.mu.RUnlock()
+			return seq, nil
+		}
+	}
+	t.mu.RUnlock()
+	var maybe []uint64
+	err := t.cfg.KV.View(ctx, func(r store.Reader) error {
+		return r.Scan(hashKey(h, 0), hashKey(h, math.MaxUint64), func(k, _ []byte) bool {
+			maybe = append(maybe, binary.BigEndian.Uint64(k[len(k)-8:]))
+			return len(maybe) < tlog.TileWidth
+		})
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, seq := range maybe {
+		entry, err := t.Entry(ctx, seq)
+		if err != nil {
+			return 0, err
+		}
+		if r, err := tlog.Parse(entry); err == nil && r.Hash == h {
+			return seq, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: no record with this hash", store.ErrNotFound)
 }

@@ -286,3 +286,6 @@ func (t *Tree) Heads() map[string]b3.Addr {
 	defer t.mu.RUnlock()
 	return maps.Clone(t.heads)
 }
+
+// Writer is the node_id that stands in every record.
+func (t *Tree) Writer() string { return t.cfg.Writer }

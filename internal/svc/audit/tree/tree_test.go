@@ -102,12 +102,18 @@ func (b *bench) check(t tb) {
 		if !bytes.Equal(e, b.entries[seq]) {
 			t.Fatalf("record %d is another", seq)
 		}
+		if found, err := b.Find(context.Background(), b.records[seq].Hash); err != nil || found != seq {
+			t.Fatalf("record %d by its hash: %d, %v", seq, found, err)
+		}
 		p, err := tlog.ProveInclusion(seq, n, b)
 		must(t, err)
 		must(t, p.Check(tlog.Checkpoint{Origin: origin, Size: n, Root: root}, e))
 		c, err := tlog.ProveConsistency(seq, n, b)
 		must(t, err)
 		must(t, c.Check(tlog.Checkpoint{Size: seq, Root: b.roots[seq]}, tlog.Checkpoint{Size: n, Root: root}))
+	}
+	if _, err := b.Find(context.Background(), tlog.Genesis); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("a record without a hash: %v", err)
 	}
 	if _, err := b.Entry(context.Background(), n); !errors.Is(err, store.ErrNotFound) {
 		t.Fatalf("record %d: %v", n, err)
