@@ -38,7 +38,7 @@ func claims(c *Config, f Features) []claim {
 	def := Default()
 	for _, d := range Diff(&def, c) {
 		part, _, _ := strings.Cut(d.Key, ".")
-		if name := unfinished[part]; name != "" && d.Key != "audit.queue_records" {
+		if name := unfinished[part]; name != "" {
 			list = append(list, claim{d.Key, true, name, "", false})
 		}
 	}
@@ -46,7 +46,7 @@ func claims(c *Config, f Features) []claim {
 }
 
 // unfinished are the sections of parts that do not run yet.
-var unfinished = map[string]string{"facets": "facets", "audit": "the durable audit log"}
+var unfinished = map[string]string{"facets": "facets"}
 
 // features refuses what this build does not have, or has only the beginnings of.
 func (v *validator) features() {

@@ -150,7 +150,6 @@ func TestFeatures(t *testing.T) {
 		{tor, "tor.enabled", "not finished", Features{Arti: true}},
 		{"[facets]\nenable = [\"graph\"]\n", "facets.enable", "not finished", Features{}},
 		{"[facets.feed]\npermits = 12\n", "facets.feed.permits", "not finished", Features{}},
-		{"[audit]\ncollapse_above = 5\n", "audit.collapse_above", "not finished", Features{}},
 		{"[econ]\nenable_ledger = true\n", "econ.enable_ledger", "not finished", Features{true, true, true}},
 		{"[data]\nmetadata = \"KMS:obj/dsn\"\n", "data.metadata", "not finished", Features{true, true, true}},
 		{"[data]\nobjects = \"s3://bucket?endpoint=https://s3.example&credentials=KMS:obj/s3\"\n", "data.objects", "not finished", Features{true, true, true}},

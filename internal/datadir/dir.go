@@ -36,6 +36,7 @@ const (
 	MetaDir         = "meta"
 	ObjectsDir      = "objects"
 	MailboxDir      = "mailbox"
+	AuditDir        = "audit"
 	// IncompleteName stands in a directory whose init did not finish.
 	IncompleteName = "INIT-INCOMPLETE"
 )

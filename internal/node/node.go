@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/bundle"
 	"github.com/rustyonions/macronode/internal/breaker"
 	"github.com/rustyonions/macronode/internal/breaker/guard"
 	"github.com/rustyonions/macronode/internal/buildinfo"
@@ -96,12 +97,14 @@ type Node struct {
 	why      *why.Log
 	hot      *hot.Cache
 
-	ops     *ops.Service
-	audit   *audit.Service
-	access  *access.Service
-	authn   *auth.Authenticator
-	storage *storage.Service
-	mailbox *mailbox.Service
+	ops   *ops.Service
+	audit *audit.Service
+	// auditKey is the key that signs the audit log's checkpoints.
+	auditKey atomic.Pointer[bundle.Ref]
+	access   *access.Service
+	authn    *auth.Authenticator
+	storage  *storage.Service
+	mailbox  *mailbox.Service
 	// mail is what mailbox works on while it is open, mailAway the breaker before
 	// it, reserve what its log leaves of the disk.
 	mail     atomic.Pointer[parts.Mail]
@@ -313,7 +316,7 @@ func (n *Node) fail(err error) {
 // makeServices makes the parts that do the work; nothing of them runs yet.
 func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	c := &l.Config
-	n.audit = audit.New(audit.Config{Writer: n.nodeID, Log: n.log, Metrics: n.metrics, Queue: int(c.Audit.QueueRecords)})
+	n.makeAudit(c)
 	n.keys.SetAuditor(n.audit)
 	n.meter = quota.New()
 	var stop func(context.Context) error

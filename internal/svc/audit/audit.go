@@ -44,8 +44,9 @@ const (
 type Config struct {
 	// Open opens the log, which close closes. It is called by each Serve.
 	Open func(ctx context.Context) (t *tree.Tree, close func() error, err error)
-	// Keys are the keys that sign checkpoints, all of them each time.
-	Keys    func() ([]LogKey, error)
+	// Keys are the keys that sign checkpoints, all of them each time, under the
+	// log's name.
+	Keys    func(origin string) ([]LogKey, error)
 	Log     *slog.Logger // gets a line for each record; nil: none
 	Metrics *metrics.Registry
 	Now     func() time.Time // nil: time.Now

@@ -90,7 +90,7 @@ func publicKeys() (out []tlog.Key) {
 
 func newWorld(t testing.TB, queue int) *world {
 	w := &world{log: &hooked{Log: mem.NewLog(1 << 30)}, reg: metrics.New(false)}
-	w.tree = tree.Config{Log: w.log, KV: mem.NewKV(mem.KVConfig{}), Writer: nodeID, Origin: origin}
+	w.tree = tree.Config{Log: w.log, KV: mem.NewKV(mem.KVConfig{}), Writer: nodeID}
 	var level slog.LevelVar
 	level.Set(slog.LevelError + 50) // off: the audit is written all the same
 	w.Service = New(Config{
@@ -98,7 +98,7 @@ func newWorld(t testing.TB, queue int) *world {
 			tr, _, err := tree.Open(ctx, w.tree, publicKeys()...)
 			return tr, func() error { return nil }, err
 		},
-		Keys: func() ([]LogKey, error) {
+		Keys: func(string) ([]LogKey, error) {
 			if w.sealed.Load() {
 				return nil, errors.New("sealed")
 			}

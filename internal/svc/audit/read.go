@@ -243,7 +243,11 @@ func (s *Service) tile(ctx context.Context, a *macronode.Admitted) (*macronode.R
 // key serves the verifier key of a type.
 func (s *Service) key(t tlog.KeyType) macronode.Handler {
 	return func(context.Context, *macronode.Admitted) (*macronode.Reply, error) {
-		keys, err := s.cfg.Keys()
+		log, err := s.open()
+		if err != nil {
+			return nil, err
+		}
+		keys, err := s.cfg.Keys(tree.Origin(log.Writer()))
 		if err != nil {
 			return nil, macronode.Wrap(macronode.Unavailable, "the log's key is not at hand", err)
 		}

@@ -250,7 +250,7 @@ func (w *writer) publish(ctx context.Context) {
 }
 
 func (s *Service) sign(ctx context.Context, t *tree.Tree) error {
-	keys, err := s.cfg.Keys()
+	keys, err := s.cfg.Keys(tree.Origin(t.Writer()))
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 // Keys of metadata. Numbers are big-endian, so that they sort.
 //
 //	audit/tree             state: format, entries whose metadata is there
+//	audit/writer           node_id that the node had when the log was begun
 //	audit/checkpoint       the newest checkpoint, signed
 //	audit/tile/ LEVEL N    hashes; above the leaves a tile may be a partial one
 //	audit/bundle/ N        where 256 entries are, and when they happened
@@ -27,6 +28,7 @@ import (
 var (
 	stateKey      = []byte("audit/tree")
 	checkpointKey = []byte("audit/checkpoint")
+	writerKey     = []byte("audit/writer")
 	headPrefix    = []byte("audit/head/")
 	headEnd       = []byte("audit/head0")
 )

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
@@ -26,6 +27,9 @@ type Found struct {
 // does not hold; nothing is repaired.
 func Open(ctx context.Context, cfg Config, keys ...tlog.Key) (*Tree, Found, error) {
 	t := &Tree{cfg: cfg, front: &tlog.Frontier{}, upper: map[tlog.Tile][]byte{}, grown: make(chan struct{})}
+	if err := t.identify(ctx); err != nil {
+		return nil, Found{}, err
+	}
 	var note []byte
 	var last store.Pos
 	err := cfg.KV.View(ctx, func(r store.Reader) (err error) {
@@ -52,6 +56,24 @@ func Open(ctx context.Context, cfg Config, keys ...tlog.Key) (*Tree, Found, erro
 		return nil, Found{}, err
 	}
 	return t, Found{Size: t.durable, Tail: t.durable - t.flushed}, nil
+}
+
+// identify learns whose log it is: its first node_id stands in all of its records
+// and names it, also after the node's key was rotated.
+func (t *Tree) identify(ctx context.Context) error {
+	return t.cfg.KV.Update(ctx, func(tx store.Tx) error {
+		b, err := tx.Get(writerKey)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return tx.Set(writerKey, []byte(t.cfg.Writer))
+		case err != nil:
+			return err
+		case string(b) != t.cfg.Writer && !slices.Contains(t.cfg.Earlier, string(b)):
+			return fmt.Errorf("%w: it is the log of %.80q, another node", ErrDamaged, b)
+		}
+		t.cfg.Writer = string(b)
+		return nil
+	})
 }
 
 func readState(r store.Reader) (uint64, error) {
@@ -183,7 +205,7 @@ func (t *Tree) checkpoint(note []byte, keys []tlog.Key) error {
 	switch root, err := tlog.RootOf(min(s.Size, t.durable), t); {
 	case err != nil:
 		return err
-	case s.Origin != t.cfg.Origin:
+	case s.Origin != Origin(t.cfg.Writer):
 		return fmt.Errorf("%w: the newest checkpoint is of %q", ErrDamaged, s.Origin)
 	case s.Size > t.durable:
 		return fmt.Errorf("%w: record %d and all behind it are missing; a checkpoint covers %d", ErrDamaged, t.durable, s.Size)

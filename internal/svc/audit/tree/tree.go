@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/rustyonions/macronode/b3"
@@ -26,9 +27,14 @@ var ErrDamaged = fmt.Errorf("audit: the log is damaged: %w", store.ErrCorrupt)
 type Config struct {
 	Log    store.Log
 	KV     store.KV
-	Writer string // node_id, in every record
-	Origin string // names the log in checkpoints
+	Writer string // node_id: a log that begins has it in every record
+	// Earlier are ids that the node had before its key was rotated: a log that was
+	// begun under one of them goes on under it.
+	Earlier []string
 }
+
+// Origin names the log of a writer in checkpoints and keys.
+func Origin(writer string) string { return "macronode/" + strings.TrimPrefix(writer, "b3:") }
 
 // Tree is an audit log. Add, Sync, Flush and Publish are for one goroutine.
 type Tree struct {
@@ -153,7 +159,7 @@ func (t *Tree) wake() {
 // signed by keys, all of them.
 func (t *Tree) Publish(ctx context.Context, keys []tlog.Key, sign func(ctx context.Context, text string) ([]byte, error)) error {
 	t.mu.RLock()
-	c := tlog.Checkpoint{Origin: t.cfg.Origin, Size: t.front.Size(), Root: t.front.Root()}
+	c := tlog.Checkpoint{Origin: Origin(t.cfg.Writer), Size: t.front.Size(), Root: t.front.Root()}
 	durable, last := t.durable, t.published
 	t.mu.RUnlock()
 	if c.Size != durable {

@@ -46,7 +46,7 @@ type bench struct {
 }
 
 func newBench(t testing.TB) *bench {
-	b := &bench{cfg: Config{Log: mem.NewLog(1 << 30), KV: mem.NewKV(mem.KVConfig{}), Writer: writer, Origin: origin}, roots: []tlog.Hash{tlog.EmptyRoot}}
+	b := &bench{cfg: Config{Log: mem.NewLog(1 << 30), KV: mem.NewKV(mem.KVConfig{}), Writer: writer}, roots: []tlog.Hash{tlog.EmptyRoot}}
 	b.open(t)
 	return b
 }
@@ -315,10 +315,22 @@ func TestLostEnd(t *testing.T) {
 	if _, _, err := Open(t.Context(), short, key()); !errors.Is(err, ErrDamaged) {
 		t.Error(err)
 	}
+	// The node's key was rotated: the log goes on as it was begun. Without that, it is
+	// another node's.
+	b = newBench(t)
+	b.add(t, "node")
+	must(t, b.Sync(t.Context()))
 	other := b.cfg
 	other.Writer = strings.Replace(writer, "b3:1", "b3:2", 1)
-	if _, _, err := Open(t.Context(), other, key()); !errors.Is(err, ErrDamaged) {
+	if _, _, err := Open(t.Context(), other, key()); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "another node") {
 		t.Error(err)
+	}
+	other.Earlier = []string{writer}
+	tree, _, err := Open(t.Context(), other, key())
+	must(t, err)
+	r := tlog.Record{Stream: "node"}
+	if err := tree.Add(&r, false); err != nil || r.Writer != writer || tree.Writer() != writer {
+		t.Errorf("%v: a record by %s", err, r.Writer)
 	}
 }
 
