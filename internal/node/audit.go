@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"path/filepath"
 
@@ -45,7 +46,7 @@ func (n *Node) openAudit(ctx context.Context, segment, reserve int64) (*tree.Tre
 	if err != nil {
 		return nil, nil, fmt.Errorf("audit: %w", err)
 	}
-	earlier, err := n.keys.NodeIDs()
+	earlier, err := n.nodeIDs()
 	var keys []tlog.Key
 	if err == nil {
 		keys, err = n.auditVerifiers(earlier)
@@ -63,6 +64,21 @@ func (n *Node) openAudit(ctx context.Context, segment, reserve int64) (*tree.Tre
 	n.log.Info("the audit log is open", "event", "audit_open", "service", audit.Name, "records", had.Size, "records_read", had.Tail,
 		"segments", found.Segments, "log_bytes", found.Bytes, "torn_bytes", found.TornBytes)
 	return t, log.Close, nil
+}
+
+// nodeIDs are the ids that the node has had, by the versions of its key.
+func (n *Node) nodeIDs() ([]string, error) {
+	info, err := n.keys.Key(kms.NodeKey)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, v := range info.Versions {
+		if p, _ := pem.Decode([]byte(v.Public[0].SPKIPEM)); p != nil {
+			ids = append(ids, kms.NodeIDOf(p.Bytes))
+		}
+	}
+	return ids, nil
 }
 
 // auditKeys sign checkpoints: both halves of the newest version.

@@ -184,23 +184,5 @@ func (s *Store) nodeID() (string, error) {
 	return NodeIDOf(k.newest().halves[0].DER), nil
 }
 
-// NodeIDs are the ids that the node has had, by the versions of its key that are
-// kept, the oldest first: the last is NodeID.
-func (s *Store) NodeIDs() ([]string, error) {
-	s.use.RLock()
-	defer s.use.RUnlock()
-	if err := s.ready(); err != nil {
-		return nil, err
-	}
-	if _, err := s.nodeID(); err != nil {
-		return nil, err
-	}
-	var ids []string
-	for _, v := range s.keys[NodeKey].versions {
-		ids = append(ids, NodeIDOf(v.halves[0].DER))
-	}
-	return ids, nil
-}
-
 // NodeIDOf is the node_id of a DER SubjectPublicKeyInfo.
 func NodeIDOf(der []byte) string { return b3.Addr(blake3.Sum256(der)).String() }
