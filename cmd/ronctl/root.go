@@ -26,6 +26,7 @@ import (
 	"github.com/rustyonions/macronode/capability"
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
+	"github.com/rustyonions/macronode/cmd/ronctl/auditlog"
 	"github.com/rustyonions/macronode/cmd/ronctl/mail"
 	"github.com/rustyonions/macronode/cmd/ronctl/policy"
 )
@@ -136,7 +137,7 @@ func (a *app) command() *cobra.Command {
 	f.BoolVar(&a.plaintext, "insecure-plaintext", false, "send the capability unencrypted to another machine, for all on the way to read")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
-		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
+		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
 	return root
 }
 

@@ -107,19 +107,18 @@ func drive(t testing.TB, b Broker, change ...func(*Config)) *driver {
 
 // request is a call to make.
 type request struct {
-	op      macronode.Op
-	topic   string // "": jobs
-	params  []macronode.Arg
-	query   string
-	args    []macronode.Arg // of OAP/1
-	header  macronode.Header
-	body    string
-	reader  io.Reader // instead of body
-	length  int64     // with reader
-	key     string
-	tenant  *macronode.Tenant // nil: acme
-	budget  int64             // 0: none
-	pending bool              // the reply is returned with its stream unread
+	op     macronode.Op
+	topic  string // "": jobs
+	params []macronode.Arg
+	query  string
+	args   []macronode.Arg // of OAP/1
+	header macronode.Header
+	body   string
+	reader io.Reader // instead of body
+	length int64     // with reader
+	key    string
+	tenant *macronode.Tenant // nil: acme
+	budget int64             // 0: none
 }
 
 func tenantOf(n byte) *macronode.Tenant {

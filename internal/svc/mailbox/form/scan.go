@@ -12,19 +12,17 @@ import (
 
 // What a scanner finds wrong. Their texts are for callers.
 var (
-	errJSON      = errors.New("it is not JSON")
-	errObject    = errors.New("it is not a JSON object")
-	errTrailing  = errors.New("more follows the JSON object")
-	errUTF8      = errors.New("a text is not UTF-8")
-	errDepth     = errors.New("it is nested too deeply")
-	errMembers   = errors.New("it has too many members")
-	errNumber    = errors.New("a number is wanted, without fraction or exponent")
-	errText      = errors.New("a text is wanted")
-	errList      = errors.New("a list is wanted")
-	errTruth     = errors.New("true or false is wanted")
-	errMember    = errors.New("it has an unknown member")
-	errTwice     = errors.New("a member stands twice")
-	errEmptyBody = errors.New("it is empty")
+	errJSON     = errors.New("it is not JSON")
+	errObject   = errors.New("it is not a JSON object")
+	errTrailing = errors.New("more follows the JSON object")
+	errUTF8     = errors.New("a text is not UTF-8")
+	errDepth    = errors.New("it is nested too deeply")
+	errMembers  = errors.New("it has too many members")
+	errNumber   = errors.New("a number is wanted, without fraction or exponent")
+	errText     = errors.New("a text is wanted")
+	errList     = errors.New("a list is wanted")
+	errMember   = errors.New("it has an unknown member")
+	errTwice    = errors.New("a member stands twice")
 )
 
 // maxNested bounds how deep a value may be, before the JSON reader of the standard
@@ -150,17 +148,6 @@ func (s *scanner) integer() (int64, error) {
 		return 0, errNumber
 	}
 	return n, nil
-}
-
-func (s *scanner) truth() (bool, error) {
-	s.space()
-	for word, v := range map[string]bool{"true": true, "false": false} {
-		if bytes.HasPrefix(s.b[s.i:], []byte(word)) {
-			s.i += len(word)
-			return v, nil
-		}
-	}
-	return false, errTruth
 }
 
 // raw steps over any value and returns it, valid and as it stands.

@@ -83,7 +83,6 @@ func BenchmarkTenMillion(b *testing.B) {
 		start = time.Now()
 		s := topic.Freeze()
 		b.ReportMetric(float64(time.Since(start).Microseconds()), "µs-locked")
-		start = time.Now()
 		var first time.Duration
 		var e Effect
 		for lease := uint64(1); lease <= 1000; lease++ { // what the copies cost that follow

@@ -181,8 +181,10 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
-	if w.send(sending{}) != nil || w.send(sending{}) != nil || !errors.Is(w.send(sending{}), ErrDepth) {
-		t.Error("depth")
+	for i := range 3 {
+		if err := w.send(sending{}); (err == nil) != (i < 2) || err != nil && !errors.Is(err, ErrDepth) {
+			t.Errorf("message %d: %v", i, err)
+		}
 	}
 	w.kill(1, record.WhyRejected)
 	if !errors.Is(w.send(sending{}), ErrDepth) {
