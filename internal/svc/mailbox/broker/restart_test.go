@@ -408,6 +408,9 @@ func TestRoomComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.crash(0, 9)
+	if w.found.DamagedRecords != 0 {
+		t.Errorf("whole records are damaged: %+v", w.found)
+	}
 	if c := w.counts(); c.Dead != 1 || c.Leased != 1 || c.Ready != 0 {
 		t.Errorf("from the older snapshot: %+v", c)
 	}

@@ -394,6 +394,38 @@ func TestWaitForDelay(t *testing.T) {
 	})
 }
 
+// TestLeavesWithLeases: who leaves while the leases are being made durable is given
+// them all the same, and gives them back.
+func TestLeavesWithLeases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l := memWorld(t)
+		w.send("one", "two")
+		l.shut.Store(true)
+		ctx, leave := context.WithCancel(t.Context())
+		var got []Delivery
+		var err error
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			got, err = w.Receive(ctx, orders, Want{Max: 2})
+		}()
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		l.shut.Store(false)
+		close(l.permit)
+		<-done
+		if err != nil || len(got) != 2 {
+			t.Fatalf("%d leases, %v", len(got), err)
+		}
+		zero := time.Duration(0)
+		if _, err := w.Nack(t.Context(), orders, receipts(got), &zero, ""); err != nil {
+			t.Fatal(err)
+		}
+		w.expect(2, "one", "two")
+	})
+}
+
 // bubble is the clock of a synctest bubble.
 type bubble struct{ start time.Time }
 

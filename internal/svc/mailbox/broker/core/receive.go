@@ -21,8 +21,9 @@ import (
 // up to want.Wait; none then is no error. A message whose bytes are damaged goes
 // to the dead-letter queue, and the others are delivered.
 //
-// A receive that fails after its leases were made (the client is gone, say) leaves
-// them: the messages come back when their visibility has passed.
+// The end of ctx ends the wait for messages, not what comes after leases were made:
+// the caller is given them also when its client is gone, so that it can give them
+// back. A receive that fails then leaves them until their visibility has passed.
 func (b *Core) Receive(ctx context.Context, ref queue.TopicRef, want Want) ([]Delivery, error) {
 	if err := b.bound(&want); err != nil {
 		return nil, err
@@ -32,7 +33,11 @@ func (b *Core) Receive(ctx context.Context, ref queue.TopicRef, want Want) ([]De
 		err := b.lease(ctx, ref, want, r)
 		var out []Delivery
 		if err == nil {
-			out, err = b.deliver(ctx, r)
+			giving := ctx
+			if len(r.taken) > 0 {
+				giving = context.WithoutCancel(ctx)
+			}
+			out, err = b.deliver(giving, r)
 		}
 		damaged := len(r.taken) > 0 && len(out) == 0
 		r.release()
