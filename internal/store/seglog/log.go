@@ -74,6 +74,9 @@ type Log struct {
 	full   error     // why no spare could be made
 	fullAt time.Time // when that was
 	again  bool      // the preparer is to try again
+	// deep: the next try may take of the reserve, for what frees space waits for it;
+	// deepest: the try that failed was such a one.
+	deep, deepest bool
 }
 
 var _ store.Log = (*Log)(nil)
@@ -177,10 +180,13 @@ func (l *Log) take(total int64, reserve bool) error {
 			continue
 		}
 		if l.spare == nil || !l.spare.roomy(total) {
-			if l.full != nil {
+			l.need = max(l.need, total)
+			if l.full != nil && (!reserve || l.deepest) {
 				return l.refuse()
 			}
-			l.need = max(l.need, total)
+			if l.full != nil {
+				l.need, l.deep, l.again = total, true, true
+			}
 			l.prep.Signal()
 			l.room.Wait()
 			continue
@@ -191,7 +197,7 @@ func (l *Log) take(total int64, reserve bool) error {
 			continue
 		}
 		if !reserve && len(l.spares) == 0 {
-			if err := l.spaceFor(l.sizeOf(l.spare.number+1, 0)); err != nil {
+			if err := l.spaceFor(l.leastOf(0), l.reserve.Load()); err != nil {
 				return err
 			}
 		}
@@ -219,15 +225,20 @@ func (l *Log) retry() {
 
 func (l *Log) active() *segment { return l.segments[len(l.segments)-1] }
 
-// sizeOf is the size of a segment that holds total bytes of frames.
+// sizeOf is the size of a segment that holds total bytes of frames, where the disk
+// has room for it.
 func (l *Log) sizeOf(number uint32, total int64) int64 {
 	size := l.first
 	for n := uint32(1); n < number && size < l.c.SegmentBytes; n++ {
 		size *= 4
 	}
+	return max(min(size, l.c.SegmentBytes), l.leastOf(total))
+}
+
+// leastOf is the smallest segment that is made for total bytes of frames.
+func (l *Log) leastOf(total int64) int64 {
 	least := firstFrame + frameHead + total + tailRoom + blockBytes
-	size = max(min(size, l.c.SegmentBytes), (least+blockBytes-1)&^(blockBytes-1))
-	return size
+	return max(l.first, (least+blockBytes-1)&^(blockBytes-1))
 }
 
 // begin begins a lot, with its mark.

@@ -197,7 +197,7 @@ func (l *Log) follow() error {
 			number = l.active().number + 1
 		}
 		var err error
-		if s, err = l.makeSegment(number, l.sizeOf(number, 0), &l.spares); err != nil {
+		if s, err = l.makeFitting(number, 0, true, &l.spares); err != nil {
 			return err
 		}
 		if number == 1 { // small, so it is worth the wait

@@ -86,10 +86,34 @@ func writeAt(file disk.File, b []byte, off int64) error {
 	return err
 }
 
+// makeFitting is makeSegment of the size that is due, or of the largest below that
+// which leaves as much room again, so that the log gets as far as the disk reaches;
+// the smallest needs no more than its own. With deep that one may take half of the
+// reserve: it is for records that free space.
+func (l *Log) makeFitting(number uint32, need int64, deep bool, spares *[]string) (*segment, error) {
+	size, least := l.sizeOf(number, need), l.leastOf(need)
+	reserve := l.reserve.Load()
+	for {
+		room := 2 * size
+		if size <= least {
+			room = size
+			if deep {
+				reserve /= 2
+			}
+		}
+		s, err := l.makeSegment(number, size, room, reserve, spares)
+		if size <= least || !errors.Is(err, store.ErrFull) {
+			return s, err
+		}
+		size = max(least, size/4&^(blockBytes-1))
+	}
+}
+
 // makeSegment makes the file of a segment, all of whose blocks are allocated,
 // durably, name included: from a file that held a segment before, where there is
-// one of that size, which is then no more in spares. Only one may run at a time.
-func (l *Log) makeSegment(number uint32, size int64, spares *[]string) (*segment, error) {
+// one of that size, which is then no more in spares. ErrFull where there is none and
+// the disk has less than room beside the reserve. Only one may run at a time.
+func (l *Log) makeSegment(number uint32, size, room, reserve int64, spares *[]string) (*segment, error) {
 	s := &segment{head: head{number: number, log: l.id, size: size}}
 	var salt [8]byte
 	_, _ = rand.Read(salt[:]) // never fails
@@ -105,7 +129,7 @@ func (l *Log) makeSegment(number uint32, size int64, spares *[]string) (*segment
 		}
 	}
 	if !s.reused {
-		if err := l.spaceFor(size); err != nil {
+		if err := l.spaceFor(room, reserve); err != nil {
 			return nil, err
 		}
 		name = spareName()
@@ -139,14 +163,14 @@ func spareName() string {
 	return fmt.Sprintf("%s%016x", sparePrefix, binary.LittleEndian.Uint64(b[:]))
 }
 
-// spaceFor returns ErrFull unless a new file of size bytes leaves the reserve free.
-func (l *Log) spaceFor(size int64) error {
+// spaceFor returns ErrFull unless the disk has size bytes beside the reserve.
+func (l *Log) spaceFor(size, reserve int64) error {
 	free, err := l.fs.Free(l.c.Dir)
 	if err != nil {
 		return err
 	}
-	if reserve := l.reserve.Load(); free-reserve < size {
-		return fmt.Errorf("%w: a segment of %d bytes, %d bytes free, %d of them reserved", store.ErrFull, size, free, reserve)
+	if free-reserve < size {
+		return fmt.Errorf("%w: a segment needs %d bytes, %d bytes free, %d of them reserved", store.ErrFull, size, free, reserve)
 	}
 	return nil
 }

@@ -118,17 +118,17 @@ func (l *Log) prepare() {
 func (l *Log) newSpare() error {
 	old, spares := l.spare, l.spares
 	number := l.active().number + 1
-	size := l.sizeOf(number, l.need)
-	l.spare, l.spares, l.again = nil, nil, false // nobody takes them meanwhile
+	need, deep := l.need, l.deep
+	l.spare, l.spares, l.again, l.deep = nil, nil, false, false // nobody takes them meanwhile
 	l.mu.Unlock()
-	s, err := l.makeSegment(number, size, &spares)
+	s, err := l.makeFitting(number, need, deep, &spares)
 	l.mu.Lock()
 	l.need = 0
 	l.spares = append(l.spares, spares...)
 	switch {
 	case errors.Is(err, store.ErrFull):
 		l.log.Warn("the log has no room for another segment", "event", "log_full", "dir", l.c.Dir, "error", err)
-		l.spare, l.full, l.fullAt = old, err, time.Now()
+		l.spare, l.full, l.fullAt, l.deepest = old, err, time.Now(), deep
 		l.room.Broadcast()
 		return nil
 	case err != nil:
@@ -137,7 +137,7 @@ func (l *Log) newSpare() error {
 		}
 		return err
 	}
-	l.spare, l.full = s, nil
+	l.spare, l.full, l.deepest = s, nil, false
 	l.room.Broadcast()
 	if old != nil {
 		if err := old.file.Close(); err != nil {
