@@ -273,6 +273,7 @@ type Binding struct {
 	PlainOK     bool  // served to plaintext peers that are not loopback
 	LongRunning bool  // no request deadline, own in-flight limit, ended by drain
 	Streaming   bool  // no request deadline: ended by stall_timeout
+	Yields      bool  // its handler calls Yield once it only waits for a disk
 	NeedsKey    bool  // refuses a call without Idempotency-Key
 	Write       bool  // changes something: takes Idempotency-Key
 	Audit       AuditMode

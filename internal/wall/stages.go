@@ -96,6 +96,9 @@ type Place interface {
 	// take bytes, and Resume that it goes on. The time between is the client's.
 	Await()
 	Resume()
+	// Yield gives the place to who waits for one: the call goes on without, waiting
+	// for a disk. Calls after the first do nothing.
+	Yield()
 	// Release ends the call. moved is the body bytes that went either way; ok is
 	// whether the call was done, so that its time says something.
 	Release(moved int64, ok bool)

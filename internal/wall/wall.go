@@ -187,6 +187,9 @@ func (f *flight) handle(ctx context.Context) (err error) {
 			err = macronode.Wrap(macronode.Internal, "", errPanicked)
 		}
 	}()
+	if f.b.Yields && f.place != nil {
+		ctx = macronode.WithYielder(ctx, f.place)
+	}
 	f.reply, err = f.route.Handler(ctx, &f.adm)
 	if err == nil && f.reply == nil {
 		err = errNoReply

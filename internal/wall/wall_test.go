@@ -69,6 +69,7 @@ func (p *parts) Admit(context.Context, *macronode.Tenant, *macronode.Binding, in
 }
 func (p *parts) Await()  { p.awaits++ }
 func (p *parts) Resume() { p.awaits-- }
+func (p *parts) Yield()  { p.order = append(p.order, "yield") }
 func (p *parts) Release(moved int64, ok bool) {
 	p.order = append(p.order, "release")
 	p.released = append(p.released, released{moved, ok})

@@ -3,6 +3,7 @@
 package flight
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,9 +26,9 @@ func TestCalls(t *testing.T) {
 		if c.Len() != 2 {
 			t.Fatalf("%d calls run", c.Len())
 		}
-		over := 0
+		var over atomic.Int64
 		for range 2 {
-			go func() { c.Wait(); over++ }()
+			go func() { c.Wait(); over.Add(1) }()
 		}
 		synctest.Wait()
 		if c.Enter() {
@@ -35,13 +36,13 @@ func TestCalls(t *testing.T) {
 		}
 		c.Leave()
 		synctest.Wait()
-		if over != 0 {
+		if over.Load() != 0 {
 			t.Error("a call runs and is not waited for")
 		}
 		c.Leave()
 		synctest.Wait()
-		if over != 2 || c.Len() != 0 {
-			t.Errorf("%d of 2 have seen the end; %d calls run", over, c.Len())
+		if over.Load() != 2 || c.Len() != 0 {
+			t.Errorf("%d of 2 have seen the end; %d calls run", over.Load(), c.Len())
 		}
 		if c.Open(); !c.Enter() {
 			t.Error("no call was let in after Open")

@@ -42,14 +42,14 @@ func (s *Service) messageRoutes() []macronode.Route {
 	// shed, sends go first.
 	settle := func(op macronode.Op, verb, summary string, request any, h macronode.Handler) macronode.Route {
 		return macronode.Route{Handler: h, Binding: macronode.Binding{
-			Op: op, Method: "POST", Pattern: base + "/" + verb, Action: actAck, Class: macronode.CoreRead, MaxBody: maxSettleBytes, Write: true,
+			Op: op, Method: "POST", Pattern: base + "/" + verb, Action: actAck, Class: macronode.CoreRead, MaxBody: maxSettleBytes, Write: true, Yields: true,
 			Doc: macronode.Doc{Summary: summary, Request: request, Response: Outcomes{},
 				Kinds: []macronode.Kind{macronode.NotFound, macronode.LeaseLost, macronode.IdempotencyMismatch, macronode.IdempotencyRunning}},
 		}}
 	}
 	return []macronode.Route{
 		{Handler: s.send, Binding: macronode.Binding{
-			Op: "mailbox.send", Method: "POST", Pattern: base + "/messages", Action: actSend, Class: macronode.CoreWrite, MaxBody: maxBodyBytes, Write: true,
+			Op: "mailbox.send", Method: "POST", Pattern: base + "/messages", Action: actSend, Class: macronode.CoreWrite, MaxBody: maxBodyBytes, Write: true, Yields: true,
 			Doc: macronode.Doc{
 				Summary: "Send one message, the body, or a batch; the answer comes once it is durable",
 				Query: []macronode.Param{

@@ -387,7 +387,7 @@ func (c *Controller) reclaim(now time.Duration) {
 	}
 	c.reclaimed = now
 	c.strays.look(func(p *Place) {
-		if p.waits.Load() == 0 {
+		if p.waits.Load() == 0 && !p.yielded {
 			c.strays.remove(p)
 			c.hold(p)
 		}
@@ -405,6 +405,7 @@ func (c *Controller) reclaim(now time.Duration) {
 func (c *Controller) release(p *Place, moved int64, ok bool) {
 	c.mu.Lock()
 	now := c.now()
+	p.went(now)
 	if p.held {
 		c.drop(p)
 	} else {

@@ -465,6 +465,44 @@ func TestBurstOnAQuietNode(t *testing.T) {
 	})
 }
 
+// TestYield: who waits for a disk alone needs no place. Its time there says nothing
+// about the node, and what it moved is paid for all the same.
+func TestYield(t *testing.T) {
+	within(t, 512, func(r *rig) {
+		a := named("a", 1)
+		var yielded []wall.Place
+		for i := range 40 {
+			p := r.must(a, put)
+			p.Yield()
+			p.Yield() // the first one counts
+			yielded = append(yielded, p)
+			if s := r.Status(); s.Working != 0 {
+				t.Fatalf("call %d: %d places are held", i, s.Working)
+			}
+		}
+		pass(300 * time.Millisecond) // the disk is slow, and the controller looks
+		learned := yielded[0].(*Place).profile
+		held := []wall.Place{r.must(a, put), r.must(a, put)}
+		if s := r.Status(); s.Working != 2 {
+			t.Errorf("%d places are held, by two calls that work", s.Working)
+		}
+		for _, p := range yielded {
+			p.Await()
+			p.Resume()
+			p.Release(1000, true)
+		}
+		for _, p := range held {
+			p.Release(1000, true)
+		}
+		if s := r.Status(); s.Working != 0 {
+			t.Errorf("%d places are held by nobody", s.Working)
+		}
+		if learned.base[sizeClass(1000)] > 50*time.Millisecond {
+			t.Errorf("the disk's time counts as the node's: %v", learned.base)
+		}
+	})
+}
+
 // TestReleasePays: a tenant that moves more bytes is served less often.
 func TestReleasePays(t *testing.T) {
 	within(t, 1, func(r *rig) {

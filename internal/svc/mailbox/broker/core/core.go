@@ -168,6 +168,7 @@ func (b *Core) Settle(ctx context.Context) error { return b.settle(ctx, b.log.St
 // settle waits until what was staged before end is durable: not for what others
 // staged since, which may take the disk's next turn.
 func (b *Core) settle(ctx context.Context, end store.Pos) error {
+	macronode.Yield(ctx) // nothing is left to do but to wait, and to answer
 	err := b.log.SyncTo(ctx, end)
 	if err == nil {
 		return nil
