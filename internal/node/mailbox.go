@@ -66,7 +66,7 @@ func (n *Node) openMail(_ context.Context, settings func() mailbox.Settings, eve
 	}
 	log("the mailbox is open", "event", "mailbox_open", "service", mailbox.Name, "topics", f.Topics, "messages", f.Messages, "dead", f.Dead,
 		"records_read", f.Records, "snapshot", f.Snapshot, "snapshots_refused", f.SnapshotsRefused,
-		"damaged_records", f.DamagedRecords, "damaged_bytes", f.DamagedBytes, "damaged_segments", len(l.Damaged),
+		"damaged_records", f.DamagedRecords, "damaged_bytes", f.DamagedBytes, "topics_remade", f.TopicsRemade, "damaged_segments", len(l.Damaged),
 		"torn_bytes", l.TornBytes, "segments", l.Segments, "log_bytes", l.Bytes, "latency_ms", float64(f.Took.Microseconds())/1000)
 	return mailbox.Opened{Broker: guard.NewBroker(m.Broker, n.mailAway), Close: func() error {
 		n.mail.CompareAndSwap(m, nil)

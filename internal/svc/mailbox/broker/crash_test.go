@@ -227,6 +227,14 @@ func (p *player) again() {
 func (p *player) drain() {
 	p.Helper()
 	p.fault.at = 0
+	if p.log.Check(context.Background()) != nil { // the fault struck what the log does by itself after a start
+		old := p.log
+		p.fs = p.fs.Crash(50, p.rng.Uint64())
+		if err := p.start(); err != nil {
+			p.Fatal(err)
+		}
+		_ = old.Close()
+	}
 	for value := 1; value <= p.next; value++ {
 		if f := p.fates[value]; f.maybe && !f.sent && !f.acked && !f.maybeAcked {
 			// Whoever got no answer asks again, with the same key: once is enough.

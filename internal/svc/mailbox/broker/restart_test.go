@@ -307,6 +307,45 @@ func TestDamagedTail(t *testing.T) {
 	w.expect(10, "next")
 }
 
+// TestDamagedTopic: damage to the record that made a topic, before any snapshot holds
+// it, does not spread to its messages; a deleted topic does not come back by that.
+func TestDamagedTopic(t *testing.T) {
+	w := newWorld(t)
+	gone := queue.TopicRef{Tenant: tenant, Name: "gone"}
+	if _, err := w.Send(context.Background(), gone, []Message{{Payload: []byte("lost")}}); err != nil {
+		t.Fatal(err)
+	}
+	w.put(func(c *queue.Config) { c.MaxAttempts = 7 })
+	w.send("first")
+	if err := w.DeleteTopic(context.Background(), gone); err != nil {
+		t.Fatal(err)
+	}
+	w.send("second")
+	w.want(w.ack(w.expect(1, "first")...), nil)
+	w.fs = w.fs.Crash(0, 1)
+	for _, name := range []string{"gone", "orders"} { // the first of each is what made it
+		if w.flip("log", name) != 1 {
+			t.Fatal("the topic is not in the log")
+		}
+	}
+	old := w.log
+	if err := w.start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = old.Close()
+	if w.found.DamagedRecords != 2 || w.found.TopicsRemade != 1 || w.found.Topics != 1 || w.found.Messages != 1 {
+		t.Errorf("found %+v", w.found)
+	}
+	for range 2 { // also with the damage dropped behind a snapshot
+		w.send("next")
+		w.crash(0, 1)
+		if w.found.TopicsRemade != 0 {
+			t.Errorf("remade again: %+v", w.found)
+		}
+	}
+	w.expect(10, "second", "next", "next")
+}
+
 // TestDamagedSnapshot: the one before it, and more of the log, make the same state.
 func TestDamagedSnapshot(t *testing.T) {
 	w := newWorld(t)

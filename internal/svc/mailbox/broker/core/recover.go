@@ -37,13 +37,14 @@ func Open(cfg Config) (*Core, Found, error) {
 	if err != nil {
 		return nil, Found{}, err
 	}
-	l := &loading{b: b}
+	l := &loading{b: b, remade: make(map[uint32]bool)}
 	if err := l.snapshot(); err != nil {
 		return nil, l.found, err
 	}
 	if err := l.tail(); err != nil {
 		return nil, l.found, err
 	}
+	l.tellRemade()
 	if err := b.begin(l); err != nil {
 		return nil, l.found, err
 	}
@@ -99,6 +100,9 @@ type loading struct {
 	mark   clock.Mark
 	latest queue.Time // the latest time that is known to have been
 	fresh  bool       // nothing was ever here
+	// gapless: what the log lacks from the snapshot on was damaged, not dropped.
+	gapless bool
+	remade  map[uint32]bool // topics whose making was lost
 }
 
 // snapshot reads the latest snapshot that is whole.
@@ -107,14 +111,15 @@ func (l *loading) snapshot() error {
 	l.found.SnapshotsRefused = refused
 	switch {
 	case err == nil:
-		l.found.Snapshot = true
+		l.found.Snapshot, l.gapless = true, true
 		return nil
 	case errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrCorrupt):
 		// The log alone says it all, as long as its beginning is there.
-		if segments := l.b.log.Segments(); len(segments) > 0 && segments[0].ID > 1 {
+		segments := l.b.log.Segments()
+		if len(segments) > 0 && segments[0].ID > 1 {
 			return fmt.Errorf("%w: the log's beginning is gone and no snapshot can be read: %w", store.ErrCorrupt, err)
 		}
-		l.fresh = true
+		l.fresh, l.gapless = true, len(segments) == 0 || int(segments[len(segments)-1].ID) == len(segments)
 		_, err := rand.Read(l.b.secret[:])
 		return err
 	}
@@ -213,6 +218,11 @@ func (l *loading) record(at store.Pos, raw []byte, e *queue.Effect) error {
 			return nil
 		}
 	}
+	if send, ok := r.(*record.Send); ok && l.b.byNumber[h.Topic] == nil {
+		if err := l.remake(at, send); err != nil {
+			return l.strange(at, err)
+		}
+	}
 	for _, n := range [2]uint32{h.Topic, record.Other(r)} {
 		t := l.b.byNumber[n]
 		if t == nil || uint64(at) <= t.q.Applied() {
@@ -224,9 +234,37 @@ func (l *loading) record(at store.Pos, raw []byte, e *queue.Effect) error {
 		if r.Kind() == record.KindTopicDelete {
 			t.gone = true
 			l.b.leave(t)
+			delete(l.remade, t.number)
 		}
 	}
 	return nil
+}
+
+// remake makes the topic of a message whose own record is damaged, with the default
+// config: the damage does not spread to what lies whole behind it. A topic that was
+// deleted has no messages behind its end, so it does not come back.
+func (l *loading) remake(at store.Pos, s *record.Send) error {
+	if !l.gapless || l.b.byRef[s.Ref] != nil {
+		return nil
+	}
+	q, err := queue.New(&record.TopicPut{Head: s.Head, Ref: s.Ref, Config: l.b.cfg.Defaults()}, uint64(at)-1)
+	if err != nil {
+		return err
+	}
+	l.b.enter(q)
+	l.b.lastNumber = max(l.b.lastNumber, s.Topic)
+	l.remade[s.Topic] = true
+	return nil
+}
+
+// tellRemade says which topics have lost their config.
+func (l *loading) tellRemade() {
+	for number := range l.remade {
+		t := l.b.byNumber[number]
+		l.found.TopicsRemade++
+		l.b.Warn("the record that made a topic is damaged; it was made again with the default config",
+			"tenant", t.ref.Tenant.String(), "topic", t.ref.Name)
+	}
 }
 
 // strange is a record whose checksum is right and which is none, or does not fit:
@@ -252,8 +290,8 @@ func (b *Core) begin(l *loading) error {
 	if err := b.Settle(context.Background()); err != nil {
 		return err
 	}
-	if l.fresh || l.found.SnapshotsRefused > 0 {
-		// The secret of receipts is in snapshots alone.
+	if l.fresh || l.found.SnapshotsRefused > 0 || l.found.TopicsRemade > 0 {
+		// The secret of receipts is in snapshots alone, and so is a topic made again.
 		if err := b.saveSnapshot(); err != nil {
 			return err
 		}

@@ -88,5 +88,8 @@ type Found struct {
 	// DamagedRecords in the log could not be read, DamagedBytes is their extent.
 	DamagedRecords int64
 	DamagedBytes   int64
+	// TopicsRemade were made again with the default config, for their own records
+	// are among what is damaged.
+	TopicsRemade int
 	Took           time.Duration
 }
