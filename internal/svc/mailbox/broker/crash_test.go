@@ -5,7 +5,9 @@ package broker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 )
 
@@ -238,7 +241,12 @@ func (p *player) drain() {
 	for value := 1; value <= p.next; value++ {
 		if f := p.fates[value]; f.maybe && !f.sent && !f.acked && !f.maybeAcked {
 			// Whoever got no answer asks again, with the same key: once is enough.
-			if sent, err := p.Send(context.Background(), orders, []Message{p.message(value)}); err != nil || sent[0].Err != nil {
+			sent, err := p.Send(context.Background(), orders, []Message{p.message(value)})
+			// What found the disk full a moment ago tries it again by and by.
+			for end := time.Now().Add(10 * time.Second); err == nil && errors.Is(sent[0].Err, store.ErrFull) && time.Now().Before(end); runtime.Gosched() {
+				sent, err = p.Send(context.Background(), orders, []Message{p.message(value)})
+			}
+			if err != nil || sent[0].Err != nil {
 				p.Fatalf("a second send of %d: %v %v", value, err, sent)
 			}
 			f.sent = true

@@ -91,5 +91,5 @@ type Found struct {
 	// TopicsRemade were made again with the default config, for their own records
 	// are among what is damaged.
 	TopicsRemade int
-	Took           time.Duration
+	Took         time.Duration
 }
