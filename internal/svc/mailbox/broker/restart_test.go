@@ -5,11 +5,16 @@ package broker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
 	"github.com/rustyonions/macronode/internal/disk"
+	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 )
 
@@ -376,6 +381,75 @@ func TestDamagedSnapshot(t *testing.T) {
 	}
 	w.expect(10, "two", "three")
 	w.want(w.ack(held...), ErrLeaseLost)
+}
+
+// TestRoomAfterStart: on a disk so full that no snapshot can be written, a start gives
+// back what the two snapshots that are there do not need, sparse segments too.
+func TestRoomAfterStart(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t)
+	big := strings.Repeat("x", 100_000)
+	w.send("keeper " + big)
+	for range 40 {
+		w.send("fill " + big)
+	}
+	keeper := w.receive(1)
+	for range 40 {
+		w.want(w.ack(w.receive(1)...), nil)
+	}
+	w.restart()
+	w.restart()
+	most := len(w.log.Segments())
+	full := false
+	w.inject = func(op errorfs.Op) error {
+		if full && op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "snap") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	w.restart()
+	full = true
+	for n := range 3 {
+		if err := w.core.Tidy(ctx, true); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("tidy %d: %v", n, err)
+		}
+	}
+	if left := w.log.Segments(); most < 4 || len(left) > 2 || left[0].ID == 1 {
+		t.Errorf("%d segments of %d are left, from number %d", len(left), most, left[0].ID)
+	}
+	full = false
+	w.want(w.ack(keeper...), nil)
+}
+
+// TestCompactIntoReserve: what empties a segment may take of the reserve, for it gives
+// more back.
+func TestCompactIntoReserve(t *testing.T) {
+	var l *tardy
+	w := newWorld(t, func(w *world) {
+		w.over = func(log store.Log) store.Log { l = &tardy{Log: log}; return l }
+	})
+	big := strings.Repeat("x", 100_000)
+	w.send("keeper " + big)
+	keeper := w.receive(1)
+	for range 40 {
+		w.send("fill " + big)
+		w.want(w.ack(w.receive(1)...), nil)
+	}
+	if err := w.core.Tidy(context.Background(), true); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	if w.log.Segments()[0].ID != 1 {
+		t.Fatal("it was emptied before")
+	}
+	l.full.Store(true)
+	if err := w.core.Tidy(context.Background(), true); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.log.Segments(); left[0].ID == 1 {
+		t.Error("the sparse segment is still there")
+	}
+	w.want(w.ack(keeper...), nil)
 }
 
 // TestRoomComesBack: segments whose messages are gone are dropped, sparse ones are

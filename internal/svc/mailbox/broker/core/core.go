@@ -94,7 +94,7 @@ type Core struct {
 	downErr error // guarded by downMu
 
 	segments  room.Segments
-	snapshots snapshotState
+	snapshots room.Snapshots
 }
 
 // Topic is one topic with who waits for it.
@@ -151,7 +151,7 @@ func (b *Core) staging(err error) error {
 	}
 	if errors.Is(err, store.ErrFull) {
 		select {
-		case b.snapshots.wake <- struct{}{}: // there may be room to give back
+		case b.snapshots.Wake <- struct{}{}: // there may be room to give back
 		default:
 		}
 	}

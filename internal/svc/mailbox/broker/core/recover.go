@@ -18,6 +18,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/clock"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/head"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/room"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
@@ -88,7 +89,7 @@ func prepare(cfg Config) (*Core, error) {
 		cfg: cfg, log: cfg.Log, timers: wait.NewTimers[*Topic](), down: make(chan struct{}),
 		byRef: make(map[queue.TopicRef]*Topic), byNumber: make(map[uint32]*Topic), perTenant: make(map[macronode.TenantID]int),
 	}
-	b.snapshots.wake = make(chan struct{}, 1)
+	b.snapshots.Wake = make(chan struct{}, 1)
 	return b, nil
 }
 
@@ -112,6 +113,11 @@ func (l *loading) snapshot() error {
 	switch {
 	case err == nil:
 		l.found.Snapshot, l.gapless = true, true
+		var older store.Pos
+		if refused == 0 {
+			older = room.Older(l.b.cfg.Snapshots.Load)
+		}
+		l.b.snapshots.Loaded(l.from, older)
 		return nil
 	case errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrCorrupt):
 		// The log alone says it all, as long as its beginning is there.
@@ -166,7 +172,6 @@ func (l *loading) read(from io.Reader) (err error) {
 	l.from, l.mark, b.secret, b.lastNumber = h.From, h.Mark, h.Secret, h.LastNumber
 	l.latest = max(l.latest, queue.Time(h.Mark.Time))
 	b.lastLease.Store(h.LastLease)
-	b.snapshots.loaded(h.From)
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 // are emptied, one at a time, and empty ones are dropped. A segment that a
 // snapshot on disk may still need stays.
 func (b *Core) tidy(ctx context.Context) error {
-	needed := b.snapshots.needed().Segment()
+	needed := b.snapshots.Needed().Segment()
 	var empty []uint32
 	var sparse, sparseLive = uint32(0), int64(0)
 	for _, s := range b.log.Segments() {
@@ -35,7 +35,14 @@ func (b *Core) tidy(ctx context.Context) error {
 	if sparse == 0 {
 		return nil
 	}
-	return b.compact(ctx, sparse)
+	if err := b.compact(ctx, sparse); err != nil || ctx.Err() != nil {
+		return err
+	}
+	// What may have been moved into the reserve gives its room back before more is.
+	if b.segments.Of(sparse).Messages == 0 {
+		return b.drop(ctx, []uint32{sparse})
+	}
+	return nil
 }
 
 // drop removes segments that hold no message. What was remembered there for the
@@ -163,7 +170,8 @@ func (b *Core) move(t *Topic, p queue.Place) error {
 	send := s.Append(nil)
 	err = b.Change(t, func(u *Turn) error {
 		rec := record.Move{Head: u.Head(), Seq: p.Seq, Num: p.Num, Send: send}
-		at, err := b.log.StageOne(false, rec.Append(nil), nil) // it takes room before it gives any
+		// It takes room before it gives more: less than half a segment for a whole one.
+		at, err := b.log.StageOne(true, rec.Append(nil), nil)
 		if err != nil {
 			return b.staging(err)
 		}

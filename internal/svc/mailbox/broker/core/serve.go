@@ -133,7 +133,7 @@ func (b *Core) keepRoom(ctx context.Context) error {
 		full := false
 		select {
 		case <-tick.C:
-		case <-b.snapshots.wake:
+		case <-b.snapshots.Wake:
 			if full = time.Since(filled) >= tidyEvery; !full {
 				continue
 			}
@@ -158,12 +158,14 @@ func (b *Core) keepRoom(ctx context.Context) error {
 	}
 }
 
-// Tidy takes a snapshot where that is wished, and gives room of the log back.
+// Tidy takes a snapshot where that is wished, and gives room of the log back, also
+// where there is none for the snapshot.
 func (b *Core) Tidy(ctx context.Context, snapshot bool) error {
+	var err error
 	if snapshot {
-		if err := b.saveSnapshot(); err != nil {
+		if err = b.saveSnapshot(); err != nil && b.Failure() != nil {
 			return err
 		}
 	}
-	return b.tidy(ctx)
+	return errors.Join(err, b.tidy(ctx))
 }

@@ -6,51 +6,17 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"sync"
 
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/head"
 )
 
-// snapshotState is what is known of the snapshots on disk.
-type snapshotState struct {
-	wake chan struct{} // holds one: look whether one is due
-
-	mu    sync.Mutex
-	older store.Pos // where the tail of the one before the latest begins; 0 unknown
-	last  store.Pos // where that of the latest does
-	bytes int64     // size of the latest
-}
-
-// loaded notes the snapshot that a start was made from. Whether there is an older
-// one, and how old it is, is not known: the log is kept until there are two new ones.
-func (s *snapshotState) loaded(from store.Pos) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last = from
-}
-
-func (s *snapshotState) saved(from store.Pos, bytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.older, s.last, s.bytes = s.last, from, bytes
-}
-
-// needed is the place from which on the log may be needed by a snapshot.
-func (s *snapshotState) needed() store.Pos {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.older
-}
-
-// due reports whether so much was logged since the latest snapshot that another is
+// snapshotDue reports whether so much was logged since the latest snapshot that another is
 // worth its writing: what a start reads of the log, and what a snapshot costs, stay
 // in proportion.
 func (b *Core) snapshotDue() bool {
-	b.snapshots.mu.Lock()
-	last, least := b.snapshots.last, max(b.cfg.SnapshotBytes, 2*b.snapshots.bytes)
-	b.snapshots.mu.Unlock()
-	return b.loggedSince(last) >= least
+	last, bytes := b.snapshots.Last()
+	return b.loggedSince(last) >= max(b.cfg.SnapshotBytes, 2*bytes)
 }
 
 // loggedSince is how many bytes of log there are from a place on.
@@ -104,7 +70,7 @@ func (b *Core) saveSnapshot() error {
 	if err != nil {
 		return err
 	}
-	b.snapshots.saved(h.From, counted.n)
+	b.snapshots.Saved(h.From, counted.n)
 	return nil
 }
 
