@@ -253,6 +253,9 @@ func tellTale(log string) string {
 // mailboxDisk has room for a few files of the log, which grow to 64 MiB.
 const mailboxDisk = 400 << 20
 
+// fewMore is how many messages a restart may make room for: a part of the log's last file.
+const fewMore = 100
+
 // TestMailboxDiskFull: where the disk has no more room, sends are refused and all else
 // goes on; what is acknowledged makes room, and nothing is lost.
 func TestMailboxDiskFull(t *testing.T) {
@@ -285,8 +288,16 @@ func TestMailboxDiskFull(t *testing.T) {
 	n.kill()
 	n.start()
 	b = n.box("oap", "full")
-	if _, err := b.send(ctx, content(1, 200_000), "", nil); !isFull(err) {
-		t.Errorf("a send after a restart on a full disk: %v", err)
+	// A start leaves room for a few at most.
+	for i := 0; ; i++ {
+		s, err := b.send(ctx, content(1, 200_000), "", nil)
+		if isFull(err) {
+			break
+		}
+		if err != nil || i == fewMore {
+			t.Fatalf("send %d after a restart on a full disk: %v", i, err)
+		}
+		sent[s.ID] = true
 	}
 	for len(sent) > 0 {
 		list := b.take(pull{Max: 50, Visibility: 600_000})
