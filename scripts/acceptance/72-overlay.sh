@@ -1,4 +1,5 @@
 # Sessions between nodes: known by their keys, revocations that reach all, a peer that hangs. Sourced by scripts/acceptance.sh.
+rm -rf "$W/one" "$W/two"
 macronode init --data one --http 127.0.0.1:18471 --oap 127.0.0.1:18472 --tenant acme --recovery-out one.recovery >/dev/null
 cp -a one two # the same tenants and minting keys
 macronode kms rotate node --data two >/dev/null # and another node

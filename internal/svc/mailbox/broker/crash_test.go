@@ -9,7 +9,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,24 +29,42 @@ var callNames = map[errorfs.OpKind]string{
 	errorfs.OpFileClose: "close", errorfs.OpFileStat: "stat file", errorfs.OpGetDiskUsage: "disk usage",
 }
 
-// fault fails calls of the disk from a certain one on.
+// fault fails calls of the disk from a certain one on. The log calls it from its own
+// goroutines too.
 type fault struct {
-	calls atomic.Int64
+	mu    sync.Mutex
+	calls int64
 	at    int64 // number of the first call that fails; 0 none
 	n     int64 // how many fail
 	err   error
 	hit   map[string]int
 }
 
+// arm counts calls from here on: from the at-th on n of them fail; at 0: none.
+func (f *fault) arm(at, n int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls, f.at, f.n, f.err = 0, at, n, err
+}
+
+// seen is how many calls there were since.
+func (f *fault) seen() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls
+}
+
 func (f *fault) inject(op errorfs.Op) error {
-	n := f.calls.Add(1)
-	if f.at == 0 || n < f.at || n >= f.at+f.n {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	if f.at == 0 || f.calls < f.at || f.calls >= f.at+f.n {
 		return nil
 	}
 	if f.err == syscall.ENOSPC && op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 		return nil // reading needs no space
 	}
-	if n == f.at {
+	if f.calls == f.at {
 		f.hit[callNames[op.Kind]]++
 	}
 	return f.err
@@ -203,23 +221,23 @@ func (p *player) again() {
 	for range 3 {
 		old := p.log
 		p.fs = p.fs.Crash(p.rng.IntN(101), p.rng.Uint64())
-		p.fault.calls.Store(0)
-		if p.fault.at = 0; p.rng.IntN(4) > 0 {
-			p.fault.at, p.fault.n = 1+int64(p.rng.IntN(250)), 1
-			if p.fault.err = syscall.EIO; p.rng.IntN(2) == 0 {
-				p.fault.err, p.fault.n = syscall.ENOSPC, 1+int64(p.rng.IntN(20))
+		at, n, fails := int64(0), int64(1), error(syscall.EIO)
+		if p.rng.IntN(4) > 0 {
+			if at = 1 + int64(p.rng.IntN(250)); p.rng.IntN(2) == 0 {
+				n, fails = 1+int64(p.rng.IntN(20)), syscall.ENOSPC
 			}
 		}
+		p.fault.arm(at, n, fails)
 		err := p.start()
 		_ = old.Close()
 		if err == nil {
 			return
 		}
-		if p.fault.at == 0 {
+		if at == 0 {
 			p.Fatalf("a start without a fault: %v", err)
 		}
 	}
-	p.fault.at = 0
+	p.fault.arm(0, 0, nil)
 	p.fs = p.fs.Crash(50, p.rng.Uint64())
 	if err := p.start(); err != nil {
 		p.Fatal(err)
@@ -229,7 +247,7 @@ func (p *player) again() {
 // drain receives all that is there, once, and compares it with what was told.
 func (p *player) drain() {
 	p.Helper()
-	p.fault.at = 0
+	p.fault.arm(0, 0, nil)
 	if p.log.Check(context.Background()) != nil { // the fault struck what the log does by itself after a start
 		old := p.log
 		p.fs = p.fs.Crash(50, p.rng.Uint64())
@@ -321,13 +339,12 @@ func TestEveryCallFails(t *testing.T) {
 		p := &player{rng: rand.New(rand.NewPCG(5, 9)), fates: make(map[int]*fate), fault: f}
 		p.world = newWorld(t, func(w *world) { w.inject = f.inject })
 		p.put(func(c *queue.Config) { c.MaxAttempts, c.ReplayWindow = 1_000_000, 240*time.Hour })
-		f.calls.Store(0)
-		f.at, f.n, f.err = at, 1, syscall.EIO
+		f.arm(at, 1, syscall.EIO)
 		if at%2 == 0 {
-			f.err, f.n = syscall.ENOSPC, 3
+			f.arm(at, 3, syscall.ENOSPC)
 		}
 		_ = p.play(40)
-		over := f.calls.Load() < at
+		over := f.seen() < at
 		p.rng = rand.New(rand.NewPCG(uint64(at), 1))
 		p.again()
 		p.drain()

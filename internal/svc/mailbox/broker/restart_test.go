@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -400,15 +401,15 @@ func TestRoomAfterStart(t *testing.T) {
 	w.restart()
 	w.restart()
 	most := len(w.log.Segments())
-	full := false
+	var full atomic.Bool
 	w.inject = func(op errorfs.Op) error {
-		if full && op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "snap") {
+		if full.Load() && op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "snap") {
 			return syscall.ENOSPC
 		}
 		return nil
 	}
 	w.restart()
-	full = true
+	full.Store(true)
 	for n := range 3 {
 		if err := w.core.Tidy(ctx, true); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("tidy %d: %v", n, err)
@@ -417,7 +418,7 @@ func TestRoomAfterStart(t *testing.T) {
 	if left := w.log.Segments(); most < 4 || len(left) > 2 || left[0].ID == 1 {
 		t.Errorf("%d segments of %d are left, from number %d", len(left), most, left[0].ID)
 	}
-	full = false
+	full.Store(false)
 	w.want(w.ack(keeper...), nil)
 }
 
