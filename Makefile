@@ -55,7 +55,7 @@ torture: build ## full kill and crash counts; writes docs/torture.md; hours
 	./scripts/torture.sh
 
 netns: build ## three nodes on a network with 20 ms delay, cut and healed; writes docs/overlay-network.md; needs root
-	MACRONODE_NETNS=$(CURDIR)/docs/overlay-network.md MACRONODE_BIN=$(CURDIR)/bin go test -count=1 -timeout 20m -v -run TestNetwork ./test
+	MACRONODE_NETNS=$(CURDIR)/docs/overlay-network.md MACRONODE_BIN=$(CURDIR)/bin go test -tags netns -count=1 -timeout 20m -v -run TestNetwork ./test
 
 bench: build ## the node beside its peers; writes docs/performance.md; more than an hour
 	./scripts/bench.sh

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -148,6 +150,52 @@ func (c *Call) ArgNames(f func(name string)) {
 	for k := range q {
 		f(k)
 	}
+}
+
+// OnlyArgs refuses arguments that a route does not know, and such that stand twice.
+func (c *Call) OnlyArgs(known ...string) error {
+	if c.Query == "" && len(c.Args) == 0 {
+		return nil
+	}
+	q, _ := url.ParseQuery(c.Query)
+	seen := make([]string, 0, len(c.Args)+len(q))
+	for i := range c.Args {
+		seen = append(seen, c.Args[i].Name)
+	}
+	for name, values := range q {
+		for range values {
+			seen = append(seen, name)
+		}
+	}
+	for i, name := range seen {
+		switch {
+		case !slices.Contains(known, name):
+			return Errorf(Malformed, "unknown argument %.40q", name)
+		case slices.Contains(seen[:i], name):
+			return Errorf(Malformed, "the argument %s stands twice", name)
+		}
+	}
+	return nil
+}
+
+// NumberArg is the whole number of that name, from least to most, or missing where
+// there is none.
+func (c *Call) NumberArg(name string, missing, least, most uint64) (uint64, error) {
+	text := c.Arg(name)
+	if text == "" {
+		return missing, nil
+	}
+	return ParseNumber(name, text, least, most)
+}
+
+// ParseNumber reads a whole number from least to most; name is what it is called
+// where it is refused.
+func ParseNumber(name, text string, least, most uint64) (uint64, error) {
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n < least || n > most {
+		return 0, Errorf(Malformed, "%s is a number from %d to %d", name, least, most)
+	}
+	return n, nil
 }
 
 // Obligation is what policy attached to a permit: it must hold or be done too.

@@ -16,7 +16,8 @@ func WithYielder(ctx context.Context, y Yielder) context.Context {
 
 // Yield says that the call has done its work but for a wait that needs no
 // processor, for a disk above all: another call may have its place. It does nothing
-// where the call has none, or its route does not yield.
+// where the call has none, or its route does not yield. The handler's own goroutine
+// calls it, before the handler returns.
 func Yield(ctx context.Context) {
 	if y, ok := ctx.Value(yieldKey{}).(Yielder); ok {
 		y.Yield()

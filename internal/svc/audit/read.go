@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"strconv"
 
 	"github.com/rustyonions/macronode"
@@ -51,7 +50,7 @@ func streamOf(a *macronode.Admitted, asked string) (string, error) {
 func TenantStream(id macronode.TenantID) string { return "tenant/" + id.String() }
 
 func (s *Service) records(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a, "stream", "kind", "actor", "reason", "from_ms", "to_ms", "order", "cursor", "limit"); err != nil {
+	if err := a.OnlyArgs("stream", "kind", "actor", "reason", "from_ms", "to_ms", "order", "cursor", "limit"); err != nil {
 		return nil, err
 	}
 	t, err := s.open()
@@ -69,19 +68,19 @@ func (s *Service) records(ctx context.Context, a *macronode.Admitted) (*macronod
 	default:
 		return nil, macronode.Errorf(macronode.Malformed, "order is asc or desc")
 	}
-	limit, err := number(a, "limit", defaultPage, 1, maxPage)
+	limit, err := a.NumberArg("limit", defaultPage, 1, maxPage)
 	if err != nil {
 		return nil, err
 	}
-	from, err := number(a, "from_ms", 0, 0, tlog.MaxInteger)
+	from, err := a.NumberArg("from_ms", 0, 0, tlog.MaxInteger)
 	if err != nil {
 		return nil, err
 	}
-	to, err := number(a, "to_ms", 0, 1, tlog.MaxInteger)
+	to, err := a.NumberArg("to_ms", 0, 1, tlog.MaxInteger)
 	if err != nil {
 		return nil, err
 	}
-	if q.From, err = number(a, "cursor", q.From, 0, tlog.MaxTreeSize); err != nil {
+	if q.From, err = a.NumberArg("cursor", q.From, 0, tlog.MaxTreeSize); err != nil {
 		return nil, err
 	}
 	q.Limit, q.FromMS, q.ToMS = int(limit), int64(from), int64(to) //nolint:gosec // bounded above
@@ -100,7 +99,7 @@ func (s *Service) records(ctx context.Context, a *macronode.Admitted) (*macronod
 }
 
 func (s *Service) receipt(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a, "seq", "hash"); err != nil {
+	if err := a.OnlyArgs("seq", "hash"); err != nil {
 		return nil, err
 	}
 	t, err := s.open()
@@ -143,7 +142,7 @@ func (s *Service) which(ctx context.Context, t *tree.Tree, a *macronode.Admitted
 		if a.Arg("seq") == "" {
 			return 0, macronode.Errorf(macronode.Malformed, "seq or hash is needed")
 		}
-		return number(a, "seq", 0, 0, tlog.MaxTreeSize)
+		return a.NumberArg("seq", 0, 0, tlog.MaxTreeSize)
 	}
 	if a.Arg("seq") != "" {
 		return 0, macronode.Errorf(macronode.Malformed, "seq and hash exclude each other")
@@ -172,18 +171,18 @@ func covering(ctx context.Context, t *tree.Tree, seq uint64) (*tlog.Signed, erro
 }
 
 func (s *Service) consistency(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a, "from", "to"); err != nil {
+	if err := a.OnlyArgs("from", "to"); err != nil {
 		return nil, err
 	}
 	c, t, err := s.published()
 	if err != nil {
 		return nil, err
 	}
-	from, err := number(a, "from", 0, 0, c.Size)
+	from, err := a.NumberArg("from", 0, 0, c.Size)
 	if err != nil {
 		return nil, err
 	}
-	to, err := number(a, "to", c.Size, from, c.Size)
+	to, err := a.NumberArg("to", c.Size, from, c.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +261,7 @@ func (s *Service) key(t tlog.KeyType) macronode.Handler {
 
 // export streams the log up to the newest checkpoint.
 func (s *Service) export(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	c, t, err := s.published()
@@ -325,30 +324,4 @@ func document(v any) (*macronode.Reply, error) {
 		return nil, macronode.Wrap(macronode.Internal, "", err)
 	}
 	return &macronode.Reply{ContentType: "application/json", Body: b, Header: macronode.Header{"Cache-Control": {"no-store"}}}, nil
-}
-
-func number(a *macronode.Admitted, name string, missing, least, most uint64) (uint64, error) {
-	text := a.Arg(name)
-	if text == "" {
-		return missing, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || n < least || n > most {
-		return 0, macronode.Errorf(macronode.Malformed, "%s is a number from %d to %d", name, least, most)
-	}
-	return n, nil
-}
-
-// onlyArgs refuses arguments that the route does not know.
-func onlyArgs(a *macronode.Admitted, known ...string) error {
-	var strange string
-	a.ArgNames(func(name string) {
-		if !slices.Contains(known, name) && strange == "" {
-			strange = name
-		}
-	})
-	if strange != "" {
-		return macronode.Errorf(macronode.Malformed, "unknown argument %.40q", strange)
-	}
-	return nil
 }

@@ -72,6 +72,7 @@ type writer struct {
 	t      *tree.Tree
 	items  []item
 	broken bool // the newest checkpoint could not be published
+	behind bool // metadata could not be written last
 }
 
 // end writes what is queued and folded, and its checkpoint.
@@ -150,12 +151,14 @@ func (w *writer) write(items []item) (err error) {
 	}
 	tell()
 	// What is derived may come later; the next open makes it again.
-	if err := w.t.Flush(context.Background()); err != nil {
-		if errors.Is(err, store.ErrCorrupt) {
-			return err
-		}
+	err = w.t.Flush(context.Background())
+	if errors.Is(err, store.ErrCorrupt) {
+		return err
+	}
+	if err != nil && !w.behind {
 		s.cfg.Log.Warn("what makes audit records quick to find could not be written; it is tried again", "event", "audit_flush", "service", Name, "error", err)
 	}
+	w.behind = err != nil
 	return nil
 }
 
@@ -163,7 +166,7 @@ func (w *writer) write(items []item) (err error) {
 type result struct {
 	waits  bool // somebody is to be told
 	record tlog.Record
-	added  bool
+	entry  []byte // nil: it was not added
 	err    error
 }
 
@@ -181,16 +184,16 @@ func (w *writer) add(it *item, res *result) {
 		Actor: text(e.Actor), Subject: text(e.Subject), Reason: text(e.Reason), Attrs: attrs(e.Attrs),
 	}
 	must := res.waits || e.Kind == ShedKind
-	err := w.t.Add(&res.record, must)
+	var err error
+	res.entry, err = w.t.Add(&res.record, must)
 	if errors.Is(err, tlog.ErrTooLarge) || errors.Is(err, tlog.ErrInvalid) {
 		// What happened, to what and by whom always fits; the rest does not.
 		w.s.cut.Inc()
 		res.record.Attrs = tlog.Attrs{"cut": int64(len(e.Attrs))}
-		err = w.t.Add(&res.record, must)
+		res.entry, err = w.t.Add(&res.record, must)
 	}
 	switch {
 	case err == nil:
-		res.added = true
 	case res.waits:
 		kind := macronode.Unavailable
 		if errors.Is(err, store.ErrFull) {
@@ -206,21 +209,17 @@ func (w *writer) add(it *item, res *result) {
 
 // kept does what follows an item's record being durable.
 func (w *writer) kept(it *item, res *result) {
-	if !res.added {
+	if res.entry == nil {
 		return
 	}
 	s := w.s
 	s.appended.Inc()
 	s.unsigned.CompareAndSwap(0, it.at.UnixMilli())
 	s.lag.Observe(s.cfg.Now().Sub(it.at).Seconds())
-	entry, err := res.record.Entry()
-	if err != nil {
-		return
-	}
 	// Straight to the handler: a log level must not switch it off. The line is for
 	// whoever ships logs; the record is kept already.
 	line := slog.NewRecord(it.at, slog.LevelInfo, "audit "+res.record.Kind, 0)
-	line.AddAttrs(slog.String("service", Name), slog.String("event", "audit"), slog.Any("record", json.RawMessage(entry)))
+	line.AddAttrs(slog.String("service", Name), slog.String("event", "audit"), slog.Any("record", json.RawMessage(res.entry)))
 	_ = s.cfg.Log.Handler().Handle(context.Background(), line)
 }
 

@@ -22,7 +22,7 @@ const (
 
 // tail answers with records as they become durable.
 func (s *Service) tail(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a, "stream", "after"); err != nil {
+	if err := a.OnlyArgs("stream", "after"); err != nil {
 		return nil, err
 	}
 	t, err := s.open()

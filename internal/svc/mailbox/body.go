@@ -7,8 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -141,41 +139,6 @@ func eachArg(a *macronode.Admitted, f func(name, value string) error) error {
 		}
 	}
 	return nil
-}
-
-// onlyArgs refuses arguments that the route does not know, and such that stand twice.
-func onlyArgs(a *macronode.Admitted, known ...string) error {
-	if a.Query == "" && len(a.Args) == 0 {
-		return nil
-	}
-	var seen []string
-	err := eachArg(a, func(name, _ string) error {
-		switch {
-		case !slices.Contains(known, name):
-			return errors.New("unknown argument " + strconv.Quote(name[:min(len(name), 40)]))
-		case slices.Contains(seen, name):
-			return errors.New(name + " stands twice")
-		}
-		seen = append(seen, name)
-		return nil
-	})
-	if err != nil {
-		return macronode.Errorf(macronode.Malformed, "the arguments: %s", err.Error())
-	}
-	return nil
-}
-
-// numberArg is a whole number, or missing where there is none.
-func numberArg(a *macronode.Admitted, name string, missing, least, most int64) (int64, error) {
-	text := a.Arg(name)
-	if text == "" {
-		return missing, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < least || n > most {
-		return 0, macronode.Errorf(macronode.Malformed, "%s is a number from %d to %d", name, least, most)
-	}
-	return n, nil
 }
 
 // mediaType is the call's Content-Type without its parameters.

@@ -28,7 +28,7 @@ func (s *Service) receive(ctx context.Context, a *macronode.Admitted) (*macronod
 	if err != nil {
 		return nil, err
 	}
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	b, err := s.broker()

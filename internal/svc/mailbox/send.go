@@ -70,7 +70,7 @@ func (s *Service) sendBatch(ctx context.Context, a *macronode.Admitted) (*macron
 	if err != nil {
 		return nil, err
 	}
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	b, err := s.broker()

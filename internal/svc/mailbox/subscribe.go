@@ -29,14 +29,14 @@ func (s *Service) subscribe(ctx context.Context, a *macronode.Admitted) (*macron
 	if err != nil {
 		return nil, err
 	}
-	if err := onlyArgs(a, "credit", "visibility_ms", "cursor"); err != nil {
+	if err := a.OnlyArgs("credit", "visibility_ms", "cursor"); err != nil {
 		return nil, err
 	}
-	credit, err := numberArg(a, "credit", defaultCredit, 1, maxCredit)
+	credit, err := a.NumberArg("credit", defaultCredit, 1, maxCredit)
 	if err != nil {
 		return nil, err
 	}
-	ms, err := numberArg(a, "visibility_ms", 0, 1, form.MaxVisibility.Milliseconds())
+	ms, err := a.NumberArg("visibility_ms", 0, 1, uint64(form.MaxVisibility.Milliseconds()))
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s *Service) subscribe(ctx context.Context, a *macronode.Admitted) (*macron
 	if err != nil {
 		return nil, err
 	}
-	visibility := time.Duration(ms) * time.Millisecond
+	visibility := time.Duration(ms) * time.Millisecond //nolint:gosec // at most MaxVisibility
 	if visibility == 0 {
 		visibility = topic.Config.Visibility
 	}

@@ -21,7 +21,7 @@ func (s *Service) at(a *macronode.Admitted, args ...string) (b Broker, ref topic
 	if ref, err = s.ref(a); err != nil {
 		return nil, ref, err
 	}
-	if err = onlyArgs(a, args...); err != nil {
+	if err = a.OnlyArgs(args...); err != nil {
 		return nil, ref, err
 	}
 	b, err = s.broker()
@@ -30,12 +30,12 @@ func (s *Service) at(a *macronode.Admitted, args ...string) (b Broker, ref topic
 
 // page is the page that a list is asked for.
 func page(a *macronode.Admitted) (cursor string, limit int, err error) {
-	n, err := numberArg(a, "limit", defaultPage, 1, maxPage)
+	n, err := a.NumberArg("limit", defaultPage, 1, maxPage)
 	return a.Arg("cursor"), int(n), err
 }
 
 func (s *Service) listTopics(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a, "prefix", "cursor", "limit"); err != nil {
+	if err := a.OnlyArgs("prefix", "cursor", "limit"); err != nil {
 		return nil, err
 	}
 	cursor, limit, err := page(a)

@@ -65,7 +65,7 @@ const (
 )
 
 func (s *Service) breakers(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	return document(200, BreakerList{s.cfg.Breakers.Breakers()})

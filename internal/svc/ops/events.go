@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,14 +27,14 @@ const (
 )
 
 func (s *Service) events(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a, "after", "limit"); err != nil {
+	if err := a.OnlyArgs("after", "limit"); err != nil {
 		return nil, err
 	}
-	after, err := number(a.Arg("after"), "after", 0, 0, maxSeq)
+	after, err := a.NumberArg("after", 0, 0, maxSeq)
 	if err != nil {
 		return nil, err
 	}
-	limit, err := number(a.Arg("limit"), "limit", defaultEvents, 1, maxEvents)
+	limit, err := a.NumberArg("limit", defaultEvents, 1, maxEvents)
 	if err != nil {
 		return nil, err
 	}
@@ -43,24 +42,13 @@ func (s *Service) events(ctx context.Context, a *macronode.Admitted) (*macronode
 		return document(200, s.page(after, int(limit)))
 	}
 	if id := a.Header.Get("Last-Event-Id"); id != "" {
-		if after, err = number(id, "Last-Event-ID", 0, 0, maxSeq); err != nil {
+		if after, err = macronode.ParseNumber("Last-Event-ID", id, 0, maxSeq); err != nil {
 			return nil, err
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	return &macronode.Reply{ContentType: "text/event-stream", Length: -1, Header: noStore(),
 		Stream: &eventStream{s: s, ctx: ctx, cancel: cancel, after: after}}, nil
-}
-
-func number(text, name string, missing, least, most uint64) (uint64, error) {
-	if text == "" {
-		return missing, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || n < least || n > most {
-		return 0, macronode.Errorf(macronode.Malformed, "%s must be a number from %d to %d", name, least, most)
-	}
-	return n, nil
 }
 
 func (s *Service) page(after uint64, limit int) EventPage {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,32 +22,15 @@ const notReadyRetry = "1"
 // healthy is the body of /healthz; nobody changes it.
 var healthy = []byte(`{"ok":true}` + "\n")
 
-// onlyArgs refuses arguments that the route does not know.
-func onlyArgs(a *macronode.Admitted, known ...string) error {
-	if a.Query == "" && len(a.Args) == 0 {
-		return nil
-	}
-	var stray string
-	a.ArgNames(func(name string) {
-		if !slices.Contains(known, name) {
-			stray = name
-		}
-	})
-	if stray != "" {
-		return macronode.Errorf(macronode.Malformed, "unknown argument %.40q", stray)
-	}
-	return nil
-}
-
 func (s *Service) healthz(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	return &macronode.Reply{ContentType: jsonType, Body: healthy}, nil
 }
 
 func (s *Service) readyz(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	ready, body := s.cfg.Ready.Probe(ctx)
@@ -61,14 +43,14 @@ func (s *Service) readyz(ctx context.Context, a *macronode.Admitted) (*macronode
 }
 
 func (s *Service) version(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	return &macronode.Reply{ContentType: jsonType, Body: s.cfg.Version(), Header: noStore()}, nil
 }
 
 func (s *Service) metrics(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	contentType, body, err := s.cfg.Metrics.Expose(a.Header.Get("Accept"))
@@ -84,14 +66,14 @@ func (s *Service) metrics(_ context.Context, a *macronode.Admitted) (*macronode.
 func noStore() macronode.Header { return macronode.Header{"Cache-Control": {"no-store"}} }
 
 func (s *Service) openAPI(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	return &macronode.Reply{ContentType: jsonType, Body: s.cfg.Documents.OpenAPI()}, nil
 }
 
 func (s *Service) schema(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	if name, ok := strings.CutSuffix(a.Arg("name"), ".json"); ok {
@@ -103,14 +85,14 @@ func (s *Service) schema(_ context.Context, a *macronode.Admitted) (*macronode.R
 }
 
 func (s *Service) status(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	return document(200, s.cfg.Status.Status(ctx))
 }
 
 func (s *Service) why(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := onlyArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	doc, err := s.cfg.Why.Why(a.Arg("corr_id"))
@@ -123,7 +105,7 @@ func (s *Service) why(_ context.Context, a *macronode.Admitted) (*macronode.Repl
 // once makes a handler of f that keeps its answers by Idempotency-Key.
 func (s *Service) once(f actor) macronode.Handler {
 	checked := func(ctx context.Context, a *macronode.Admitted, body []byte) (*macronode.Reply, error) {
-		if err := onlyArgs(a); err != nil {
+		if err := a.OnlyArgs(); err != nil {
 			return nil, err
 		}
 		return f(ctx, a, body)

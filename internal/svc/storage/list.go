@@ -69,14 +69,8 @@ type listing struct {
 }
 
 func parseListing(a *macronode.Admitted) (q listing, err error) {
-	unknown := ""
-	a.ArgNames(func(name string) {
-		if name != "prefix" && name != "cursor" && name != "limit" {
-			unknown = name
-		}
-	})
-	if unknown != "" {
-		return q, macronode.Errorf(macronode.Malformed, "%q is no argument of this route: prefix, cursor and limit are", unknown)
+	if err := a.OnlyArgs("prefix", "cursor", "limit"); err != nil {
+		return q, err
 	}
 	q.limit = defaultPage
 	if v := a.Arg("limit"); v != "" {

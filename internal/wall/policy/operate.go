@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"slices"
 	"strconv"
 	"time"
 
@@ -86,20 +85,6 @@ func (s *Service) watch(ctx context.Context) (wait func()) {
 	return func() { <-done }
 }
 
-// noArgs refuses arguments that the route does not know.
-func noArgs(a *macronode.Admitted, known ...string) error {
-	var stray string
-	a.ArgNames(func(name string) {
-		if !slices.Contains(known, name) {
-			stray = name
-		}
-	})
-	if stray != "" {
-		return macronode.Errorf(macronode.Malformed, "unknown argument %.40q", stray)
-	}
-	return nil
-}
-
 func document(contentType string, body []byte) *macronode.Reply {
 	return &macronode.Reply{ContentType: contentType, Body: body, Header: macronode.Header{"Cache-Control": {"no-store"}}}
 }
@@ -113,14 +98,14 @@ func jsonDocument(v any) (*macronode.Reply, error) {
 }
 
 func (s *Service) showShadow(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := noArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	return jsonDocument(s.cfg.Watch.Status())
 }
 
 func (s *Service) showDecisions(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := noArgs(a, "limit"); err != nil {
+	if err := a.OnlyArgs("limit"); err != nil {
 		return nil, err
 	}
 	limit := record.MaxDecisions
@@ -140,7 +125,7 @@ func (s *Service) showDecisions(_ context.Context, a *macronode.Admitted) (*macr
 
 // replay asks a candidate off the live set. One runs at a time: each costs a core.
 func (s *Service) replay(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := noArgs(a); err != nil {
+	if err := a.OnlyArgs(); err != nil {
 		return nil, err
 	}
 	if !s.replaying.CompareAndSwap(false, true) {

@@ -22,6 +22,13 @@ const hashBytes = len(tlog.Hash{})
 // where.
 var ErrDamaged = fmt.Errorf("audit: the log is damaged: %w", store.ErrCorrupt)
 
+// ErrBehind: so much waits for metadata to be written that no more is taken.
+var ErrBehind = errors.New("audit: metadata is too far behind the log")
+
+// maxPending bounds the entries whose metadata is not written, some 200 bytes of
+// memory each; with reserve there may be twice as many.
+const maxPending = 1 << 17
+
 // Config is what a tree is kept in. Both stores are the tree's own, or it has its
 // own part of them: keys that begin with "audit/".
 type Config struct {
@@ -92,27 +99,31 @@ func (t *Tree) Grown() <-chan struct{} {
 	return t.grown
 }
 
-// Add gives r its index, links it to its stream and stages its entry. It is
+// Add gives r its index, links it to its stream and stages its entry, which it
+// returns. It is
 // durable after Sync. With reserve it may use the space that is kept for what must
-// be recorded. tlog.ErrTooLarge and tlog.ErrInvalid are about r, other errors about
-// the log; after any of them nothing was added.
-func (t *Tree) Add(r *tlog.Record, reserve bool) error {
+// be recorded. tlog.ErrTooLarge and tlog.ErrInvalid are about r, ErrBehind and
+// others about the log; after any of them nothing was added.
+func (t *Tree) Add(r *tlog.Record, reserve bool) ([]byte, error) {
 	if len(r.Stream) > maxStreamBytes {
-		return fmt.Errorf("%w: a stream's name of %d bytes", tlog.ErrInvalid, len(r.Stream))
+		return nil, fmt.Errorf("%w: a stream's name of %d bytes", tlog.ErrInvalid, len(r.Stream))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if n := len(t.pending); n >= 2*maxPending || n >= maxPending && !reserve {
+		return nil, ErrBehind
+	}
 	r.V, r.Writer, r.Seq = tlog.Version, t.cfg.Writer, t.front.Size()
 	entry, err := r.Seal(t.heads[r.Stream])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	at, err := t.cfg.Log.StageOne(reserve, entry, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.take(r, entry, at)
-	return nil
+	return entry, nil
 }
 
 // take extends the state by an entry that has its place. mu is held, or t is not

@@ -72,11 +72,16 @@ func (b *bench) open(t tb) Found {
 	return found
 }
 
+func (b *bench) put(r *tlog.Record, reserve bool) error {
+	_, err := b.Add(r, reserve)
+	return err
+}
+
 func (b *bench) add(t tb, stream string) {
 	t.Helper()
 	n := len(b.entries)
 	r := &tlog.Record{TSMilli: 1767225600000 + int64(n), Stream: stream, Kind: []string{"object.put", "cap.mint"}[n%2], Actor: "node", Subject: fmt.Sprint("object/", n)}
-	must(t, b.Add(r, false))
+	must(t, b.put(r, false))
 	e, err := r.Entry()
 	must(t, err)
 	b.entries, b.records = append(b.entries, e), append(b.records, r)
@@ -216,7 +221,7 @@ func TestNothingIsSignedEarly(t *testing.T) {
 	if _, err := b.Entry(t.Context(), 0); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("read before it was durable: %v", err)
 	}
-	if err := b.Add(&tlog.Record{Stream: strings.Repeat("s", maxStreamBytes+1)}, false); !errors.Is(err, tlog.ErrInvalid) || b.Size() != 1 {
+	if err := b.put(&tlog.Record{Stream: strings.Repeat("s", maxStreamBytes+1)}, false); !errors.Is(err, tlog.ErrInvalid) || b.Size() != 1 {
 		t.Errorf("a stream that fits no key: %v", err)
 	}
 	must(t, b.Sync(t.Context()))
@@ -329,7 +334,7 @@ func TestLostEnd(t *testing.T) {
 	tree, _, err := Open(t.Context(), other, key())
 	must(t, err)
 	r := tlog.Record{Stream: "node"}
-	if err := tree.Add(&r, false); err != nil || r.Writer != writer || tree.Writer() != writer {
+	if _, err := tree.Add(&r, false); err != nil || r.Writer != writer || tree.Writer() != writer {
 		t.Errorf("%v: a record by %s", err, r.Writer)
 	}
 }
@@ -358,13 +363,35 @@ func TestForeignTail(t *testing.T) {
 	}
 }
 
+// TestBehind: what waits for metadata is bounded; what must be recorded has more room,
+// and a flush makes all of it.
+func TestBehind(t *testing.T) {
+	b := newBench(t)
+	r := tlog.Record{Stream: "node"}
+	for range maxPending {
+		must(t, b.put(&r, false))
+	}
+	if err := b.put(&r, false); !errors.Is(err, ErrBehind) || b.Size() != maxPending {
+		t.Errorf("%v: %d records", err, b.Size())
+	}
+	for range maxPending {
+		must(t, b.put(&r, true))
+	}
+	if err := b.put(&r, true); !errors.Is(err, ErrBehind) {
+		t.Error(err)
+	}
+	must(t, b.Sync(t.Context()))
+	must(t, b.Flush(t.Context()))
+	must(t, b.put(&r, false))
+}
+
 // BenchmarkAdd appends records of about 300 bytes.
 func BenchmarkAdd(b *testing.B) {
 	x := newBench(b)
 	r := tlog.Record{TSMilli: 1767225600000, Stream: "node", Kind: "object.put", Actor: "cap:000102030405060708090a0b0c0d0e0f", Subject: "object/abc"}
 	b.ReportAllocs()
 	for b.Loop() {
-		must(b, x.Add(&r, false))
+		must(b, x.put(&r, false))
 		if r.Seq%256 == 255 {
 			must(b, x.Sync(b.Context()))
 			must(b, x.Flush(b.Context()))
@@ -378,7 +405,7 @@ func BenchmarkProve(b *testing.B) {
 	r := tlog.Record{TSMilli: 1767225600000, Stream: "node"}
 	const n = 1 << 18
 	for range n {
-		must(b, x.Add(&r, false))
+		must(b, x.put(&r, false))
 	}
 	must(b, x.Sync(b.Context()))
 	must(b, x.Flush(b.Context()))
