@@ -11,6 +11,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/client/clienttest"
 	"github.com/rustyonions/macronode/client/mailbox"
+	"github.com/rustyonions/macronode/client/mailbox/mailboxtest"
 )
 
 func TestFakeConformsMailbox(t *testing.T) {
@@ -18,7 +19,7 @@ func TestFakeConformsMailbox(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			eachWire(t, o, client.Options{Retries: -1}, func(t *testing.T, _ *clienttest.Node, c *client.Client) {
-				if err := clienttest.ConformMailbox(t.Context(), c); err != nil {
+				if err := mailboxtest.Conform(t.Context(), c); err != nil {
 					t.Error(err)
 				}
 			})

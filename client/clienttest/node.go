@@ -11,7 +11,7 @@
 //
 // It has one tenant, no policy and no quota, keeps nothing on disk, and checks
 // capabilities only where Options say so. What it does not know it answers with
-// 501. Conform and ConformMailbox are the suites that hold it, and a real node, to
+// 501. Conform, and Conform of client/mailbox/mailboxtest, are the suites that hold it, and a real node, to
 // the same.
 package clienttest
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/client/clienttest"
+	"github.com/rustyonions/macronode/client/mailbox/mailboxtest"
 )
 
 // TestConform: a node does over either wire what the node in memory does, which
@@ -40,7 +41,7 @@ func TestConformMailbox(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			if err := clienttest.ConformMailbox(t.Context(), c); err != nil {
+			if err := mailboxtest.Conform(t.Context(), c); err != nil {
 				t.Error(err)
 			}
 		})

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package clienttest
+package mailboxtest
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/rustyonions/macronode/client/mailbox"
 )
 
-func (s *mailSuite) times() error {
+func (s *suite) times() error {
 	t := s.topic()
 	began := time.Now()
 	for _, m := range []mailbox.Message{{Payload: []byte("delayed"), Delay: soon}, {Payload: []byte("at"), DeliverAt: time.Now().Add(2 * soon)},
@@ -42,7 +42,7 @@ func (s *mailSuite) times() error {
 	return err
 }
 
-func (s *mailSuite) longPoll() error {
+func (s *suite) longPoll() error {
 	t, err := s.filled("a")
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *mailSuite) longPoll() error {
 	return nil
 }
 
-func (s *mailSuite) subscribe() error {
+func (s *suite) subscribe() error {
 	for _, topic := range []*mailbox.Topic{s.topic(), s.topic().InJSON()} {
 		if _, err := topic.SendBatch(s.ctx, []mailbox.Message{{Payload: []byte("a")}, {Payload: []byte("b")}, {Payload: []byte("c")}}); err != nil {
 			return err
@@ -112,7 +112,7 @@ func (s *mailSuite) subscribe() error {
 	return nil
 }
 
-func (s *mailSuite) topics() error {
+func (s *suite) topics() error {
 	t, err := s.filled("a", "b", "c")
 	if err != nil {
 		return err
@@ -164,7 +164,7 @@ func (s *mailSuite) topics() error {
 	return nil
 }
 
-func (s *mailSuite) bad() error {
+func (s *suite) bad() error {
 	t, err := s.filled("a")
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s *mailSuite) bad() error {
 }
 
 // consume runs a consumer over good messages and one that always fails.
-func (s *mailSuite) consume() error {
+func (s *suite) consume() error {
 	const messages = 60
 	t := s.topic()
 	ms := make([]mailbox.Message, messages)

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package clienttest
+package mailboxtest
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"github.com/rustyonions/macronode/client/mailbox"
 )
 
-func (s *mailSuite) leases() error {
+func (s *suite) leases() error {
 	t, err := s.filled("a")
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (s *mailSuite) leases() error {
 	return nil
 }
 
-func (s *mailSuite) nacks() error {
+func (s *suite) nacks() error {
 	t, err := s.filled("a")
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (s *mailSuite) nacks() error {
 }
 
 // kill makes every message of t a dead letter.
-func (s *mailSuite) kill(t *mailbox.Topic, n int) error {
+func (s *suite) kill(t *mailbox.Topic, n int) error {
 	if _, err := t.Put(s.ctx, mailbox.Config{MaxAttempts: 2}); err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (s *mailSuite) kill(t *mailbox.Topic, n int) error {
 }
 
 // done waits for a redrive.
-func (s *mailSuite) done(t *mailbox.Topic, j mailbox.Job) (mailbox.Job, error) {
+func (s *suite) done(t *mailbox.Topic, j mailbox.Job) (mailbox.Job, error) {
 	for end := time.Now().Add(late); j.State == "running"; {
 		s.pause(soon / 20)
 		var err error
@@ -125,7 +125,7 @@ func (s *mailSuite) done(t *mailbox.Topic, j mailbox.Job) (mailbox.Job, error) {
 	return j, nil
 }
 
-func (s *mailSuite) dead() error {
+func (s *suite) dead() error {
 	t, err := s.filled("a", "b", "c")
 	if err != nil {
 		return err
@@ -188,7 +188,7 @@ func (s *mailSuite) dead() error {
 	return nil
 }
 
-func (s *mailSuite) order() error {
+func (s *suite) order() error {
 	t := s.topic()
 	var ms []mailbox.Message
 	for _, m := range []string{"a1", "a2", "b1", "a3", "b2"} {

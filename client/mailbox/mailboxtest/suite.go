@@ -1,6 +1,8 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package clienttest
+// Package mailboxtest is the suite that holds a node's mailbox, and what stands in
+// for one in tests, to the same.
+package mailboxtest
 
 import (
 	"bytes"
@@ -8,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,12 +18,12 @@ import (
 	"github.com/rustyonions/macronode/client/mailbox"
 )
 
-// ConformMailbox uses the mailbox of a node by way of c as programs do, and returns
+// Conform uses the mailbox of a node by way of c as programs do, and returns
 // what was not as it should be, all of it; nil: nothing. The capability of c must
 // allow everything with topics. It makes topics whose names begin with "conform-",
 // and deletes them again.
-func ConformMailbox(ctx context.Context, c *client.Client) error {
-	s := &mailSuite{ctx: ctx, c: c}
+func Conform(ctx context.Context, c *client.Client) error {
+	s := &suite{ctx: ctx, c: c}
 	for _, part := range []struct {
 		name string
 		do   func() error
@@ -41,15 +44,21 @@ func ConformMailbox(ctx context.Context, c *client.Client) error {
 	return errors.Join(s.errs...)
 }
 
-type mailSuite struct {
+type suite struct {
 	ctx  context.Context
 	c    *client.Client
 	errs []error
 	made []*mailbox.Topic
 }
 
+// refused reports whether err is the node's answer with one of these states.
+func refused(err error, status ...int) bool {
+	e, ok := errors.AsType[*client.Error](err)
+	return ok && slices.Contains(status, e.Status)
+}
+
 // topic is one that nobody else uses.
-func (s *mailSuite) topic() *mailbox.Topic {
+func (s *suite) topic() *mailbox.Topic {
 	t := mailbox.New(s.c, fmt.Sprintf("conform-%x", rand.Uint64()))
 	s.made = append(s.made, t)
 	return t
@@ -62,7 +71,7 @@ const (
 )
 
 // filled is a topic with messages.
-func (s *mailSuite) filled(payloads ...string) (*mailbox.Topic, error) {
+func (s *suite) filled(payloads ...string) (*mailbox.Topic, error) {
 	t := s.topic()
 	ms := make([]mailbox.Message, len(payloads))
 	for i, p := range payloads {
@@ -74,7 +83,7 @@ func (s *mailSuite) filled(payloads ...string) (*mailbox.Topic, error) {
 
 // pause lets time go by, where nothing tells that it is enough: the other side is a
 // node with a clock of its own.
-func (s *mailSuite) pause(d time.Duration) {
+func (s *suite) pause(d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -93,7 +102,7 @@ func texts(got []mailbox.Delivery) string {
 }
 
 // receive wants these payloads.
-func (s *mailSuite) receive(t *mailbox.Topic, w mailbox.Want, want string) ([]mailbox.Delivery, error) {
+func (s *suite) receive(t *mailbox.Topic, w mailbox.Want, want string) ([]mailbox.Delivery, error) {
 	got, err := t.Receive(s.ctx, w)
 	if err != nil || texts(got) != want {
 		return got, fmt.Errorf("received %q, want %q: %w", texts(got), want, errors.Join(err))
@@ -109,7 +118,7 @@ func receipts(got []mailbox.Delivery) []string {
 	return all
 }
 
-func (s *mailSuite) sendAndReceive() error {
+func (s *suite) sendAndReceive() error {
 	t := s.topic()
 	for _, topic := range []*mailbox.Topic{t, t.InJSON()} {
 		for _, n := range []int{0, 1, 100, 5000, 70_000, 700_000} {
@@ -145,7 +154,7 @@ func (s *mailSuite) sendAndReceive() error {
 	return err
 }
 
-func (s *mailSuite) batches() error {
+func (s *suite) batches() error {
 	t := s.topic()
 	for _, topic := range []*mailbox.Topic{t, t.InJSON()} {
 		var ms []mailbox.Message
@@ -173,7 +182,7 @@ func (s *mailSuite) batches() error {
 	return nil
 }
 
-func (s *mailSuite) bounds() error {
+func (s *suite) bounds() error {
 	var payloads []string
 	for _, c := range "abcde" {
 		payloads = append(payloads, strings.Repeat(string(c), 10_000))
@@ -199,7 +208,7 @@ func (s *mailSuite) bounds() error {
 	return nil
 }
 
-func (s *mailSuite) keys() error {
+func (s *suite) keys() error {
 	t := s.topic()
 	m := mailbox.Message{Payload: []byte("one"), IdempotencyKey: "conform-1"}
 	first, err := t.Send(s.ctx, m)
