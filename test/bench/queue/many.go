@@ -225,6 +225,9 @@ func (b *Bench) Waiting(ctx context.Context, sec *report.Section, consumers int)
 		}
 		defer wires[i].Close()
 	}
+	if err := wires[0].Create(ctx); err != nil {
+		return n.Failed(err)
+	}
 	wait := b.Span + 10*time.Second
 	errs := make([]error, consumers)
 	var came atomic.Int64

@@ -124,7 +124,7 @@ func (t *Topic) Close() {
 	}
 }
 
-func (t *Topic) call(ctx context.Context, path, kind string, body []byte, read func(io.Reader) error) error {
+func (t *Topic) call(ctx context.Context, path, kind string, body []byte, read func(*http.Response) error) error {
 	r := client.Request{Method: http.MethodPost, Path: t.path + path, Header: http.Header{"Content-Type": {kind}}, Length: int64(len(body))}
 	if t.cbor {
 		r.Header["Accept"] = []string{"application/cbor"}
@@ -139,13 +139,18 @@ func (t *Topic) call(ctx context.Context, path, kind string, body []byte, read f
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return read(resp.Body)
+	return read(resp)
+}
+
+// Create makes the topic, with the default settings.
+func (t *Topic) Create(ctx context.Context) error {
+	return t.c.JSON(ctx, http.MethodPut, t.path, "", struct{}{}, nil)
 }
 
 // Send sends one message and returns once it is durable.
 func (t *Topic) Send(ctx context.Context, body []byte) error {
-	return t.call(ctx, "/messages", "application/octet-stream", body, func(r io.Reader) error {
-		_, err := io.Copy(io.Discard, r)
+	return t.call(ctx, "/messages", "application/octet-stream", body, func(r *http.Response) error {
+		_, err := io.Copy(io.Discard, r.Body)
 		return err
 	})
 }
@@ -186,14 +191,15 @@ func (t *Topic) SendBatch(ctx context.Context, batch [][]byte) error {
 	return nil
 }
 
-// into decodes an answer whole.
-func (t *Topic) into(v any) func(io.Reader) error {
-	return func(r io.Reader) error {
-		text, err := io.ReadAll(r)
+// into decodes an answer whole, in the form that it says it has: what is always
+// short stays JSON whatever was asked for.
+func (t *Topic) into(v any) func(*http.Response) error {
+	return func(r *http.Response) error {
+		text, err := io.ReadAll(r.Body)
 		switch {
 		case err != nil:
 			return err
-		case t.cbor:
+		case r.Header.Get("Content-Type") == "application/cbor":
 			return cbor.Unmarshal(text, v)
 		}
 		return json.Unmarshal(text, v)
