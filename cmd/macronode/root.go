@@ -43,7 +43,7 @@ func (a *app) command() *cobra.Command {
 	}
 	a.runFlags(root)
 	a.Setup(root, "  macronode help kms rotate", a.runCommand(), a.initCommand(), a.checkCommand(), a.fsckCommand(), a.configCommand(), a.bundleCommand(),
-		a.policyCommand(), a.kmsCommand(), a.versionCommand())
+		a.policyCommand(), a.kmsCommand(), a.runbookCommand(), a.versionCommand())
 	return root
 }
 

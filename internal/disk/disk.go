@@ -105,6 +105,16 @@ func (f *FS) Free(path string) (int64, error) {
 	return int64(min(u.AvailBytes, math.MaxInt64)), nil
 }
 
+// Usage returns how many bytes can still be written to the file system of path,
+// and how many it has; NaN where it does not say.
+func (f *FS) Usage(path string) (free, size float64) {
+	u, err := f.GetDiskUsage(path)
+	if err != nil {
+		return math.NaN(), math.NaN()
+	}
+	return float64(u.AvailBytes), float64(u.TotalBytes)
+}
+
 // SetFree makes Free return n, which it does not count down. Only in memory, for
 // tests.
 func (f *FS) SetFree(n int64) {

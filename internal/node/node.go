@@ -302,6 +302,7 @@ func (n *Node) openStores(_ context.Context, l *config.Loaded) error {
 	}
 	n.onStop("cache", func(context.Context) error { return n.hot.Close() })
 	storage.CacheMetrics(n.metrics, n.hot)
+	n.diskMetrics()
 	return nil
 }
 

@@ -125,6 +125,7 @@ func (n *Node) preparePolicy(ctx context.Context, l *config.Loaded) error {
 		return err
 	}
 	n.policy = p
+	n.metrics.GaugeFunc("policy_expiry_seconds", "Time until the policy in force stops deciding; negative once it has; +Inf where it has no end.", n.policyExpiry)
 	set, err := p.PrepareFrom(ctx, src, c.BundleHash.String())
 	if err != nil {
 		return datadir.Exitf(macronode.ExitTrust, "policy bundle %s: %w", c.BundleKMS, err)
