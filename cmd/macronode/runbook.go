@@ -16,9 +16,9 @@ import (
 // runbookCommand shows what to do about an alert, from inside the binary.
 func (a *app) runbookCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "runbook [ALERT]",
-		Short: "Print the runbook's section for an alert, offline",
-		Long: "runbook prints what to do about an alert. Without a name it lists the alerts; \"all\"\nprints the runbook whole. Nothing is asked of a node or of the network.",
+		Use:     "runbook [ALERT]",
+		Short:   "Print the runbook's section for an alert, offline",
+		Long:    "runbook prints what to do about an alert. Without a name it lists the alerts; \"all\"\nprints the runbook whole. Nothing is asked of a node or of the network.",
 		Example: "  macronode runbook\n  macronode runbook MacronodeNotReady\n  macronode runbook all | less",
 		Args:    cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
