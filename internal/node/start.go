@@ -172,7 +172,7 @@ func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
 		PolicyDigest: func() [32]byte { return *n.policyPin.Load() }})
 	n.wall, err = wall.New(table, wallLimits(&l.Config), wall.Stages{
 		Gate: n.gate, Auth: n.authn, Policy: n.policy, Quota: n.meter, Admission: n.admit,
-		Audit: n.audit, Services: lateServices{n}, Refused: n.why, Log: n.log, Tracer: n.tracing.Tracer(), Metrics: n.metrics,
+		Audit: n.audit, Receipts: n.audit, Services: lateServices{n}, Refused: n.why, Log: n.log, Tracer: n.tracing.Tracer(), Metrics: n.metrics,
 	})
 	return err
 }

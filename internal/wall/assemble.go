@@ -59,7 +59,8 @@ func (l *Limits) Of(bound int64) int64 {
 	}
 }
 
-// Stages are the wall's parts. All but Obliger, Tracer and Refused are required.
+// Stages are the wall's parts. All but Obliger, Receipts, Tracer and Refused are
+// required.
 type Stages struct {
 	Gate      Gate
 	Auth      Authenticator
@@ -68,6 +69,7 @@ type Stages struct {
 	Admission Admission
 	Obliger   Obliger
 	Audit     macronode.Auditor
+	Receipts  Receipts
 	Services  Services
 	Refused   Refusals
 	Log       *slog.Logger
@@ -240,7 +242,7 @@ func (w *Wall) observe(s *routeStats, f *flight, seconds float64) {
 // auditAfter records what was done on routes, or under obligations, that ask
 // for it.
 func (f *flight) auditAfter(reason string) {
-	if f.b == nil || f.adm.Principal == nil || f.reply == nil && reason == "" {
+	if f.recorded || f.b == nil || f.adm.Principal == nil || f.reply == nil && reason == "" {
 		return
 	}
 	wanted := f.b.Audit != macronode.AuditRefusals && reason == ""

@@ -45,6 +45,9 @@ type flight struct {
 
 	entered, charged, done, broken bool
 
+	notes    *macronode.RecordNotes // nil: no receipt is asked for
+	recorded bool                   // the outcome's record is written
+
 	status int
 	sent   int64 // body bytes of the reply
 }

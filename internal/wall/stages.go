@@ -111,6 +111,13 @@ type Obliger interface {
 	Oblige(ctx context.Context, a *macronode.Admitted, o macronode.Obligation) (bool, error)
 }
 
+// Receipts prove that records are in the audit log.
+type Receipts interface {
+	// Receipt returns the compact receipt of a durable record (tlog.ParseCompact), once a
+	// checkpoint covers it; "" where it would be longer than most.
+	Receipt(ctx context.Context, seq uint64, most int) (string, error)
+}
+
 // Services tells which services are up and hears of their panics.
 type Services interface {
 	// Up reports whether the named service is running.

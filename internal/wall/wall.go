@@ -54,9 +54,10 @@ func (w *Wall) Serve(ctx context.Context, c *macronode.Call, send macronode.Send
 	if err = f.announce(ctx); err != nil {
 		return err
 	}
-	if err = f.handle(ctx); err != nil {
+	if err = f.handle(f.noting(ctx)); err != nil {
 		return err
 	}
+	f.attest(ctx)
 	return f.send(send)
 }
 

@@ -241,13 +241,20 @@ func (a *app) write(out string, f func(io.Writer) error) (err error) {
 
 func (a *app) verify() *cobra.Command {
 	var keyFiles []string
+	var compact string
 	c := &cobra.Command{
-		Use: "verify FILE", Short: "Verify an export or a receipt offline: each record, the chain, the tree, the signatures", Args: cli.ExactArgs(1),
-		Example: "  ronctl audit verify log.audit --key node.vkey\n  ronctl audit verify receipt.json --key node.vkey",
+		Use: "verify [FILE]", Short: "Verify an export or a receipt offline: each record, the chain, the tree, the signatures", Args: cli.MaxArgs(1),
+		Example: "  ronctl audit verify log.audit --key node.vkey\n  ronctl audit verify receipt.json --key node.vkey\n  ronctl audit verify --receipt \"$AUDIT_RECEIPT\" --key node.vkey",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if (len(args) == 1) == (compact != "") {
+				return cli.Usagef("a file or --receipt is needed, one of them")
+			}
 			keys, err := readKeys(keyFiles)
 			if err != nil {
 				return err
+			}
+			if compact != "" {
+				return a.compact(compact, keys)
 			}
 			f, err := os.Open(args[0])
 			if err != nil {
@@ -269,6 +276,7 @@ func (a *app) verify() *cobra.Command {
 			return a.verified(v.Signed, v.Head.First, v.Records)
 		},
 	}
+	c.Flags().StringVar(&compact, "receipt", "", "a receipt as the header Audit-Receipt holds it, of a change that was sent with Prefer: audit-receipt; - reads it from standard input")
 	c.Flags().StringArrayVar(&keyFiles, "key", nil, "file with the log's keys in note form, as ronctl audit key printed them; may be repeated")
 	return c
 }
@@ -283,6 +291,30 @@ func (a *app) receipt(in io.Reader, keys []tlog.Key) error {
 		return bad(err)
 	}
 	return a.verified(s, r.Seq, 1)
+}
+
+// compact verifies a receipt that came in a header field, and says of what it is.
+func (a *app) compact(text string, keys []tlog.Key) error {
+	if text == "-" {
+		b, err := io.ReadAll(io.LimitReader(a.In, tlog.MaxCompactBytes+2))
+		if err != nil {
+			return err
+		}
+		text = string(b)
+	}
+	p, err := tlog.ParseCompact(strings.TrimSpace(text))
+	if err != nil {
+		return bad(err)
+	}
+	r, s, err := p.Verify(keys)
+	if err != nil {
+		return bad(err)
+	}
+	if err := a.verified(s, r.Seq, 1); err != nil || a.Output == "json" {
+		return err
+	}
+	_, err = fmt.Fprintf(a.Out, "record\t%s\n", p.Record)
+	return err
 }
 
 // verified says what holds.

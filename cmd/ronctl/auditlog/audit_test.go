@@ -131,6 +131,22 @@ func TestAudit(t *testing.T) {
 	if _, err := run(t, n, "verify", export); err == nil || !strings.Contains(err.Error(), "--key is needed") {
 		t.Errorf("without a key: %v", err)
 	}
+	var p tlog.Receipt
+	if err := json.Unmarshal(n.receipt, &p); err != nil {
+		t.Fatal(err)
+	}
+	text, err := p.Compact()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t, n, "verify", "--receipt", text, "--key", vkey); err != nil || !strings.Contains(out, "1 records from 0, in a log of 1") || !strings.Contains(out, string(n.entry)) {
+		t.Errorf("a compact receipt: %v, %s", err, out)
+	}
+	for _, bad := range []string{text[:len(text)-2], "B" + text[1:], strings.ToLower(text)} {
+		if out, err := run(t, n, "verify", "--receipt", bad, "--key", vkey); macronode.KindOf(err) != macronode.Integrity || out != "" {
+			t.Errorf("a compact receipt that was changed: %v, %s", err, out)
+		}
+	}
 	out, err := run(t, n, "query", "--kind", "cap.mint", "--since", "1h", "--desc", "--limit", "5")
 	if err != nil || !strings.Contains(out, "2026-01-01T00:00:00Z") || !strings.Contains(out, "cap.mint") {
 		t.Errorf("%v: %s", err, out)
@@ -138,7 +154,7 @@ func TestAudit(t *testing.T) {
 	if last := n.asked[len(n.asked)-1]; !strings.Contains(last, "kind=cap.mint") || !strings.Contains(last, "from_ms=") || !strings.Contains(last, "order=desc") || !strings.Contains(last, "limit=5") {
 		t.Errorf("asked %s", last)
 	}
-	for _, bad := range [][]string{{"prove"}, {"prove", "1", "--hash", "b3:0"}, {"query", "--since", "yesterday"}, {"verify"}} {
+	for _, bad := range [][]string{{"prove"}, {"prove", "1", "--hash", "b3:0"}, {"query", "--since", "yesterday"}, {"verify"}, {"verify", export, "--receipt", text, "--key", vkey}} {
 		if _, err := run(t, n, bad...); err == nil {
 			t.Errorf("%v: no fault", bad)
 		}

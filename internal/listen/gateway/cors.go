@@ -12,10 +12,10 @@ import (
 // and none are sent by browsers unasked.
 const (
 	corsMethods = "GET, HEAD, POST, PUT, DELETE"
-	corsHeaders = "Authorization, Content-Type, Content-Encoding, Idempotency-Key, If-Match, If-None-Match, If-Range, Range, " +
+	corsHeaders = "Authorization, Content-Type, Content-Encoding, Idempotency-Key, If-Match, If-None-Match, If-Range, Prefer, Range, " +
 		"Traceparent, X-Corr-ID, X-Ron-Discharge, X-Ron-Proof"
-	corsExpose = "Accept-Ranges, Allow, Content-Disposition, Content-Length, Content-Range, ETag, Idempotency-Replayed, Location, " +
-		"RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Corr-ID"
+	corsExpose = "Accept-Ranges, Allow, Audit-Receipt, Content-Disposition, Content-Length, Content-Range, ETag, Idempotency-Replayed, Link, Location, " +
+		"Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Corr-ID"
 	corsMaxAge = "600"
 )
 

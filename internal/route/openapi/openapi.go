@@ -126,6 +126,8 @@ func parameters(b *macronode.Binding, pattern string) []openapi31.ParameterOrRef
 	if b.Write {
 		take(openapi31.ParameterInHeader, macronode.Param{Name: "Idempotency-Key", Type: "string", Required: b.NeedsKey,
 			Text: "Makes a retry safe: at most 128 visible ASCII characters."})
+		take(openapi31.ParameterInHeader, macronode.Param{Name: "Prefer", Type: "string",
+			Text: "audit-receipt: answer with the field Audit-Receipt, a proof that the log holds the record of this change; audit-receipt=link: with a Link to it."})
 	}
 	return out
 }

@@ -104,6 +104,7 @@ type item struct {
 // waiter is an Append that waits for its record.
 type waiter struct {
 	state atomic.Int32 // waiting, then taken or abandoned
+	seq   uint64       // of the record, once done says nil
 	done  chan error
 }
 
@@ -200,7 +201,8 @@ func (s *Service) drop() {
 
 // Append returns nil once e's record is written. It fails with Overload where
 // the queue stays full, and with Unavailable where the record could not be
-// written or was not in time; it is then never written later.
+// written or was not in time; it is then never written later. Where ctx has record
+// notes, it stands there.
 func (s *Service) Append(ctx context.Context, e macronode.AuditEvent) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -210,13 +212,21 @@ func (s *Service) Append(ctx context.Context, e macronode.AuditEvent) error {
 	}
 	select {
 	case err := <-it.wait.done:
-		return err
+		return it.noted(ctx, err)
 	case <-ctx.Done():
 	}
 	if it.wait.state.CompareAndSwap(waiting, abandoned) {
 		return macronode.Wrap(macronode.Unavailable, "the audit record was not written in time", ctx.Err())
 	}
-	return <-it.wait.done // it is being written just now
+	return it.noted(ctx, <-it.wait.done) // it is being written just now
+}
+
+// noted tells who collects receipts of the record, where it was written.
+func (it *item) noted(ctx context.Context, err error) error {
+	if err == nil {
+		macronode.NoteRecord(ctx, text(it.event.Stream), it.wait.seq)
+	}
+	return err
 }
 
 func (s *Service) enqueue(ctx context.Context, it item) error {

@@ -125,6 +125,15 @@ func (s *Service) receipt(ctx context.Context, a *macronode.Admitted) (*macronod
 	if own != "" && r.Stream != own {
 		return nil, macronode.Errorf(macronode.NotFound, "no such record") // as if it were not there
 	}
+	p, err := prove(ctx, t, seq, entry)
+	if err != nil {
+		return nil, err
+	}
+	return document(p)
+}
+
+// prove makes the receipt of an entry, once a checkpoint covers it.
+func prove(ctx context.Context, t *tree.Tree, seq uint64, entry []byte) (*Receipt, error) {
 	c, err := covering(ctx, t, seq)
 	if err != nil {
 		return nil, err
@@ -133,7 +142,30 @@ func (s *Service) receipt(ctx context.Context, a *macronode.Admitted) (*macronod
 	if err != nil {
 		return nil, store.Refusal(err)
 	}
-	return document(Receipt{Record: entry, Inclusion: in, Checkpoint: string(c.Note)})
+	return &Receipt{Record: entry, Inclusion: in, Checkpoint: string(c.Note)}, nil
+}
+
+// Receipt returns the receipt of a durable record in its compact form, once a
+// checkpoint covers it: that is due within Settings.CheckpointInterval. It is "" where it
+// would be longer than most.
+func (s *Service) Receipt(ctx context.Context, seq uint64, most int) (string, error) {
+	t, err := s.open()
+	if err != nil {
+		return "", err
+	}
+	entry, err := t.Entry(ctx, seq)
+	if err != nil {
+		return "", store.Refusal(missing(err))
+	}
+	p, err := prove(ctx, t, seq, entry)
+	if err != nil {
+		return "", err
+	}
+	text, err := p.Compact()
+	if err != nil || len(text) > most {
+		return "", err
+	}
+	return text, nil
 }
 
 // which is the record that the arguments name.

@@ -213,6 +213,9 @@ func (w *writer) kept(it *item, res *result) {
 		return
 	}
 	s := w.s
+	if res.waits {
+		it.wait.seq = res.record.Seq
+	}
 	s.appended.Inc()
 	s.unsigned.CompareAndSwap(0, it.at.UnixMilli())
 	s.lag.Observe(s.cfg.Now().Sub(it.at).Seconds())
