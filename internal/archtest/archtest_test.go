@@ -136,6 +136,7 @@ var rules = []rule{
 	{prefix: "internal/provision", not: []string{"./internal/inspect"}, why: "a directory is made without a node"},
 	{prefix: "internal/inspect", not: []string{"./internal/provision"}, why: "a directory is looked at without a node"},
 	{prefix: "internal/datadir", not: []string{"./internal/node"}, why: "commands use it without a node"},
+	{prefix: "internal/journal", may: []string{".", "./b3", "./internal/store"}, not: []string{"net/http", "os"}, why: "it runs inside the transactions of services"},
 	{prefix: "internal/idem", may: []string{".", "./b3", "./internal/store"}, not: []string{"net/http", "os"}, why: "it runs inside services"},
 	{prefix: "internal/breaker/guard", may: []string{".", "./b3", "./internal/breaker", "./internal/store", "./internal/svc/kms", "./internal/svc/mailbox"}, not: []string{"net/http", "os"}, why: "a guard is the store it stands before"},
 	{prefix: "internal/breaker/desk", may: []string{".", "./internal/breaker", "./internal/svc/ops"}, not: []string{"net/http", "os"}, why: "it fits breakers to the operators' routes"},

@@ -24,6 +24,7 @@ import (
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/idem"
+	"github.com/rustyonions/macronode/internal/journal"
 	"github.com/rustyonions/macronode/internal/lifecycle"
 	"github.com/rustyonions/macronode/internal/listen"
 	"github.com/rustyonions/macronode/internal/listen/certs"
@@ -90,6 +91,7 @@ type Node struct {
 	objects *fileobj.Objects // the same; bytes to use
 	kv      store.KV
 	bytes   store.Objects
+	journal *journal.Journal // the order in which objects and names change
 
 	breakers *breaker.Registry
 	kvAway   *breaker.Breaker
@@ -283,7 +285,7 @@ func (n *Node) openKeystore(ctx context.Context, l *config.Loaded) error {
 	return err
 }
 
-func (n *Node) openStores(_ context.Context, l *config.Loaded) error {
+func (n *Node) openStores(ctx context.Context, l *config.Loaded) error {
 	meta, err := parts.OpenMeta(n.dir, l.Config, n.log, n.fail)
 	if err != nil {
 		return parts.FormatError(err, pebblekv.ErrNewer)
@@ -291,6 +293,9 @@ func (n *Node) openStores(_ context.Context, l *config.Loaded) error {
 	n.meta = meta
 	n.kv, n.kvAway = guard.Metadata(n.breakers, meta)
 	n.onStop("metadata", func(context.Context) error { return meta.Close() })
+	if err := n.openJournal(ctx); err != nil {
+		return err
+	}
 	n.objects, err = fileobj.Open(fileobj.Config{FS: n.dir.FS, Dir: n.dir.At(datadir.ObjectsDir), ReserveBytes: int64(l.Config.Data.ReserveBytes), Logger: n.log})
 	if err != nil {
 		return parts.FormatError(err, fileobj.ErrNewer)

@@ -40,6 +40,9 @@ func (s *Service) drop(ctx context.Context, a *macronode.Admitted) (*macronode.R
 	var refusal error // the closure's own: then the commit is known not to be
 	err = s.kv.Reclaim(ctx, func(tx store.Tx) error {
 		if gone, refusal = refs.Drop(tx, refs.Owner{Tenant: a.Tenant.ID, Addr: addr}); refusal == nil {
+			refusal = s.changes.Deleted(tx, a.Tenant.ID, addr)
+		}
+		if refusal == nil {
 			refusal = claim.Keep(tx, reply)
 		}
 		return refusal
@@ -73,6 +76,9 @@ func (s *Service) Purge(ctx context.Context, tenant macronode.TenantID) error {
 		var dropped []b3.Addr
 		err := s.kv.Reclaim(ctx, func(tx store.Tx) (err error) {
 			gone, dropped, err = dropSome(tx, tenant)
+			if err == nil && gone.Objects < purgeBatch {
+				err = s.changes.Purged(tx, tenant)
+			}
 			return err
 		})
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/storage/decode"
 	"github.com/rustyonions/macronode/internal/svc/storage/hold"
 	"github.com/rustyonions/macronode/internal/svc/storage/hot"
+	"github.com/rustyonions/macronode/internal/svc/storage/neighbour"
 	"github.com/rustyonions/macronode/internal/svc/storage/refs"
 	"github.com/rustyonions/macronode/internal/svc/storage/reserve"
 	"github.com/rustyonions/macronode/internal/svc/storage/scrub"
@@ -70,9 +71,11 @@ type Config struct {
 	Hot *hot.Cache
 	// Elsewhere is asked for what is not here; nil: nobody is.
 	Elsewhere Elsewhere
-	Audit     macronode.Auditor // nil: nothing is recorded
-	Log       *slog.Logger      // nil: nothing is logged
-	Now       func() time.Time  // nil: time.Now
+	// Changes is told of every change, in the transaction that makes it; nil: nobody is.
+	Changes neighbour.Changes
+	Audit   macronode.Auditor // nil: nothing is recorded
+	Log     *slog.Logger      // nil: nothing is logged
+	Now     func() time.Time  // nil: time.Now
 	// CollectEvery and ShareEvery are the times between collections, and between
 	// looks for copies; zero: the defaults of collect, negative: never.
 	CollectEvery, ShareEvery time.Duration
@@ -102,6 +105,7 @@ type Service struct {
 	fields fields
 
 	elsewhere Elsewhere
+	changes   neighbour.Changes
 
 	decoders  decode.Zstd
 	collector *collect.Collector
@@ -140,6 +144,9 @@ func New(c Config) (*Service, error) {
 	if c.Elsewhere == nil {
 		c.Elsewhere = nowhere{}
 	}
+	if c.Changes == nil {
+		c.Changes = neighbour.Unheard{}
+	}
 	c.Metrics.fill()
 	s := &Service{
 		kv: c.KV, objects: c.Objects, idem: c.Idem, m: c.Metrics, now: c.Now,
@@ -148,6 +155,7 @@ func New(c Config) (*Service, error) {
 		hot:       c.Hot,
 		fields:    makeFields(),
 		elsewhere: c.Elsewhere,
+		changes:   c.Changes,
 	}
 	s.heads.New = func() any { b := make([]byte, headBytes); return &b }
 	s.makeBackground(&c)
@@ -185,6 +193,11 @@ func (s *Service) Ready(ctx context.Context) error {
 		return fmt.Errorf("objects: %w", err)
 	}
 	return nil
+}
+
+// Look is what other parts of the node may see of objects.
+func (s *Service) Look() *neighbour.View {
+	return &neighbour.View{KV: s.kv, Objects: s.objects, Damaged: s.suspected}
 }
 
 // Usage returns what the tenant stores; it is what its quota is held against.

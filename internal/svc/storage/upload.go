@@ -265,6 +265,9 @@ func (u *upload) commit(ctx context.Context) (*macronode.Reply, error) {
 	err = s.kv.Update(ctx, func(tx store.Tx) error {
 		existed, refusal = refs.Put(tx, refs.Owner{Tenant: t.ID, Addr: addr}, &t.Quota, ref)
 		if refusal == nil {
+			refusal = s.changes.Put(tx, t.ID, addr)
+		}
+		if refusal == nil {
 			reply = putReply(addr, size, existed)
 			refusal = u.claim.Keep(tx, reply)
 		}
