@@ -23,7 +23,7 @@ func (n *Node) policySource(ref bundle.Ref) policy.Source {
 // storageConfig is what svc-storage works with.
 func (n *Node) storageConfig(c *config.Config) storage.Config {
 	s := storage.Config{KV: n.kv, Objects: n.bytes, Idem: n.idem, Hot: n.hot, Limits: storageLimits(c),
-		Log: n.log, Metrics: n.storageMetrics(), Audit: n.audit, Elsewhere: n.elsewhere, Changes: objectChanges{n.journal}, ScrubRate: int64(c.Data.ScrubRate)}
+		Log: n.log, Metrics: n.storageMetrics(), Audit: n.audit, Elsewhere: n.elsewhere, Changes: parts.ObjectChanges{J: n.journal}, ScrubRate: int64(c.Data.ScrubRate)}
 	if s.ScrubRate == 0 {
 		s.ScrubRate = -1
 	}

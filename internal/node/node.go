@@ -293,7 +293,7 @@ func (n *Node) openStores(ctx context.Context, l *config.Loaded) error {
 	n.meta = meta
 	n.kv, n.kvAway = guard.Metadata(n.breakers, meta)
 	n.onStop("metadata", func(context.Context) error { return meta.Close() })
-	if err := n.openJournal(ctx); err != nil {
+	if n.journal, err = journal.Open(ctx, journal.Config{KV: n.kv}); err != nil {
 		return err
 	}
 	n.objects, err = fileobj.Open(fileobj.Config{FS: n.dir.FS, Dir: n.dir.At(datadir.ObjectsDir), ReserveBytes: int64(l.Config.Data.ReserveBytes), Logger: n.log})
