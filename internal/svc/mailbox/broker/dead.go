@@ -9,6 +9,7 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/core"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/stored"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
@@ -87,7 +88,7 @@ func (b *Broker) dead(l *queue.DeadLetter, now queue.Time) Dead {
 	if err != nil {
 		return d
 	}
-	d.Key, d.Attrs, d.CorrID, d.Hash, d.TS = string(s.Key), core.Attrs(s.Attrs), string(s.Corr), s.Hash, time.UnixMilli(s.Wall).UTC()
+	d.Key, d.Attrs, d.CorrID, d.Hash, d.TS = string(s.Key), stored.Attrs(s.Attrs), string(s.Corr), s.Hash, time.UnixMilli(s.Wall).UTC()
 	if b3.Sum(s.Payload) == b3.Addr(s.Hash) {
 		d.Payload, d.Damaged = s.Payload, false
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/core"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/stored"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
@@ -123,7 +124,7 @@ func (b *Broker) peeked(f *queue.Peeked, now queue.Time) Peeked {
 		p.Until = f.Until.Sub(now)
 	}
 	if s, err := b.core.ReadSend(f.At); err == nil {
-		p.ID, p.Key, p.Attrs, p.Hash, p.TS = s.ID, string(s.Key), core.Attrs(s.Attrs), s.Hash, time.UnixMilli(s.Wall).UTC()
+		p.ID, p.Key, p.Attrs, p.Hash, p.TS = s.ID, string(s.Key), stored.Attrs(s.Attrs), s.Hash, time.UnixMilli(s.Wall).UTC()
 	}
 	return p
 }

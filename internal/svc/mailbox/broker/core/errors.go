@@ -8,6 +8,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/stored"
 )
 
 // Outcomes that callers tell apart with errors.Is. Those that reach a caller are
@@ -29,7 +30,7 @@ var (
 	ErrInvalid   = errors.New("mailbox: not acceptable")                // Invalid
 	ErrFailed    = errors.New("mailbox: the log failed")                // Unavailable
 	ErrStopped   = errors.New("mailbox: stopped")                       // Draining
-	errDamaged   = errors.New("mailbox: the stored message is damaged") // Integrity
+	errDamaged   = stored.ErrDamaged
 )
 
 var kinds = map[error]macronode.Kind{
@@ -39,7 +40,6 @@ var kinds = map[error]macronode.Kind{
 	ErrTooLarge: macronode.TooLarge, ErrMismatch: macronode.IdempotencyMismatch,
 	ErrLeaseLost: macronode.LeaseLost, ErrReceipt: macronode.Malformed, ErrCursor: macronode.Malformed,
 	ErrInvalid: macronode.Invalid, ErrFailed: macronode.Unavailable, ErrStopped: macronode.Draining,
-	errDamaged: macronode.Integrity,
 }
 
 // Refuse gives a sentinel its kind, words for the caller, and a wait.

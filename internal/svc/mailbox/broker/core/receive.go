@@ -11,6 +11,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/stored"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
@@ -32,16 +33,16 @@ func (b *Core) Receive(ctx context.Context, ref queue.TopicRef, want Want) ([]De
 		r := receivings.Get().(*receiving)
 		err := b.lease(ctx, ref, want, r)
 		var out []Delivery
+		took := false
 		if err == nil {
 			giving := ctx
-			if len(r.taken) > 0 {
+			if took = len(r.taken) > 0; took {
 				giving = context.WithoutCancel(ctx)
 			}
-			out, err = b.deliver(giving, r)
+			out, err = b.deliver(giving, want, r)
 		}
-		damaged := len(r.taken) > 0 && len(out) == 0
 		r.release()
-		if err != nil || !damaged {
+		if err != nil || !took || len(out) > 0 {
 			return out, err
 		}
 		// All that was taken was damaged: what is behind it is asked for again.
@@ -66,9 +67,6 @@ func (b *Core) bound(want *Want) error {
 	return nil
 }
 
-// readAhead is what a log may read beyond a record for speed.
-const readAhead = 4096 + store.RecordRoomBytes
-
 // receiving is the work on one call of Receive.
 type receiving struct {
 	t      *Topic
@@ -78,12 +76,19 @@ type receiving struct {
 	effect queue.Effect
 	end    store.Pos // what the answer rests on
 	arena  []byte    // room for the records; who receives keeps it
+	reader stored.Reader
+
+	payload int64 // bytes of payloads in out
+	cut     bool  // max_bytes kept messages back
+	out     []Delivery
+	damaged int64
 }
 
 var receivings = sync.Pool{New: func() any { return new(receiving) }}
 
 func (r *receiving) release() {
-	r.t, r.taken, r.items, r.arena = nil, r.taken[:0], r.items[:0], nil
+	r.t, r.taken, r.items, r.arena, r.out = nil, r.taken[:0], r.items[:0], nil, nil
+	r.payload, r.cut, r.damaged = 0, false, 0
 	receivings.Put(r)
 }
 
@@ -181,6 +186,7 @@ func (b *Core) take(t *Topic, now queue.Time, want Want, r *receiving) error {
 	for i := range r.taken {
 		r.items = append(r.items, record.Item{Seq: r.taken[i].Seq, Lease: first + uint64(i)})
 	}
+	r.cut = len(r.taken) < want.Max
 	r.effect.Reset()
 	rec := record.Lease{Head: record.Head{Now: now, Topic: t.number}, Until: now.Add(visibility), Items: r.items}
 	if err := b.stage(t, &rec, &r.effect, &r.buf); err != nil {
@@ -216,55 +222,107 @@ func (b *Core) giveUp(t *Topic, w *wait.Waiter) {
 	}
 }
 
-// deliver reads the payloads of what was leased, and waits until the leases are
-// durable.
-func (b *Core) deliver(ctx context.Context, r *receiving) ([]Delivery, error) {
+// deliver reads the payloads of what was leased, leases more where that left room in
+// want.MaxBytes, and waits until the leases are durable.
+func (b *Core) deliver(ctx context.Context, want Want, r *receiving) ([]Delivery, error) {
 	if len(r.taken) == 0 {
 		return nil, b.settle(ctx, r.end)
 	}
-	room := 0
-	for i := range r.taken {
-		room += int(r.taken[i].Bytes)
-	}
-	r.arena = make([]byte, 0, room+readAhead)
-	out := make([]Delivery, 0, len(r.taken))
-	var damaged int64
-	for i := range r.taken {
-		d, err := b.load(r, r.taken[i], r.items[i])
-		switch {
-		case err == nil:
-			out = append(out, d)
-		case errors.Is(err, errDamaged):
-			damaged++
-			r.end = 0 // more is staged than the leases
-			if err := b.kill(r.t, r.items[i].Seq, r.taken[i].At, record.WhyIntegrity, "the stored bytes are damaged"); err != nil {
-				return nil, err
-			}
-		case errors.Is(err, ErrLeaseLost): // purged or deleted meanwhile
-		default:
-			return nil, err
+	r.reader.Log = b.log
+	r.out = make([]Delivery, 0, len(r.taken))
+	err := b.loadAll(r)
+	for proven := uint64(0); err == nil && r.cut; {
+		if proven, err = b.fill(want, r, proven); err == nil {
+			err = b.loadAll(r)
 		}
 	}
-	if r.end == 0 {
-		r.end = b.log.Staged()
+	if err != nil {
+		return nil, err
 	}
 	if err := b.settle(ctx, r.end); err != nil {
 		return nil, err
 	}
-	if f := b.cfg.Events.Delivered; f != nil && len(out) > 0 {
-		f(r.t.ref, int64(len(out)))
+	if f := b.cfg.Events.Delivered; f != nil && len(r.out) > 0 {
+		f(r.t.ref, int64(len(r.out)))
 	}
-	if f := b.cfg.Events.Damaged; f != nil && damaged > 0 {
-		f(r.t.ref, damaged)
+	if f := b.cfg.Events.Damaged; f != nil && r.damaged > 0 {
+		f(r.t.ref, r.damaged)
 	}
-	return out, nil
+	return r.out, nil
+}
+
+// fill leases what want.MaxBytes has room for still: a topic knows how long records
+// are, and payloads are shorter. Where the next record is too long its payload may
+// fit; that is looked up without the lock, and proven is the message of which it is
+// known. r.cut is false where there is nothing more to do.
+func (b *Core) fill(want Want, r *receiving, proven uint64) (uint64, error) {
+	t := r.t
+	want.Max -= len(r.out)
+	want.MaxBytes -= r.payload
+	r.cut, r.taken, r.items = false, r.taken[:0], r.items[:0]
+	if want.Max <= 0 || want.MaxBytes <= 0 {
+		return 0, nil
+	}
+	t.mu.Lock()
+	now := b.now()
+	if t.gone || t.line.Busy() { // what is left is theirs who wait
+		t.mu.Unlock()
+		return 0, nil
+	}
+	var few [1]queue.Candidate
+	next := t.q.Receivable(now, 1, want.MaxBytes, few[:0])
+	if len(next) == 1 && (next[0].Bytes <= want.MaxBytes || next[0].Seq == proven) {
+		err := b.take(t, now, want, r)
+		r.end = max(r.end, t.rests())
+		t.mu.Unlock()
+		if err != nil && b.Failure() == nil {
+			r.cut, err = false, nil // what is leased already is delivered
+		}
+		return 0, err
+	}
+	t.mu.Unlock()
+	if len(next) == 0 {
+		return 0, nil
+	}
+	s, err := b.ReadSend(next[0].At)
+	if r.cut = err == nil && int64(len(s.Payload)) <= want.MaxBytes; r.cut {
+		return next[0].Seq, nil
+	}
+	return 0, nil // what is damaged is found by who receives it next
+}
+
+// loadAll reads what was leased last.
+func (b *Core) loadAll(r *receiving) error {
+	room := 0
+	for i := range r.taken {
+		room += int(r.taken[i].Bytes)
+	}
+	r.arena = make([]byte, 0, room+stored.ReadAhead)
+	for i := range r.taken {
+		d, err := b.load(r, r.taken[i], r.items[i])
+		switch {
+		case err == nil:
+			r.out = append(r.out, d)
+			r.payload += int64(len(d.Payload))
+		case errors.Is(err, errDamaged):
+			r.damaged++
+			if err := b.kill(r.t, r.items[i].Seq, r.taken[i].At, record.WhyIntegrity, "the stored bytes are damaged"); err != nil {
+				return err
+			}
+			r.end = max(r.end, b.log.Staged()) // more is staged than the leases
+		case errors.Is(err, ErrLeaseLost): // purged or deleted meanwhile
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 // load reads one leased message and checks its payload: errDamaged, or
 // ErrLeaseLost where it went meanwhile.
 func (b *Core) load(r *receiving, c queue.Candidate, item record.Item) (Delivery, error) {
 	t := r.t
-	s, used, err := b.readSend(c.At, r.arena[len(r.arena):])
+	s, used, err := r.reader.Read(c.At, r.arena[len(r.arena):])
 	r.arena = r.arena[:min(len(r.arena)+used, cap(r.arena))]
 	for at := c.At; errors.Is(err, store.ErrNotFound); {
 		// Its segment was dropped. Either it was moved before, or it is gone.
@@ -278,16 +336,16 @@ func (b *Core) load(r *receiving, c queue.Candidate, item record.Item) (Delivery
 			return Delivery{}, errDamaged
 		}
 		at = held.At
-		s, err = b.ReadSend(at)
+		s, _, err = r.reader.Read(at, nil)
 	}
 	if err != nil {
-		return Delivery{}, err
+		return Delivery{}, reading(err)
 	}
 	if b3.Sum(s.Payload) != b3.Addr(s.Hash) {
 		return Delivery{}, errDamaged
 	}
 	return Delivery{
-		ID: s.ID, TS: time.UnixMilli(s.Wall).UTC(), Attempt: int(c.Attempt), Attrs: Attrs(s.Attrs),
+		ID: s.ID, TS: time.UnixMilli(s.Wall).UTC(), Attempt: int(c.Attempt), Attrs: stored.Attrs(s.Attrs),
 		Receipt: b.receipts.Make(t.ref.Tenant, t.ref.Name, receipt.Receipt{ID: s.ID, Seq: item.Seq, Lease: item.Lease}),
 		Key:     string(s.Key), CorrID: string(s.Corr), Hash: s.Hash, Payload: s.Payload,
 	}, nil
@@ -296,50 +354,16 @@ func (b *Core) load(r *receiving, c queue.Candidate, item record.Item) (Delivery
 // ReadSend reads the message at a place, whether it is where it was sent or was
 // moved there. errDamaged where that is none; store.ErrNotFound where the segment is gone.
 func (b *Core) ReadSend(at uint64) (*record.Send, error) {
-	s, _, err := b.readSend(at, nil)
-	return s, err
+	r := stored.Reader{Log: b.log}
+	s, _, err := r.Read(at, nil)
+	return s, reading(err)
 }
 
-// readSend is ReadSend into buf where it has room, and says how much of it is used.
-func (b *Core) readSend(at uint64, buf []byte) (s *record.Send, used int, err error) {
-	raw, err := b.log.Read(store.Pos(at), buf)
-	switch {
-	case errors.Is(err, store.ErrCorrupt):
-		return nil, 0, errDamaged
-	case errors.Is(err, store.ErrNotFound):
-		return nil, 0, err
-	case err != nil:
-		return nil, 0, Failed(err) // the disk did not answer this time: the call ends, nothing else
+// reading judges an error of reading a message: what is neither damaged nor gone, the
+// disk did not give this time. The call ends, and nothing else.
+func reading(err error) error {
+	if err == nil || errors.Is(err, errDamaged) || errors.Is(err, store.ErrNotFound) {
+		return err
 	}
-	s, err = asSend(raw)
-	return s, len(raw), err
-}
-
-// asSend is the message within a record.
-func asSend(raw []byte) (*record.Send, error) {
-	r, err := record.Decode(raw)
-	if err != nil {
-		return nil, errDamaged
-	}
-	if m, ok := r.(*record.Move); ok {
-		if r, err = record.Decode(m.Send); err != nil {
-			return nil, errDamaged
-		}
-	}
-	s, ok := r.(*record.Send)
-	if !ok {
-		return nil, errDamaged
-	}
-	return s, nil
-}
-
-func Attrs(list []record.Attr) map[string]string {
-	if len(list) == 0 {
-		return nil
-	}
-	m := make(map[string]string, len(list))
-	for _, a := range list {
-		m[string(a.Name)] = string(a.Value)
-	}
-	return m
+	return Failed(err)
 }

@@ -214,6 +214,7 @@ func (l *loading) record(at store.Pos, raw []byte, e *queue.Effect) error {
 	}
 	if put, ok := r.(*record.TopicPut); ok {
 		l.b.lastNumber = max(l.b.lastNumber, h.Topic)
+		l.outlive(put.Ref, h.Topic)
 		if l.b.byNumber[h.Topic] == nil && l.b.byRef[put.Ref] == nil {
 			q, err := queue.New(put, uint64(at))
 			if err != nil {
@@ -224,6 +225,7 @@ func (l *loading) record(at store.Pos, raw []byte, e *queue.Effect) error {
 		}
 	}
 	if send, ok := r.(*record.Send); ok && l.b.byNumber[h.Topic] == nil {
+		l.outlive(send.Ref, h.Topic)
 		if err := l.remake(at, send); err != nil {
 			return l.strange(at, err)
 		}
@@ -243,6 +245,20 @@ func (l *loading) record(at store.Pos, raw []byte, e *queue.Effect) error {
 		}
 	}
 	return nil
+}
+
+// outlive ends the topic that has a name which a record gives to a later one: names
+// are given again only once their topic is deleted, so the record of that is damaged.
+func (l *loading) outlive(ref queue.TopicRef, number uint32) {
+	t := l.b.byRef[ref]
+	if t == nil || t.number >= number {
+		return
+	}
+	t.gone = true
+	l.b.leave(t)
+	delete(l.remade, t.number)
+	l.b.Warn("the record that deleted a topic is damaged; it is taken for deleted, for a later one has its name",
+		"tenant", ref.Tenant.String(), "topic", ref.Name)
 }
 
 // remake makes the topic of a message whose own record is damaged, with the default
@@ -297,7 +313,12 @@ func (b *Core) begin(l *loading) error {
 	}
 	if l.fresh || l.found.SnapshotsRefused > 0 || l.found.TopicsRemade > 0 {
 		// The secret of receipts is in snapshots alone, and so is a topic made again.
-		if err := b.saveSnapshot(); err != nil {
+		err := b.saveSnapshot()
+		if errors.Is(err, store.ErrFull) && !l.fresh {
+			b.Warn("no room for a snapshot in place of what is damaged: the next start finds it again", "err", err)
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
 	}

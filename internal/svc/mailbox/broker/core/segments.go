@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/stored"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
@@ -83,6 +84,7 @@ func (b *Core) remember(t *Topic, segment uint32) error {
 	t.mu.Lock()
 	places := t.q.Remembered(b.now(), segment, nil)
 	t.mu.Unlock()
+	reader := stored.Reader{Log: b.log}
 	for _, p := range places {
 		rec := record.Remember{Old: p}
 		raw, err := b.log.Read(store.Pos(p), nil)
@@ -96,7 +98,7 @@ func (b *Core) remember(t *Topic, segment uint32) error {
 		case *record.Remember:
 			rec.ID, rec.Request, rec.Idem = r.ID, r.Request, r.Idem
 		default:
-			s, notSend := asSend(raw)
+			s, notSend := reader.Decode(raw)
 			if err != nil || notSend != nil {
 				continue
 			}
@@ -152,8 +154,9 @@ func (b *Core) move(t *Topic, p queue.Place) error {
 		return nil // it went while we were looking
 	}
 	var s *record.Send
+	reader := stored.Reader{Log: b.log}
 	if err == nil {
-		s, err = asSend(raw)
+		s, err = reader.Decode(raw)
 	}
 	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, errDamaged) {
 		if p.Seq == 0 {

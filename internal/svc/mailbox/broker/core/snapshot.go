@@ -9,6 +9,7 @@ import (
 
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/head"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/room"
 )
 
 // snapshotDue reports whether so much was logged since the latest snapshot that another is
@@ -16,32 +17,16 @@ import (
 // in proportion.
 func (b *Core) snapshotDue() bool {
 	last, bytes := b.snapshots.Last()
-	return b.loggedSince(last) >= max(b.cfg.SnapshotBytes, 2*bytes)
-}
-
-// loggedSince is how many bytes of log there are from a place on.
-func (b *Core) loggedSince(from store.Pos) int64 {
-	end := b.log.Staged()
-	var n int64
-	for _, s := range b.log.Segments() {
-		switch {
-		case s.ID < from.Segment():
-		case s.ID == end.Segment():
-			n += end.Offset()
-		case !s.Active:
-			n += s.Bytes
-		}
-	}
-	return n - from.Offset()
+	return room.Since(b.log, last) >= max(b.cfg.SnapshotBytes, 2*bytes)
 }
 
 // saveSnapshot writes a snapshot beside all that goes on. Locks are held for a copy
 // of the catalogue, and for each topic's list of pieces.
 func (b *Core) saveSnapshot() error {
 	var h head.Header
-	var counted countingWriter
+	var counted room.Counted
 	err := b.cfg.Snapshots.Save(func(w io.Writer) error {
-		counted.to = w
+		counted.To = w
 		buffered := bufio.NewWriterSize(&counted, 256<<10)
 		b.catalogue.Lock() // nobody makes or deletes a topic between from and the list
 		h = head.Header{From: b.log.Staged(), Mark: b.clock.Mark(), Secret: b.secret, LastLease: b.lastLease.Load(), LastNumber: b.lastNumber}
@@ -70,7 +55,7 @@ func (b *Core) saveSnapshot() error {
 	if err != nil {
 		return err
 	}
-	b.snapshots.Saved(h.From, counted.n)
+	b.snapshots.Saved(h.From, counted.N)
 	return nil
 }
 
@@ -86,15 +71,4 @@ func (t *Topic) save(w *bufio.Writer) error {
 		return err
 	}
 	return s.Write(w)
-}
-
-type countingWriter struct {
-	to io.Writer
-	n  int64
-}
-
-func (c *countingWriter) Write(p []byte) (int, error) {
-	n, err := c.to.Write(p)
-	c.n += int64(n)
-	return n, err
 }

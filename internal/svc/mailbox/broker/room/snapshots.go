@@ -72,3 +72,32 @@ func Older(load func(func(io.Reader) error) (int, error)) (from store.Pos) {
 	})
 	return from
 }
+
+// Since is how many bytes of log there are from a place on.
+func Since(log store.Log, from store.Pos) int64 {
+	end := log.Staged()
+	var n int64
+	for _, s := range log.Segments() {
+		switch {
+		case s.ID < from.Segment():
+		case s.ID == end.Segment():
+			n += end.Offset()
+		case !s.Active:
+			n += s.Bytes
+		}
+	}
+	return n - from.Offset()
+}
+
+// Counted counts what is written to another.
+type Counted struct {
+	To io.Writer
+	N  int64
+}
+
+// Write implements io.Writer.
+func (c *Counted) Write(p []byte) (int, error) {
+	n, err := c.To.Write(p)
+	c.N += int64(n)
+	return n, err
+}

@@ -49,6 +49,7 @@ type Dir struct {
 	fs   *disk.FS
 	path string
 	next uint64
+	bad  map[uint64]bool // found damaged: they are not among the kept
 }
 
 // Open returns the snapshots of path, which is made where it is missing. What an
@@ -60,7 +61,7 @@ func Open(fsys *disk.FS, path string) (*Dir, error) {
 	if err := fsys.RemoveTemp(path); err != nil {
 		return nil, err
 	}
-	d := &Dir{fs: fsys, path: path, next: 1}
+	d := &Dir{fs: fsys, path: path, next: 1, bad: make(map[uint64]bool)}
 	numbers, err := d.numbers()
 	if err != nil {
 		return nil, err
@@ -97,12 +98,15 @@ func (d *Dir) name(n uint64) string { return fmt.Sprintf("%s%016x", prefix, n) }
 // Save makes what write writes the latest snapshot. It is durable and whole when
 // Save returns nil; after an error the ones before are as they were. seal runs
 // when all is written and before the snapshot takes its name: an error from it
-// undoes everything.
+// undoes everything. store.ErrFull where the disk is full.
 func (d *Dir) Save(write func(io.Writer) error, seal func() error) (err error) {
 	temp := d.fs.PathJoin(d.path, tempPrefix+d.name(d.next))
 	defer func() {
 		if err != nil {
 			_ = d.fs.Remove(temp) // the first error is the one to tell
+		}
+		if disk.IsFull(err) {
+			err = fmt.Errorf("%w: %w", store.ErrFull, err)
 		}
 	}()
 	if err = d.write(temp, write); err != nil {
@@ -121,16 +125,26 @@ func (d *Dir) Save(write func(io.Writer) error, seal func() error) (err error) {
 	return d.prune()
 }
 
-// prune removes all but the latest.
+// prune removes all but the latest that are not known to be damaged.
 func (d *Dir) prune() error {
 	numbers, err := d.numbers()
-	if err != nil || len(numbers) <= kept {
+	if err != nil {
 		return err
 	}
-	for _, n := range numbers[kept:] {
+	whole, removed := 0, false
+	for _, n := range numbers {
+		if !d.bad[n] && whole < kept {
+			whole++
+			continue
+		}
 		if err := d.fs.Remove(d.fs.PathJoin(d.path, d.name(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		delete(d.bad, n)
+		removed = true
+	}
+	if !removed {
+		return nil
 	}
 	return d.fs.SyncDir(d.path)
 }
@@ -172,6 +186,9 @@ func (d *Dir) Load(read func(io.Reader) error) (refused int, err error) {
 		err := d.read(d.fs.PathJoin(d.path, d.name(n)), read)
 		if err == nil {
 			return refused, nil
+		}
+		if errors.Is(err, store.ErrCorrupt) {
+			d.bad[n] = true
 		}
 		all = errors.Join(all, fmt.Errorf("%s: %w", d.name(n), err))
 		refused++
