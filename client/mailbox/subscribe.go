@@ -39,8 +39,9 @@ type Follow struct {
 	Credit int
 	// Visibility of each message; 0: the topic's.
 	Visibility time.Duration
-	// Cursor of an earlier Subscription of this program: what came after it and did
-	// not arrive comes first.
+	// Cursor of an earlier Subscription, also of one that an earlier run of the node
+	// served: what was leased after it and did not arrive comes first, what was leased
+	// before counts against Credit.
 	Cursor string
 	// Report hears of streams that broke and are made anew. nil: nobody does.
 	Report func(error)

@@ -83,6 +83,11 @@ func (g *Broker) Extend(ctx context.Context, ref queue.TopicRef, receipts []stri
 	return through(g.b, func() ([]broker.Outcome, error) { return g.Broker.Extend(ctx, ref, receipts, visibility) })
 }
 
+// Held implements mailbox.Broker.
+func (g *Broker) Held(ctx context.Context, ref queue.TopicRef, owner uint64) ([]broker.Holding, error) {
+	return through(g.b, func() ([]broker.Holding, error) { return g.Broker.Held(ctx, ref, owner) })
+}
+
 // Peek implements mailbox.Broker.
 func (g *Broker) Peek(ctx context.Context, ref queue.TopicRef, cursor string, limit int) (all []broker.Peeked, next string, err error) {
 	_, err = through(g.b, func() (struct{}, error) {

@@ -36,6 +36,9 @@ func (m *mail) Nack(context.Context, queue.TopicRef, []string, *time.Duration, s
 func (m *mail) Extend(context.Context, queue.TopicRef, []string, time.Duration) ([]broker.Outcome, error) {
 	return nil, m.err
 }
+func (m *mail) Held(context.Context, queue.TopicRef, uint64) ([]broker.Holding, error) {
+	return nil, m.err
+}
 func (m *mail) Peek(context.Context, queue.TopicRef, string, int) ([]broker.Peeked, string, error) {
 	return nil, "", m.err
 }
@@ -78,6 +81,7 @@ func TestMailboxMethods(t *testing.T) {
 		"Ack":         func() error { _, err := g.Ack(ctx, ref, nil); return err },
 		"Nack":        func() error { _, err := g.Nack(ctx, ref, nil, nil, ""); return err },
 		"Extend":      func() error { _, err := g.Extend(ctx, ref, nil, 0); return err },
+		"Held":        func() error { _, err := g.Held(ctx, ref, 1); return err },
 		"Peek":        func() error { _, _, err := g.Peek(ctx, ref, "", 1); return err },
 		"Topics":      func() error { _, _, err := g.Topics(ctx, macronode.TenantID{}, "", "", 1); return err },
 		"Topic":       func() error { _, err := g.Topic(ctx, ref); return err },

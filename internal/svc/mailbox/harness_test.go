@@ -26,6 +26,7 @@ type fake struct {
 	receive func(ctx context.Context, ref queue.TopicRef, w broker.Want) ([]broker.Delivery, error)
 	settle  func(verb string, ref queue.TopicRef, receipts []string, d *time.Duration, reason string) ([]broker.Outcome, error)
 	waiting func() int64
+	held    func(ref queue.TopicRef, owner uint64) []broker.Holding
 	topic   broker.TopicStatus
 	err     error
 	serve   func(ctx context.Context) error
@@ -49,6 +50,10 @@ func (f *fake) Nack(_ context.Context, ref queue.TopicRef, r []string, d *time.D
 
 func (f *fake) Extend(_ context.Context, ref queue.TopicRef, r []string, d time.Duration) ([]broker.Outcome, error) {
 	return f.settle("extend", ref, r, &d, "")
+}
+
+func (f *fake) Held(_ context.Context, ref queue.TopicRef, owner uint64) ([]broker.Holding, error) {
+	return f.held(ref, owner), f.err
 }
 
 func (f *fake) Topic(context.Context, queue.TopicRef) (broker.TopicStatus, error) {

@@ -30,6 +30,8 @@ type Broker interface {
 	Ack(ctx context.Context, ref queue.TopicRef, receipts []string) ([]broker.Outcome, error)
 	Nack(ctx context.Context, ref queue.TopicRef, receipts []string, delay *time.Duration, reason string) ([]broker.Outcome, error)
 	Extend(ctx context.Context, ref queue.TopicRef, receipts []string, visibility time.Duration) ([]broker.Outcome, error)
+	// Held are the leases in force that a subscription has, whatever run they are from.
+	Held(ctx context.Context, ref queue.TopicRef, owner uint64) ([]broker.Holding, error)
 	Peek(ctx context.Context, ref queue.TopicRef, cursor string, limit int) ([]broker.Peeked, string, error)
 
 	Topics(ctx context.Context, tenant macronode.TenantID, prefix, cursor string, limit int) ([]broker.TopicStatus, string, error)

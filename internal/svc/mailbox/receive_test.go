@@ -25,7 +25,7 @@ func deliveries(from, n int) []broker.Delivery {
 	out := make([]broker.Delivery, n)
 	for i := range out {
 		p := []byte(fmt.Sprint("payload ", from+i))
-		out[i] = broker.Delivery{ID: queue.ID{15: byte(from + i)}, Receipt: fmt.Sprint("r", from+i), TS: time.UnixMilli(1_700_000_000_000), Attempt: 1, Payload: p, Hash: b3.Sum(p)}
+		out[i] = broker.Delivery{ID: queue.ID{15: byte(from + i)}, Receipt: fmt.Sprint("r", from+i), Lease: uint64(from + i), TS: time.UnixMilli(1_700_000_000_000), Attempt: 1, Payload: p, Hash: b3.Sum(p)}
 	}
 	return out
 }

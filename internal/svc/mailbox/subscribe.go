@@ -63,9 +63,12 @@ func (s *Service) subscribe(ctx context.Context, a *macronode.Admitted) (*macron
 	p := &push{s: s, b: b, credit: int(credit), visibility: visibility, asCBOR: form.Wants(a.Header.Get("Accept"), form.CBORSeq)}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	var surplus []string
-	if p.sub, surplus, err = s.subs.attach(ctx, ref, id, after, p.cancel); err != nil {
+	if p.sub, surplus, err = s.subs.attach(ctx, b, ref, id, after, p.cancel); err != nil {
 		p.cancel()
-		return nil, macronode.Wrap(macronode.ClientGone, "", err)
+		if ctx.Err() != nil {
+			err = macronode.Wrap(macronode.ClientGone, "", err)
+		}
+		return nil, err
 	}
 	s.giveBack(b, ref, surplus)
 	s.m.subscriptions.Inc()
@@ -107,7 +110,7 @@ func (p *push) WriteTo(w io.Writer) (int64, error) {
 			continue
 		}
 		var got []broker.Delivery
-		got, err = p.b.Receive(p.ctx, p.sub.ref, broker.Want{Max: min(free, pushMessages), MaxBytes: pushBytes, Visibility: p.visibility, Wait: keepAlive})
+		got, err = p.b.Receive(p.ctx, p.sub.ref, broker.Want{Max: min(free, pushMessages), MaxBytes: pushBytes, Visibility: p.visibility, Wait: keepAlive, Owner: p.sub.id})
 		switch {
 		case len(got) > 0:
 			err = p.deliver(got)
@@ -164,7 +167,7 @@ func (p *push) deliver(got []broker.Delivery) error {
 	for i := range got {
 		d := &got[i]
 		// Noted before it is written: its ack may be faster than Write returns.
-		cursor := p.sub.deliver(d.Receipt, until)
+		cursor := p.sub.deliver(d, until)
 		if p.asCBOR {
 			b = form.AppendMessageCBOR(b, p.sub.ref.Name, cursor, d)
 			continue

@@ -29,11 +29,41 @@ type source struct {
 	ready []broker.Delivery
 	more  chan struct{}
 	wants []broker.Want
+	out   map[string]holding // by receipt: leased, and not settled
+}
+
+type holding struct {
+	owner, lease uint64
+	until        time.Time
 }
 
 func newSource(n int) *source {
 	f, l := recorder()
-	s := &source{fake: f, log: l, ready: deliveries(1, n), more: make(chan struct{}, 1)}
+	s := &source{fake: f, log: l, ready: deliveries(1, n), more: make(chan struct{}, 1), out: make(map[string]holding)}
+	settle := f.settle
+	f.settle = func(verb string, ref queue.TopicRef, receipts []string, d *time.Duration, reason string) ([]broker.Outcome, error) {
+		s.mu.Lock()
+		for _, r := range receipts {
+			if h := s.out[r]; verb == "extend" {
+				h.until = time.Now().Add(*d)
+				s.out[r] = h
+			} else {
+				delete(s.out, r)
+			}
+		}
+		s.mu.Unlock()
+		return settle(verb, ref, receipts, d, reason)
+	}
+	f.held = func(ref queue.TopicRef, owner uint64) (all []broker.Holding) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for r, h := range s.out {
+			if left := time.Until(h.until); ref.Name == "jobs" && h.owner == owner && left > 0 {
+				all = append(all, broker.Holding{Receipt: r, Lease: h.lease, Left: left})
+			}
+		}
+		return all
+	}
 	f.topic = broker.TopicStatus{Ref: queue.TopicRef{Name: "jobs"}, Config: queue.Config{Visibility: time.Minute}}
 	f.receive = func(ctx context.Context, _ queue.TopicRef, w broker.Want) ([]broker.Delivery, error) {
 		deadline := time.NewTimer(w.Wait)
@@ -44,6 +74,9 @@ func newSource(n int) *source {
 			n := min(w.Max, len(s.ready))
 			out := s.ready[:n:n]
 			s.ready = s.ready[n:]
+			for _, d := range out {
+				s.out[d.Receipt] = holding{w.Owner, d.Lease, time.Now().Add(w.Visibility)}
+			}
 			s.mu.Unlock()
 			if n > 0 {
 				return out, nil
@@ -223,7 +256,7 @@ func TestResume(t *testing.T) {
 		}
 		next.end()
 		// Another topic's cursor, or that of a node before, names nobody.
-		for _, r := range []request{{topic: "other", query: "cursor=" + cursors[0]}, {query: "cursor=AAAAAAAAAAAAAAAAAAAAAA.1"}} {
+		for _, r := range []request{{topic: "other", query: "cursor=" + cursors[0]}, {query: "cursor=AAAAAAAAAAE.1"}} {
 			was := src.all()
 			s := d.open(r)
 			synctest.Wait()
@@ -232,6 +265,25 @@ func TestResume(t *testing.T) {
 			}
 			s.end()
 		}
+	})
+}
+
+// TestForeignCursor: the cursor of a stream of another topic does not end that stream.
+func TestForeignCursor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource(1)
+		d := drive(t, src.fake)
+		mine := d.open(request{})
+		synctest.Wait()
+		other := d.open(request{topic: "other", query: "cursor=" + mine.cursors()[0]})
+		synctest.Wait()
+		select {
+		case err := <-mine.done:
+			t.Fatalf("a cursor ended a stream of another topic: %v", err)
+		default:
+		}
+		other.end()
+		mine.end()
 	})
 }
 
@@ -250,8 +302,8 @@ func TestPushBroken(t *testing.T) {
 		if src.all() != "nack jobs r2,r3 0s ("+notSent+")" {
 			t.Errorf("given back: %q", src.all())
 		}
-		if n := d.s.subs.held.Load(); n != 1 {
-			t.Errorf("%d leases are remembered, 1 is out", n)
+		if n := d.s.subs.held.Load(); n != 0 {
+			t.Errorf("%d leases of a stream that ended are remembered", n)
 		}
 	})
 }
@@ -300,7 +352,7 @@ func TestSequence(t *testing.T) {
 func TestSubscribeRefused(t *testing.T) {
 	src := newSource(0)
 	d := drive(t, src.fake)
-	for _, q := range []string{"credit=0", "credit=1001", "credit=x", "visibility_ms=0", "visibility_ms=43200001", "stray=1", "cursor=x", "cursor=x.1", "cursor=AAAAAAAAAAAAAAAAAAAAAA", "cursor=AAAAAAAAAAAAAAAAAAAAAA.-1"} {
+	for _, q := range []string{"credit=0", "credit=1001", "credit=x", "visibility_ms=0", "visibility_ms=43200001", "stray=1", "cursor=x", "cursor=x.1", "cursor=AAAAAAAAAAE", "cursor=AAAAAAAAAAE.-1", "cursor=AAAAAAAAAAA.1", "cursor=AAAAAAAAAAAAAAAAAAAAAA.1"} {
 		d.refuse(request{op: "mailbox.subscribe", query: q}, macronode.Malformed)
 	}
 	d.refuse(request{op: "mailbox.subscribe", header: macronode.Header{"Last-Event-Id": {"1"}}}, macronode.Malformed)
@@ -338,28 +390,34 @@ func TestSubscribeEnds(t *testing.T) {
 	})
 }
 
-// Streams that nobody takes up again are forgotten, the oldest first, and when
-// their leases have ended.
-func TestBrokenBounded(t *testing.T) {
+// TestBrokenForgotten: nothing is kept here of streams that ended, whatever they had
+// leased; and an ack that comes while a stream is taken up again counts.
+func TestBrokenForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := newSource(0)
+		src := newSource(3)
 		d := drive(t, src.fake)
-		for i := range maxBroken + 10 {
-			src.add(1000+i, 1)
-			s := d.open(request{query: "credit=1"})
-			synctest.Wait()
-			s.end()
-		}
-		if n := len(d.s.subs.byID); n != maxBroken || d.s.subs.held.Load() != maxBroken || len(d.s.subs.owner) != maxBroken {
-			t.Errorf("%d subscriptions with %d leases are remembered", n, d.s.subs.held.Load())
-		}
-		<-time.After(2 * time.Minute)
-		src.add(1, 1)
-		s := d.open(request{query: "credit=1"})
+		s := d.open(request{query: "credit=3"})
 		synctest.Wait()
+		cursor := s.cursors()[2]
 		s.end()
-		if n := len(d.s.subs.byID); n != 1 || d.s.subs.held.Load() != 1 {
-			t.Errorf("%d subscriptions with %d leases are remembered", n, d.s.subs.held.Load())
+		if n := len(d.s.subs.byID) + len(d.s.subs.owner) + int(d.s.subs.held.Load()); n != 0 {
+			t.Errorf("%d things are remembered", n)
+		}
+		told := src.held
+		src.held = func(ref queue.TopicRef, owner uint64) []broker.Holding {
+			all := told(ref, owner)
+			d.ask(request{op: "mailbox.ack", body: `{"receipts":["r2"]}`}, nil) // after the broker was asked
+			return all
+		}
+		src.add(4, 3)
+		s = d.open(request{query: "credit=3&cursor=" + cursor})
+		synctest.Wait()
+		if s.payloads() != 1 {
+			t.Errorf("%d messages beside two that are out, with a credit of 3", s.payloads())
+		}
+		s.end()
+		if len(d.s.subs.early) != 0 || d.s.subs.attaching != 0 {
+			t.Errorf("%d early, %d attach", len(d.s.subs.early), d.s.subs.attaching)
 		}
 	})
 }

@@ -6,128 +6,147 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker"
 )
 
-// maxBroken bounds the subscriptions without a stream whose leases are remembered.
-const maxBroken = 1024
-
-// subscribers knows which leases belong to which subscription: an ack, wherever it
-// comes from, gives its subscription a place back, and a subscription whose stream
-// broke off is found again by its cursor. All of it is in memory: after a restart
-// a cursor names nobody, and what its stream had not acknowledged comes again when
-// the leases end.
+// subscribers knows which leases belong to which open stream: an ack, wherever it
+// comes from, gives its stream a place back. What a stream that broke off had
+// leased is not kept here: the broker has it, also after a restart.
 type subscribers struct {
 	now   func() time.Time
-	held  atomic.Int64 // receipts in byReceipt: acks of others look no further
+	held  atomic.Int64 // receipts in owner, and attaches under way: acks of others look no further
 	mu    sync.Mutex
-	byID  map[string]*subscription // guarded by mu
+	byID  map[uint64]*subscription // guarded by mu
 	owner map[string]*subscription // by receipt; guarded by mu
-	lost  []*subscription          // without a stream, oldest first; guarded by mu
+	// early are the receipts that were settled while somebody attaches, for what the
+	// broker told may be older; attaching is how many do. Guarded by mu.
+	early     map[string]struct{}
+	attaching int
 }
 
-// subscription is one receiver's, through all of its streams. What is below mu is
+// subscription is one receiver's, while it has a stream. What is below room is
 // guarded by subscribers.mu.
 type subscription struct {
 	all  *subscribers
-	id   string
+	id   uint64 // the owner of its leases; not 0
 	ref  topicRef
 	room chan struct{} // holds one: a place became free
 
-	next     uint64           // number of the message that is written next
 	leases   map[string]lease // by receipt: delivered and not settled
-	end      func()           // ends the stream; nil: there is none
+	end      func()           // ends the stream
 	detached chan struct{}    // closed when the stream has ended
 }
 
 // lease is one message that a subscription delivered.
 type lease struct {
-	n     uint64 // its number in the subscription
 	until time.Time
 }
 
-// attach returns the subscription that the cursor names, or a new one. What its
-// stream before had delivered beyond the cursor never arrived: surplus are those
-// receipts, to be given back. end ends the new stream.
-func (s *subscribers) attach(ctx context.Context, ref topicRef, id string, after uint64, end func()) (sub *subscription, surplus []string, err error) {
-	for {
-		s.mu.Lock()
-		sub = s.byID[id]
-		if sub == nil || sub.ref != ref {
-			sub = s.add(ref)
-			break
-		}
-		if sub.end == nil {
-			break
-		}
-		// Its client came back before the node saw that it was gone.
-		sub.end()
-		gone := sub.detached
-		s.mu.Unlock()
-		select {
-		case <-gone:
-		case <-ctx.Done():
-			return nil, nil, ctx.Err()
-		}
+// attach begins a stream: of the subscription that the cursor names, or a new one
+// where id is 0. What its stream before had leased beyond the cursor never arrived:
+// surplus are those receipts, to be given back. end ends the new stream.
+func (s *subscribers) attach(ctx context.Context, b Broker, ref topicRef, id, after uint64, end func()) (sub *subscription, surplus []string, err error) {
+	sub = &subscription{all: s, id: id, ref: ref, room: make(chan struct{}, 1), leases: make(map[string]lease), end: end, detached: make(chan struct{})}
+	if id == 0 {
+		sub.id = newOwner()
 	}
+	if err := s.enter(ctx, sub); err != nil {
+		return nil, nil, err
+	}
+	var held []broker.Holding
+	if id != 0 && sub.id == id {
+		held, err = b.Held(ctx, ref, id)
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	sub.end, sub.detached = end, make(chan struct{})
-	for i, l := range s.lost {
-		if l == sub {
-			s.lost = append(s.lost[:i], s.lost[i+1:]...)
-			break
+	s.held.Add(-1)
+	now := s.now()
+	for i := range held {
+		h := &held[i]
+		if _, done := s.early[h.Receipt]; done || err != nil {
+			continue
 		}
-	}
-	for receipt, l := range sub.leases {
-		if l.n > after {
-			surplus = append(surplus, receipt)
-			s.drop(sub, receipt)
+		if h.Lease > after {
+			surplus = append(surplus, h.Receipt)
+			continue
 		}
+		s.note(sub, h.Receipt, now.Add(h.Left))
 	}
-	return sub, surplus, nil
+	if s.attaching--; s.attaching == 0 {
+		s.early = nil
+	}
+	if err != nil {
+		s.leave(sub)
+	}
+	return sub, surplus, err
 }
 
-// add makes a subscription. The caller holds mu.
-func (s *subscribers) add(ref topicRef) *subscription {
-	var raw [16]byte
-	_, _ = rand.Read(raw[:]) // it does not fail
-	sub := &subscription{all: s, id: base64.RawURLEncoding.EncodeToString(raw[:]), ref: ref, room: make(chan struct{}, 1), leases: make(map[string]lease)}
-	if s.byID == nil {
-		s.byID, s.owner = make(map[string]*subscription), make(map[string]*subscription)
+// newOwner is a number that nobody guesses.
+func newOwner() uint64 {
+	var raw [8]byte
+	_, _ = rand.Read(raw[:])                   // it does not fail
+	return binary.BigEndian.Uint64(raw[:]) | 1 // 0 is nobody
+}
+
+// enter puts sub in its place, once a stream before it has ended: its client came back
+// before the node saw that it was gone.
+func (s *subscribers) enter(ctx context.Context, sub *subscription) error {
+	for {
+		s.mu.Lock()
+		old := s.byID[sub.id]
+		if old == nil {
+			if s.byID == nil {
+				s.byID, s.owner = make(map[uint64]*subscription), make(map[string]*subscription)
+			}
+			s.byID[sub.id] = sub
+			s.attaching++
+			s.held.Add(1)
+			s.mu.Unlock()
+			return nil
+		}
+		if old.ref != sub.ref { // a cursor of another topic names nobody
+			s.mu.Unlock()
+			sub.id = newOwner()
+			continue
+		}
+		old.end()
+		s.mu.Unlock()
+		select {
+		case <-old.detached:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	s.byID[sub.id] = sub
-	return sub
 }
 
 // detach notes that the subscription's stream has ended.
 func (s *subscribers) detach(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sub.end = nil
+	s.leave(sub)
+}
+
+// leave forgets sub. The caller holds mu.
+func (s *subscribers) leave(sub *subscription) {
+	for receipt := range sub.leases {
+		s.drop(sub, receipt)
+	}
+	delete(s.byID, sub.id)
 	close(sub.detached)
-	s.lapse(sub)
-	if len(sub.leases) == 0 {
-		delete(s.byID, sub.id)
-		return
-	}
-	s.lost = append(s.lost, sub)
-	kept := s.lost[:0]
-	for i, l := range s.lost {
-		if s.lapse(l); len(l.leases) > 0 && len(s.lost)-i <= maxBroken {
-			kept = append(kept, l)
-			continue
-		}
-		for receipt := range l.leases {
-			s.drop(l, receipt)
-		}
-		delete(s.byID, l.id)
-	}
-	clear(s.lost[len(kept):])
-	s.lost = kept
+}
+
+// note remembers a lease. The caller holds mu.
+func (s *subscribers) note(sub *subscription, receipt string, until time.Time) {
+	sub.leases[receipt] = lease{until}
+	s.owner[receipt] = sub
+	s.held.Add(1)
 }
 
 // drop forgets a lease. The caller holds mu.
@@ -162,6 +181,13 @@ func (s *subscribers) settled(receipt string) {
 	if sub := s.owner[receipt]; sub != nil {
 		s.drop(sub, receipt)
 		sub.wake()
+		return
+	}
+	if s.attaching > 0 {
+		if s.early == nil {
+			s.early = make(map[string]struct{})
+		}
+		s.early[receipt] = struct{}{}
 	}
 }
 
@@ -173,9 +199,7 @@ func (s *subscribers) extended(receipt string, visibility time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sub := s.owner[receipt]; sub != nil {
-		l := sub.leases[receipt]
-		l.until = s.now().Add(visibility)
-		sub.leases[receipt] = l
+		sub.leases[receipt] = lease{until: s.now().Add(visibility)}
 		sub.wake()
 	}
 }
@@ -196,24 +220,30 @@ func (sub *subscription) places(credit int) (free int, next time.Time) {
 	return max(credit-len(sub.leases), 0), next
 }
 
-// deliver notes a lease that is about to be written, and returns its cursor.
-func (sub *subscription) deliver(receipt string, until time.Time) (cursor string) {
+// deliver notes a lease that is about to be written, and returns its cursor: the
+// subscription and the number of the lease, which grows. With both, the broker knows
+// what came after it.
+func (sub *subscription) deliver(d *broker.Delivery, until time.Time) (cursor string) {
 	sub.all.mu.Lock()
 	defer sub.all.mu.Unlock()
-	sub.next++
-	sub.leases[receipt] = lease{n: sub.next, until: until}
-	sub.all.owner[receipt] = sub
-	sub.all.held.Add(1)
-	return sub.id + "." + strconv.FormatUint(sub.next, 10)
+	sub.all.note(sub, d.Receipt, until)
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], sub.id)
+	b := base64.RawURLEncoding.AppendEncode(make([]byte, 0, 32), raw[:])
+	return string(strconv.AppendUint(append(b, '.'), d.Lease, 10))
 }
 
 // parseCursor reads a cursor; "" is none.
-func parseCursor(s string) (id string, n uint64, ok bool) {
+func parseCursor(s string) (id, after uint64, ok bool) {
 	if s == "" {
-		return "", 0, true
+		return 0, 0, true
 	}
-	id, number, found := strings.Cut(s, ".")
-	n, err := strconv.ParseUint(number, 10, 64)
-	raw, bad := base64.RawURLEncoding.Strict().DecodeString(id)
-	return id, n, found && err == nil && bad == nil && len(raw) == 16
+	text, number, found := strings.Cut(s, ".")
+	after, err := strconv.ParseUint(number, 10, 64)
+	raw, bad := base64.RawURLEncoding.Strict().DecodeString(text)
+	if !found || err != nil || bad != nil || len(raw) != 8 {
+		return 0, 0, false
+	}
+	id = binary.BigEndian.Uint64(raw)
+	return id, after, id != 0
 }

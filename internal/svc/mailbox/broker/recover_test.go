@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
@@ -204,5 +205,45 @@ func TestReceiveBytes(t *testing.T) {
 				_ = w.log.Close()
 			}
 		}
+	}
+}
+
+// TestHeld: whose leases are whose is known after each kind of restart, and ends with
+// the lease.
+func TestHeld(t *testing.T) {
+	ctx := context.Background()
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.send("1", "2", "3", "4", "5", "6")
+			mine, err := w.Receive(ctx, orders, Want{Max: 4, Owner: 7})
+			if err != nil || len(mine) != 4 {
+				t.Fatal(len(mine), err)
+			}
+			if other, err := w.Receive(ctx, orders, Want{Max: 1, Owner: 8}); err != nil || len(other) != 1 {
+				t.Fatal(len(other), err)
+			}
+			w.expect(1, "6")
+			w.want(w.ack(mine[1]), nil)
+			zero := time.Duration(0)
+			if _, err := w.Nack(ctx, orders, receipts(mine[2:3]), &zero, ""); err != nil {
+				t.Fatal(err)
+			}
+			w.expect(1, "3") // leased again, by nobody
+			end(w)
+			held, err := w.Held(ctx, orders, 7)
+			if err != nil || len(held) != 2 || held[0].Receipt != mine[0].Receipt || held[1].Receipt != mine[3].Receipt ||
+				held[0].Lease != mine[0].Lease || held[0].Left <= 0 || held[0].Left > 30*time.Second {
+				t.Fatalf("%+v, %v", held, err)
+			}
+			if none, err := w.Held(ctx, orders, 0); err != nil || len(none) != 0 {
+				t.Errorf("%d leases are nobody's, %v", len(none), err)
+			}
+			w.want(w.ack(mine[3]), nil)
+			w.hands.pass(30 * time.Second)
+			if held, err = w.Held(ctx, orders, 7); err != nil || len(held) != 0 {
+				t.Errorf("%d leases are left, %v", len(held), err)
+			}
+		})
 	}
 }

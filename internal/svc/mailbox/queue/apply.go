@@ -41,7 +41,7 @@ func (t *Topic) Apply(r Record, at uint64, e *Effect) error {
 		t.applySend(r, at, e)
 	case *record.Lease:
 		for _, m := range r.Items {
-			t.applyLease(m, r.Until, e)
+			t.applyLease(m, r.Until, r.Owner, e)
 		}
 	case *record.Ack:
 		for _, m := range r.Items {
@@ -148,7 +148,7 @@ func (t *Topic) note(h uint32, s []Event) {
 	t.extras.setHistory(h, record.AppendEvents(nil, s))
 }
 
-func (t *Topic) applyLease(m record.Item, until Time, e *Effect) {
+func (t *Topic) applyLease(m record.Item, until Time, owner uint64, e *Effect) {
 	t.lease = max(t.lease, m.Lease)
 	c, i := t.message(m.Seq)
 	if c == nil {
@@ -166,7 +166,7 @@ func (t *Topic) applyLease(m record.Item, until Time, e *Effect) {
 	if x.attempts++; x.attempts > 1 {
 		e.Redeliver++
 	}
-	x.state, x.until, x.lease = stLeased, until, m.Lease
+	x.state, x.until, x.lease, x.owner = stLeased, until, m.Lease, owner
 	t.settle(x)
 	e.Leased++
 }
@@ -203,7 +203,7 @@ func (t *Topic) held(m record.Item) (uint32, *extra) {
 	h, x := t.edit(m.Seq)
 	if m.Lease > x.lease {
 		x.attempts++
-		x.lease = m.Lease
+		x.lease, x.owner = m.Lease, 0
 	}
 	return h, x
 }

@@ -68,7 +68,23 @@ func (t *Topic) CheckLease(now Time, seq, lease uint64) (Held, error) {
 	}
 	m := t.candidate(seq)
 	m.Attempt--
-	return Held{Candidate: m, Until: x.until}, nil
+	return Held{Candidate: m, Lease: lease, Until: x.until}, nil
+}
+
+// Owned appends to into the messages that are under a lease of that owner at now,
+// in no order. It looks at all that have ever been leased and are still there.
+func (t *Topic) Owned(now Time, owner uint64, into []Held) []Held {
+	t.advance(now)
+	for _, p := range t.extras.pages {
+		for i := range p.recs {
+			if x := &p.recs[i]; x.owner == owner && x.seq != 0 && x.state == stLeased && x.until > t.clock {
+				m := t.candidate(x.seq)
+				m.Attempt--
+				into = append(into, Held{Candidate: m, Lease: x.lease, Until: x.until})
+			}
+		}
+	}
+	return into
 }
 
 // firstPlain returns the first message without an extra; 0 if there is none.

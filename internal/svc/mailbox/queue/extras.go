@@ -16,6 +16,7 @@ type extra struct {
 	seq      uint64 // 0: free
 	key      uint64 // hash of the ordering key; 0 none
 	lease    uint64 // the highest ever given: the fence
+	owner    uint64 // whose that one is: a subscription; 0 none
 	until    Time
 	expire   Time // TTL; 0 none
 	first    Time // first sent; 0: when its slot says

@@ -141,3 +141,44 @@ func use(t *testing.T, topic *Topic) {
 		t.Fatal(err)
 	}
 }
+
+// TestFirstSnapshots: a snapshot of the first version, which knew no owners of leases,
+// is read as well.
+func TestFirstSnapshots(t *testing.T) {
+	w := rich()
+	var first []byte
+	extras := 0
+	for rest := stored(w.t); len(rest) >= 9; {
+		n := int(le.Uint32(rest)) + 9
+		b := bytes.Clone(rest[:n])
+		rest = rest[n:]
+		switch body := b[5 : n-4]; b[4] {
+		case blockTopic:
+			body[0] = 1
+		case blockExtras:
+			var short []byte
+			for len(body) > 0 {
+				size := extraBytes + int(le.Uint16(body[extraBytes-2:]))
+				short = append(append(short, body[:24]...), body[32:size]...)
+				body = body[size:]
+				extras++
+			}
+			b = append(append(b[:5:5], short...), 0, 0, 0, 0)
+			le.PutUint32(b, uint32(len(short)))
+		}
+		first = append(first, b...)
+	}
+	back, err := Restore(bytes.NewReader(sealed(first)))
+	if err != nil || extras == 0 {
+		t.Fatalf("%d extras: %v", extras, err)
+	}
+	for owner := range uint64(3) {
+		was, is := w.t.Owned(w.now, owner, nil), back.Owned(w.now, owner, nil)
+		if owner != 0 && len(is) != 0 || len(was) > 0 && owner == 0 && len(is) == 0 {
+			t.Errorf("%d are owned by %d", len(is), owner)
+		}
+	}
+	if was, is := w.t.Counts(w.now), back.Counts(w.now); was != is {
+		t.Errorf("counts %+v, were %+v", is, was)
+	}
+}

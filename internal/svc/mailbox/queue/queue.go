@@ -75,6 +75,7 @@ type Candidate struct {
 // Held is a message under a lease in force.
 type Held struct {
 	Candidate
+	Lease uint64
 	Until Time
 }
 

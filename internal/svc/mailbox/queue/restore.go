@@ -18,6 +18,7 @@ const maxChunks = 1 << 24
 type loading struct {
 	block.Reader
 	t       *Topic
+	version byte
 	span    uint64 // chunks from the first to the last, at most
 	last    byte   // kind of the block before
 	chunk   *chunk
@@ -90,7 +91,10 @@ func (l *loading) load(kind byte) bool {
 }
 
 func (l *loading) topic() bool {
-	if !l.Has(1+12*8+1) || l.U8() != snapshotVersion {
+	if !l.Has(1 + 12*8 + 1) {
+		return false
+	}
+	if l.version = l.U8(); l.version < 1 || l.version > snapshotVersion {
 		return false
 	}
 	var n [12]uint64
@@ -166,7 +170,11 @@ func (l *loading) slots() bool {
 }
 
 func (l *loading) extra() bool {
-	if !l.Has(extraBytes) || l.chunk == nil || l.last != blockChunk && l.last != blockExtras {
+	size := extraBytes
+	if l.version == 1 {
+		size -= ownerBytes
+	}
+	if !l.Has(size) || l.chunk == nil || l.last != blockChunk && l.last != blockExtras {
 		return false
 	}
 	seq := l.U64()
@@ -177,6 +185,9 @@ func (l *loading) extra() bool {
 	h, x := l.t.extras.alloc(seq)
 	l.chunk.setExtra(i, h)
 	x.key, x.lease = l.U64(), l.U64()
+	if l.version > 1 {
+		x.owner = l.U64()
+	}
 	x.until, x.expire, x.first = Time(l.U64()), Time(l.U64()), Time(l.U64())
 	x.wide.at, x.wide.sent = l.U64(), Time(l.U64())
 	x.wide.units, x.attempts, x.base = l.U32(), l.U32(), l.U32()

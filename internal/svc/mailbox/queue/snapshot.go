@@ -15,7 +15,7 @@ import (
 
 // Kinds of blocks, and sizes within.
 const (
-	snapshotVersion = 1
+	snapshotVersion = 2 // 1 had no owners of leases
 
 	blockTopic   = 1 // first: version, counters, TopicPut
 	blockChunk   = 2
@@ -30,7 +30,8 @@ const (
 	markBytes  = 32
 	keyBytes   = 16
 	chunkHead  = 8 + 4 + 8 + 2
-	extraBytes = 8*8 + 4*3 + 2 + 2
+	extraBytes = 9*8 + 4*3 + 2 + 2
+	ownerBytes = 8
 )
 
 var le = binary.LittleEndian
@@ -128,7 +129,7 @@ func (s *Snapshot) writeExtras(b *block.Writer, c *chunk) (n uint64) {
 		n++
 		p := s.pages[(h-1)/pageLen]
 		x := &p.recs[(h-1)%pageLen]
-		b.U64(x.seq, x.key, x.lease, uint64(x.until), uint64(x.expire), uint64(x.first), x.wide.at, uint64(x.wide.sent))
+		b.U64(x.seq, x.key, x.lease, x.owner, uint64(x.until), uint64(x.expire), uint64(x.first), x.wide.at, uint64(x.wide.sent))
 		b.U32(x.wide.units, x.attempts, x.base)
 		b.B = append(b.B, x.state)
 		b.Flag(x.isWide)

@@ -24,6 +24,7 @@ func testConfig() Config {
 // naive is a message as the reference sees it: a list of them, looked through from the beginning each time.
 type naive struct {
 	seq, at, lease  uint64
+	owner           uint64
 	id              ID
 	key             string
 	bytes           int64
@@ -209,7 +210,7 @@ func (w *world) receive(max int, maxBytes int64, visibility time.Duration, skip 
 	if len(got) == 0 {
 		return
 	}
-	r := &record.Lease{Head: w.head(), Until: w.now.Add(visibility)}
+	r := &record.Lease{Head: w.head(), Until: w.now.Add(visibility), Owner: uint64(len(w.receipts) % 3)}
 	for _, c := range got {
 		w.lease++
 		r.Items = append(r.Items, record.Item{Seq: c.Seq, Lease: w.lease})
@@ -217,7 +218,7 @@ func (w *world) receive(max int, maxBytes int64, visibility time.Duration, skip 
 		if m.leased {
 			m.failures++
 		}
-		m.leased, m.waiting, m.until, m.lease = true, false, r.Until, w.lease
+		m.leased, m.waiting, m.until, m.lease, m.owner = true, false, r.Until, w.lease, r.Owner
 		m.attempts++
 	}
 	w.receipts = append(w.receipts, r.Items...)
@@ -489,6 +490,23 @@ func (w *world) checkReceipts() error {
 		}
 		if _, err := w.t.CheckLease(w.now, i.Seq, i.Lease+1000); err == nil {
 			return errors.New("a lease that was never given holds")
+		}
+	}
+	for owner := range uint64(3) {
+		want := map[uint64]uint64{}
+		for _, m := range w.live {
+			if m.owner == owner && m.leased && m.until > w.now {
+				want[m.seq] = m.lease
+			}
+		}
+		got := w.t.Owned(w.now, owner, nil)
+		for _, h := range got {
+			if want[h.Seq] != h.Lease {
+				return fmt.Errorf("message %d is owned by %d under lease %d, want %d", h.Seq, owner, h.Lease, want[h.Seq])
+			}
+		}
+		if len(got) != len(want) {
+			return fmt.Errorf("%d messages are owned by %d, want %d", len(got), owner, len(want))
 		}
 	}
 	return nil

@@ -188,7 +188,7 @@ func (b *Core) take(t *Topic, now queue.Time, want Want, r *receiving) error {
 	}
 	r.cut = len(r.taken) < want.Max
 	r.effect.Reset()
-	rec := record.Lease{Head: record.Head{Now: now, Topic: t.number}, Until: now.Add(visibility), Items: r.items}
+	rec := record.Lease{Head: record.Head{Now: now, Topic: t.number}, Until: now.Add(visibility), Owner: want.Owner, Items: r.items}
 	if err := b.stage(t, &rec, &r.effect, &r.buf); err != nil {
 		r.taken = r.taken[:0]
 		return err
@@ -346,9 +346,14 @@ func (b *Core) load(r *receiving, c queue.Candidate, item record.Item) (Delivery
 	}
 	return Delivery{
 		ID: s.ID, TS: time.UnixMilli(s.Wall).UTC(), Attempt: int(c.Attempt), Attrs: stored.Attrs(s.Attrs),
-		Receipt: b.receipts.Make(t.ref.Tenant, t.ref.Name, receipt.Receipt{ID: s.ID, Seq: item.Seq, Lease: item.Lease}),
-		Key:     string(s.Key), CorrID: string(s.Corr), Hash: s.Hash, Payload: s.Payload,
+		Receipt: b.Receipt(t, s.ID, item.Seq, item.Lease), Lease: item.Lease,
+		Key: string(s.Key), CorrID: string(s.Corr), Hash: s.Hash, Payload: s.Payload,
 	}, nil
+}
+
+// Receipt is what a receiver of the message shows under that lease.
+func (b *Core) Receipt(t *Topic, id queue.ID, seq, lease uint64) string {
+	return b.receipts.Make(t.ref.Tenant, t.ref.Name, receipt.Receipt{ID: id, Seq: seq, Lease: lease})
 }
 
 // ReadSend reads the message at a place, whether it is where it was sent or was

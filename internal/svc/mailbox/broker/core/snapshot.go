@@ -7,7 +7,6 @@ import (
 	"context"
 	"io"
 
-	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/head"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/room"
 )

@@ -45,12 +45,14 @@ type Want struct {
 	MaxBytes   int64
 	Visibility time.Duration
 	Wait       time.Duration
+	Owner      uint64 // the subscription that asks, for Held; 0 is none
 }
 
 // Delivery is one message under a lease.
 type Delivery struct {
 	ID      queue.ID
 	Receipt string
+	Lease   uint64    // grows from one to the next, over all topics
 	TS      time.Time // of the send, wall clock, UTC
 	Attempt int       // from 1
 	Attrs   map[string]string

@@ -60,6 +60,12 @@ func (d *Decoder) body(kind Kind, h Head, r *reader) Record {
 	case KindLease:
 		d.lease = Lease{Head: h, Until: r.time(), Items: r.items(d.lease.Items[:0])}
 		return &d.lease
+	case KindLeaseOwned:
+		d.lease = Lease{Head: h, Until: r.time(), Owner: r.u64(), Items: r.items(d.lease.Items[:0])}
+		if d.lease.Owner == 0 {
+			return nil
+		}
+		return &d.lease
 	case KindAck:
 		d.ack = Ack{Head: h, Items: r.items(d.ack.Items[:0])}
 		return &d.ack

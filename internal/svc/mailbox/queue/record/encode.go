@@ -92,13 +92,21 @@ func items(b []byte, s []Item) []byte {
 	return b
 }
 
-// Kind returns KindLease.
-func (r *Lease) Kind() Kind { return KindLease }
+// Kind returns KindLease, or KindLeaseOwned where it has an owner.
+func (r *Lease) Kind() Kind {
+	if r.Owner != 0 {
+		return KindLeaseOwned
+	}
+	return KindLease
+}
 
 // Append implements Record.
 func (r *Lease) Append(b []byte) []byte {
-	b = head(b, KindLease, r.Head)
+	b = head(b, r.Kind(), r.Head)
 	b = le.AppendUint64(b, uint64(r.Until))
+	if r.Owner != 0 {
+		b = le.AppendUint64(b, r.Owner)
+	}
 	return items(b, r.Items)
 }
 

@@ -79,6 +79,7 @@ const (
 	KindMove
 	KindRemember
 	KindTick
+	KindLeaseOwned // a Lease with an owner
 	numKinds
 )
 
@@ -162,6 +163,7 @@ type Item struct{ Seq, Lease uint64 }
 type Lease struct {
 	Head
 	Until Time
+	Owner uint64 // the subscription that it is given to; 0 none
 	Items []Item
 }
 
