@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/core"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tidy"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 )
 
 // Broker is the mailbox. It is safe for concurrent use.
 type Broker struct {
 	core *core.Core
+	tidy tidy.Keeper
 	jobs jobs
 }
 
@@ -25,7 +27,7 @@ func Open(cfg Config) (*Broker, Found, error) {
 	if err != nil {
 		return nil, found, err
 	}
-	b := &Broker{core: c, jobs: jobs{wake: make(chan struct{}, 1)}}
+	b := &Broker{core: c, tidy: tidy.Keeper{Core: c, Log: cfg.Log}, jobs: jobs{wake: make(chan struct{}, 1)}}
 	b.resumeJobs()
 	return b, found, nil
 }
@@ -34,7 +36,9 @@ func Open(cfg Config) (*Broker, Found, error) {
 // snapshots, giving room back, redrives. It returns nil when ctx is done, after a
 // last snapshot; everything is refused from then on. When the log has failed it
 // returns that error, and the broker is of no use any more: another is to be opened.
-func (b *Broker) Serve(ctx context.Context) error { return b.core.Serve(ctx, b.keepRedriving) }
+func (b *Broker) Serve(ctx context.Context) error {
+	return b.core.Serve(ctx, b.keepRedriving, b.tidy.Serve)
+}
 
 // Check returns nil while the broker can serve; it is cheap.
 func (b *Broker) Check(ctx context.Context) error { return b.core.Check(ctx) }

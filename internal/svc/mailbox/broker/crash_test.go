@@ -200,7 +200,7 @@ func (p *player) play(calls int) error {
 			p.hands.pass(time.Duration(p.rng.IntN(40)) * time.Second)
 			_, err = p.core.CatchUp()
 		default:
-			err = p.core.Tidy(context.Background(), n%2 == 0)
+			err = p.tidy.Tidy(context.Background(), n%2 == 0)
 		}
 		if p.core.Failure() != nil {
 			return err

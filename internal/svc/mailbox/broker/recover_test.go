@@ -162,7 +162,7 @@ func TestLastSnapshotFull(t *testing.T) {
 	})
 	w.send("kept")
 	full.Store(true)
-	if err := w.core.Tidy(context.Background(), true); !errors.Is(err, store.ErrFull) || !errors.Is(err, syscall.ENOSPC) {
+	if err := w.tidy.Tidy(context.Background(), true); !errors.Is(err, store.ErrFull) || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a snapshot on a full disk: %v", err)
 	}
 	w.stop()

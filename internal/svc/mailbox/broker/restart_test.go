@@ -411,7 +411,7 @@ func TestRoomAfterStart(t *testing.T) {
 	w.restart()
 	full.Store(true)
 	for n := range 3 {
-		if err := w.core.Tidy(ctx, true); !errors.Is(err, syscall.ENOSPC) {
+		if err := w.tidy.Tidy(ctx, true); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("tidy %d: %v", n, err)
 		}
 	}
@@ -436,7 +436,7 @@ func TestCompactIntoReserve(t *testing.T) {
 		w.send("fill " + big)
 		w.want(w.ack(w.receive(1)...), nil)
 	}
-	if err := w.core.Tidy(context.Background(), true); err != nil {
+	if err := w.tidy.Tidy(context.Background(), true); err != nil {
 		t.Fatal(err)
 	}
 	w.restart()
@@ -444,7 +444,7 @@ func TestCompactIntoReserve(t *testing.T) {
 		t.Fatal("it was emptied before")
 	}
 	l.full.Store(true)
-	if err := w.core.Tidy(context.Background(), true); err != nil {
+	if err := w.tidy.Tidy(context.Background(), true); err != nil {
 		t.Fatal(err)
 	}
 	if left := w.log.Segments(); left[0].ID == 1 {
@@ -475,7 +475,7 @@ func TestRoomComesBack(t *testing.T) {
 	}
 	most := len(w.log.Segments())
 	for range 6 {
-		if err := w.core.Tidy(ctx, true); err != nil {
+		if err := w.tidy.Tidy(ctx, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -498,7 +498,7 @@ func TestRoomComesBack(t *testing.T) {
 	w.send("victim")
 	victim := w.receive(1)
 	for _, after := range []func(){func() {}, func() { w.want(w.ack(victim...), nil) }} {
-		if err := w.core.Tidy(ctx, true); err != nil {
+		if err := w.tidy.Tidy(ctx, true); err != nil {
 			t.Fatal(err)
 		}
 		for range 30 {
@@ -511,7 +511,7 @@ func TestRoomComesBack(t *testing.T) {
 			w.want(w.ack(w.receive(1)...), nil)
 		}
 	}
-	if err := w.core.Tidy(ctx, true); err != nil {
+	if err := w.tidy.Tidy(ctx, true); err != nil {
 		t.Fatal(err)
 	}
 	names, err := w.fs.List("snap")

@@ -443,7 +443,7 @@ func TestSnapshotWaits(t *testing.T) {
 		go func() { _, _ = w.Send(context.Background(), orders, []Message{{}}) }()
 		synctest.Wait()
 		go func() {
-			if err := w.core.Tidy(context.Background(), true); err != nil {
+			if err := w.tidy.Tidy(context.Background(), true); err != nil {
 				t.Error(err)
 			}
 		}()

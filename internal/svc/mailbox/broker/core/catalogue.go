@@ -40,7 +40,7 @@ func (b *Core) create(ref queue.TopicRef, cfg queue.Config) (*Topic, error) {
 	rec := record.TopicPut{Head: record.Head{Now: b.now(), Topic: b.lastNumber + 1}, Ref: ref, Config: cfg}
 	at, err := b.log.StageOne(false, rec.Append(nil), nil)
 	if err != nil {
-		return nil, b.staging(err)
+		return nil, b.Staging(err)
 	}
 	q, err := queue.New(&rec, uint64(at))
 	if err != nil {

@@ -143,9 +143,9 @@ func (b *Core) Failure() error {
 	}
 }
 
-// staging judges an error of Stage: a full disk, and a record that is too large,
+// Staging judges an error of Stage: a full disk, and a record that is too large,
 // are told to who asked; anything else is the log's end.
-func (b *Core) staging(err error) error {
+func (b *Core) Staging(err error) error {
 	if err == nil {
 		return nil
 	}

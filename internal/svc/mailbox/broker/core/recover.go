@@ -305,7 +305,7 @@ func (b *Core) begin(l *loading) error {
 		b.lastLease.Store(max(b.lastLease.Load(), t.q.MaxLease()))
 		t.q.Segments(b.segments.Placed)
 	}
-	if err := b.stampClock(); err != nil {
+	if err := b.StampClock(); err != nil {
 		return err
 	}
 	if err := b.Settle(context.Background()); err != nil {
@@ -313,7 +313,7 @@ func (b *Core) begin(l *loading) error {
 	}
 	if l.fresh || l.found.SnapshotsRefused > 0 || l.found.TopicsRemade > 0 {
 		// The secret of receipts is in snapshots alone, and so is a topic made again.
-		err := b.saveSnapshot()
+		err := b.SaveSnapshot()
 		if errors.Is(err, store.ErrFull) && !l.fresh {
 			b.Warn("no room for a snapshot in place of what is damaged: the next start finds it again", "err", err)
 			err = nil
@@ -329,11 +329,11 @@ func (b *Core) begin(l *loading) error {
 	return nil
 }
 
-// stampClock logs where the clock stands.
-func (b *Core) stampClock() error {
+// StampClock logs where the clock stands.
+func (b *Core) StampClock() error {
 	m := b.clock.Mark()
 	_, err := b.log.StageOne(true, m.Append([]byte{markVersion}), nil)
-	return b.staging(err)
+	return b.Staging(err)
 }
 
 func (l *loading) count() {

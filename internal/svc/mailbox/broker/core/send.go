@@ -212,7 +212,7 @@ func (b *Core) stageSend(t *Topic, s *sending, it *sendItem) error {
 	s.head = it.rec.AppendHead(s.head[:0])
 	at, err := b.log.StageOne(false, s.head, it.rec.Payload)
 	if err != nil {
-		return b.staging(err)
+		return b.Staging(err)
 	}
 	if err := t.q.Apply(&it.rec, uint64(at), &s.effect); err != nil {
 		return b.fail(err)

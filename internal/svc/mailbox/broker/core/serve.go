@@ -11,23 +11,17 @@ import (
 	"github.com/rustyonions/macronode/internal/store"
 )
 
-const (
-	// tidyEvery is how often the log's room, and whether a snapshot is due, are looked at.
-	tidyEvery = 2 * time.Second
-	// markEvery is how often the clock is logged while there is other work, for
-	// starts after a reboot.
-	markEvery = time.Minute
-)
+// laterWait is how long a topic is put off for which the disk had no room.
+const laterWait = 2 * time.Second
 
-// Serve does what happens by itself: delays and leases that end, retention,
-// snapshots, giving room back, and beside it what more does until its context is
-// done. It returns nil when ctx is done, after a last snapshot; everything is
+// Serve does what happens by itself: delays and leases that end, retention, and
+// beside it what more does until its context is done. It returns nil when ctx is done, after a last snapshot; everything is
 // refused from then on. When the log has failed it returns that error.
 func (b *Core) Serve(ctx context.Context, more ...func(context.Context) error) error {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup
-	for _, f := range append(more, b.keepTime, b.keepRoom) {
+	for _, f := range append(more, b.keepTime) {
 		wg.Go(func() {
 			if err := f(inner); err != nil && inner.Err() == nil {
 				_ = b.fail(err) // what it returns is what everybody is told
@@ -49,9 +43,9 @@ func (b *Core) stop() error {
 		b.callEverybody()
 		return err
 	}
-	err := b.stampClock()
+	err := b.StampClock()
 	if err == nil {
-		err = b.saveSnapshot()
+		err = b.SaveSnapshot()
 	}
 	if errors.Is(err, store.ErrFull) {
 		b.Warn("no room for a last snapshot: the next start reads more of the log")
@@ -120,52 +114,6 @@ func (b *Core) lookAgain(t *Topic, err error) {
 	b.Warn("what is due in a topic could not be recorded", "err", err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.armed = int64(b.now()) + tidyEvery.Milliseconds()
+	t.armed = int64(b.now()) + laterWait.Milliseconds()
 	b.timers.Arm(t, t.armed)
-}
-
-// keepRoom takes snapshots and gives room back.
-func (b *Core) keepRoom(ctx context.Context) error {
-	tick := time.NewTicker(tidyEvery)
-	defer tick.Stop()
-	marked, marking, filled := b.log.Staged(), time.Now(), time.Time{}
-	for {
-		full := false
-		select {
-		case <-tick.C:
-		case <-b.snapshots.Wake:
-			if full = time.Since(filled) >= tidyEvery; !full {
-				continue
-			}
-			filled = time.Now()
-		case <-ctx.Done():
-			return nil
-		}
-		if time.Since(marking) >= markEvery && b.log.Staged() != marked {
-			if err := b.stampClock(); err != nil && b.Failure() != nil {
-				return err
-			}
-			marked, marking = b.log.Staged(), time.Now()
-		}
-		if err := b.Tidy(ctx, full || b.snapshotDue()); err != nil {
-			if failure := b.Failure(); failure != nil {
-				return failure
-			}
-			if ctx.Err() == nil {
-				b.Warn("the log's room could not be tidied", "err", err)
-			}
-		}
-	}
-}
-
-// Tidy takes a snapshot where that is wished, and gives room of the log back, also
-// where there is none for the snapshot.
-func (b *Core) Tidy(ctx context.Context, snapshot bool) error {
-	var err error
-	if snapshot {
-		if err = b.saveSnapshot(); err != nil && b.Failure() != nil {
-			return err
-		}
-	}
-	return errors.Join(err, b.tidy(ctx))
 }

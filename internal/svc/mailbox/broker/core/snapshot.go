@@ -11,17 +11,17 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/room"
 )
 
-// snapshotDue reports whether so much was logged since the latest snapshot that another is
+// SnapshotDue reports whether so much was logged since the latest snapshot that another is
 // worth its writing: what a start reads of the log, and what a snapshot costs, stay
 // in proportion.
-func (b *Core) snapshotDue() bool {
+func (b *Core) SnapshotDue() bool {
 	last, bytes := b.snapshots.Last()
 	return room.Since(b.log, last) >= max(b.cfg.SnapshotBytes, 2*bytes)
 }
 
-// saveSnapshot writes a snapshot beside all that goes on. Locks are held for a copy
+// SaveSnapshot writes a snapshot beside all that goes on. Locks are held for a copy
 // of the catalogue, and for each topic's list of pieces.
-func (b *Core) saveSnapshot() error {
+func (b *Core) SaveSnapshot() error {
 	var h head.Header
 	var counted room.Counted
 	err := b.cfg.Snapshots.Save(func(w io.Writer) error {

@@ -19,7 +19,7 @@ func (b *Core) stage(t *Topic, r record.Record, e *queue.Effect, buf *[]byte) er
 	*buf = r.Append((*buf)[:0])
 	at, err := b.log.StageOne(true, *buf, nil)
 	if err != nil {
-		return b.staging(err)
+		return b.Staging(err)
 	}
 	if err := t.q.Apply(r, uint64(at), e); err != nil {
 		return b.fail(err)
@@ -181,7 +181,7 @@ func (b *Core) stageBoth(t, other *Topic, r record.Record, e *queue.Effect, buf 
 	*buf = r.Append((*buf)[:0])
 	at, err := b.log.StageOne(true, *buf, nil)
 	if err != nil {
-		return b.staging(err)
+		return b.Staging(err)
 	}
 	if err := t.q.Apply(r, uint64(at), e); err != nil {
 		return b.fail(err)
@@ -227,4 +227,12 @@ func (b *Core) deadTarget(t *Topic) *Topic {
 		return t
 	}
 	return into
+}
+
+// KillDamaged makes a message that cannot be read a dead letter, and counts it.
+func (b *Core) KillDamaged(t *Topic, seq, at uint64) error {
+	if f := b.cfg.Events.Damaged; f != nil {
+		f(t.ref, 1)
+	}
+	return b.kill(t, seq, at, record.WhyIntegrity, "the stored bytes are damaged")
 }

@@ -3,6 +3,8 @@
 package core
 
 import (
+	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/room"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
@@ -67,3 +69,23 @@ func (b *Core) FindNumber(n uint32) *Topic {
 	defer b.catalogue.RUnlock()
 	return b.byNumber[n]
 }
+
+// All is a copy of the catalogue.
+func (b *Core) All() []*Topic {
+	b.catalogue.RLock()
+	defer b.catalogue.RUnlock()
+	list := make([]*Topic, 0, len(b.byNumber))
+	for _, t := range b.byNumber {
+		list = append(list, t)
+	}
+	return list
+}
+
+// Holding is what a segment of the log holds of use.
+func (b *Core) Holding(segment uint32) room.Holding { return b.segments.Of(segment) }
+
+// Needed is the place from which on a snapshot on disk may need the log.
+func (b *Core) Needed() store.Pos { return b.snapshots.Needed() }
+
+// Wake gives one when the disk was found full: there may be room to give back.
+func (b *Core) Wake() <-chan struct{} { return b.snapshots.Wake }
