@@ -39,6 +39,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/access/spread"
 	"github.com/rustyonions/macronode/internal/svc/audit"
+	"github.com/rustyonions/macronode/internal/svc/index"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/mailbox"
 	"github.com/rustyonions/macronode/internal/svc/ops"
@@ -107,6 +108,7 @@ type Node struct {
 	authn    *auth.Authenticator
 	storage  *storage.Service
 	mailbox  *mailbox.Service
+	index    *index.Service
 	// mail is what mailbox works on while it is open, mailAway the breaker before
 	// it, reserve what its log leaves of the disk.
 	mail     atomic.Pointer[parts.Mail]
@@ -339,6 +341,9 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	}
 	n.reserve.Store(int64(c.Data.ReserveBytes))
 	if err = n.makeMailbox(ctx, c); err != nil {
+		return err
+	}
+	if err = n.makeIndex(); err != nil {
 		return err
 	}
 	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Mailbox: n.mailbox, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})

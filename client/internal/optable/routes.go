@@ -35,6 +35,8 @@ var routes = []Route{
 	{"cap.revocations.import", 9, "POST", "/v1/caps/revocations/import"},
 	{"cap.revoke", 9, "POST", "/v1/caps/revoke"},
 	{"healthz", 10, "GET", "/healthz"},
+	{"index.providers", 7, "GET", "/v1/providers/{addr}"},
+	{"index.resolve", 7, "GET", "/v1/resolve/{target}"},
 	{"kms.create", 8, "POST", "/v1/kms/keys"},
 	{"kms.csr", 8, "POST", "/v1/kms/keys/{key}/csr"},
 	{"kms.list", 8, "GET", "/v1/kms/keys"},

@@ -20,6 +20,7 @@ import (
 	"github.com/rustyonions/macronode/internal/store/pebblekv"
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/audit"
+	"github.com/rustyonions/macronode/internal/svc/index"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/identity"
 	"github.com/rustyonions/macronode/internal/svc/kms/kmsapi"
@@ -125,5 +126,5 @@ func FormatError(err, newer error) error {
 // that must be known before the services are made, and what a generated bundle
 // requires.
 func ServiceNames() []string {
-	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, mailbox.Name, gateway.Name, oapd.Name}
+	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, mailbox.Name, index.Name, gateway.Name, oapd.Name}
 }

@@ -58,6 +58,18 @@ func (f *Fetcher) candidates(tag announce.Tag, not map[string]bool) []string {
 	return ids
 }
 
+// Holders are the peers that announced the tenant's object and are asked for it where
+// it is wanted, the fastest first. No call is made.
+func (f *Fetcher) Holders(tenant macronode.TenantID, addr b3.Addr) []string {
+	key, ok := f.secrets.Load().Key(tenant)
+	if !ok {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.candidates(key.Tag(addr), nil)
+}
+
 // Trusted reports whether what the peer announces counts: not for a while after it
 // lied.
 func (f *Fetcher) Trusted(peer string) bool {

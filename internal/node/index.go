@@ -1,0 +1,107 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/breaker"
+	"github.com/rustyonions/macronode/internal/svc/index"
+	"github.com/rustyonions/macronode/internal/svc/storage"
+)
+
+// makeIndex makes svc-index. Its neighbours have breakers of its own, so that what
+// does not answer the index is known by name.
+func (n *Node) makeIndex() (err error) {
+	n.index, err = index.New(index.Config{
+		Names: indexNames{}, Objects: indexObjects{n}, Peers: indexPeers{n},
+		Guard: func(who index.Neighbour) index.Guard {
+			return callBreaker{n.breakers.Add(breaker.Config{Name: "index-" + string(who), Judge: judgeNeighbour})}
+		},
+		Metrics: index.NewMetrics(n.metrics), Log: n.log,
+	})
+	if err == nil {
+		n.index.Watch(n.metrics)
+	}
+	return err
+}
+
+// judgeNeighbour tells a neighbour that does not work from one that says no.
+func judgeNeighbour(err error) breaker.Verdict {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return breaker.Unknown
+	case err != nil && index.Failed(err):
+		return breaker.Failed
+	}
+	return breaker.Answered
+}
+
+// callBreaker is a breaker as services want it.
+type callBreaker struct{ b *breaker.Breaker }
+
+// Enter implements index.Guard.
+func (c callBreaker) Enter() (func(error), error) {
+	pass, err := c.b.Enter()
+	if err != nil {
+		return nil, err
+	}
+	return pass.Leave, nil
+}
+
+// indexNames is a node without names.
+type indexNames struct{}
+
+// Canonical implements index.Names.
+func (indexNames) Canonical(name string) (string, error) { return name, nil }
+
+// Lookup implements index.Names.
+func (indexNames) Lookup(context.Context, macronode.TenantID, string) (index.NameVersion, error) {
+	return index.NameVersion{}, macronode.Errorf(macronode.NotFound, "there is no such name")
+}
+
+// indexObjects is storage as the index wants it.
+type indexObjects struct{ n *Node }
+
+// Look implements index.Objects.
+func (o indexObjects) Look(ctx context.Context, t macronode.TenantID, addr b3.Addr) (index.Object, error) {
+	e, err := o.n.storage.Look(ctx, t, addr)
+	return index.Object{Size: e.Size, ContentType: e.ContentType, CreatedMS: e.CreatedMS}, err
+}
+
+// Open implements index.Objects.
+func (o indexObjects) Open(ctx context.Context, t macronode.TenantID, addr b3.Addr) (io.ReadCloser, error) {
+	f, err := o.n.openObject(ctx, t, addr)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(f, 0, f.Size()), f}, nil
+}
+
+// indexPeers is the exchange of objects as the index wants it.
+type indexPeers struct{ n *Node }
+
+// Self implements index.Peers.
+func (p indexPeers) Self() string { return p.n.nodeID }
+
+// Holders implements index.Peers.
+func (p indexPeers) Holders(t macronode.TenantID, addr b3.Addr) []string {
+	return p.n.elsewhere.fetcher.Holders(t, addr)
+}
+
+// Find implements index.Peers.
+func (p indexPeers) Find(ctx context.Context, t macronode.TenantID, addr b3.Addr) (index.Object, error) {
+	r, err := p.n.elsewhere.Find(ctx, t, addr, storage.Want{})
+	if err != nil {
+		return index.Object{}, err
+	}
+	defer r.Close()
+	return index.Object{Size: r.Size(), ContentType: r.ContentType()}, nil
+}

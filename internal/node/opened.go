@@ -1,0 +1,84 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/svc/storage"
+)
+
+// opened is a tenant's object, here or at a peer, to be read at any place. Every byte
+// is verified before ReadAt returns it. One goroutine uses it.
+type opened interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+	ContentType() string
+}
+
+// openObject opens the tenant's object, here or at a peer that announced it; NotFound
+// where nobody has it. ctx lasts as long as the object is read.
+func (n *Node) openObject(ctx context.Context, tenant macronode.TenantID, addr b3.Addr) (opened, error) {
+	local, err := n.storage.Local(ctx, tenant, addr)
+	if err == nil {
+		return local, nil
+	}
+	if macronode.KindOf(err) != macronode.NotFound {
+		return nil, err
+	}
+	r, err := n.elsewhere.Find(ctx, tenant, addr, storage.Want{})
+	if err != nil {
+		return nil, err
+	}
+	return &distant{ctx: ctx, Remote: r}, nil
+}
+
+// windowBytes is what is fetched of a peer's object at once.
+const windowBytes = 256 << 10
+
+// distant reads a peer's object a window at a time.
+type distant struct {
+	storage.Remote
+	ctx context.Context // of the call that reads
+	off int64           // of the window
+	win bytes.Buffer
+}
+
+// ReadAt implements io.ReaderAt.
+func (d *distant) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		if off >= d.Size() {
+			return n, io.EOF
+		}
+		if off < d.off || off >= d.off+int64(d.win.Len()) {
+			if err := d.fetch(off, min(int64(max(len(p)-n, windowBytes)), d.Size()-off)); err != nil {
+				return n, err
+			}
+		}
+		m := copy(p[n:], d.win.Bytes()[off-d.off:])
+		n, off = n+m, off+int64(m)
+	}
+	return n, nil
+}
+
+func (d *distant) fetch(off, size int64) error {
+	d.win.Reset()
+	d.off = off
+	s, err := d.Open(d.ctx, storage.Want{Off: off, N: size, Group: storage.PlainBytes})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if _, err = s.WriteTo(&d.win); err == nil && int64(d.win.Len()) != size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		d.win.Reset()
+	}
+	return err
+}
