@@ -31,6 +31,7 @@ import (
 	"github.com/rustyonions/macronode/internal/listen/gateway"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/node/fit"
 	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/fileobj"
@@ -343,7 +344,9 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if err = n.makeMailbox(ctx, c); err != nil {
 		return err
 	}
-	if err = n.makeIndex(); err != nil {
+	n.index, err = fit.NewIndex(fit.Index{Objects: fit.Objects{Storage: n.storage, Elsewhere: n.elsewhere}, NodeID: n.nodeID,
+		Holders: n.elsewhere.fetcher.Holders, Breakers: n.breakers, Metrics: n.metrics, Log: n.log})
+	if err != nil {
 		return err
 	}
 	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Mailbox: n.mailbox, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})

@@ -1,6 +1,8 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package node
+// Package fit fits services to each other: what one wants of a neighbour, as that
+// neighbour has it.
+package fit
 
 import (
 	"bytes"
@@ -12,26 +14,33 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/storage"
 )
 
-// opened is a tenant's object, here or at a peer, to be read at any place. Every byte
+// Opened is a tenant's object, here or at a peer, to be read at any place. Every byte
 // is verified before ReadAt returns it. One goroutine uses it.
-type opened interface {
+type Opened interface {
 	io.ReaderAt
 	io.Closer
 	Size() int64
 	ContentType() string
 }
 
-// openObject opens the tenant's object, here or at a peer that announced it; NotFound
-// where nobody has it. ctx lasts as long as the object is read.
-func (n *Node) openObject(ctx context.Context, tenant macronode.TenantID, addr b3.Addr) (opened, error) {
-	local, err := n.storage.Local(ctx, tenant, addr)
+// Objects are what tenants have, on this node and on peers.
+type Objects struct {
+	Storage *storage.Service
+	// Elsewhere is where else objects are looked for.
+	Elsewhere storage.Elsewhere
+}
+
+// Open opens the tenant's object, here or at a peer that announced it; NotFound where
+// nobody has it. ctx lasts as long as the object is read.
+func (o Objects) Open(ctx context.Context, tenant macronode.TenantID, addr b3.Addr) (Opened, error) {
+	local, err := o.Storage.Local(ctx, tenant, addr)
 	if err == nil {
 		return local, nil
 	}
 	if macronode.KindOf(err) != macronode.NotFound {
 		return nil, err
 	}
-	r, err := n.elsewhere.Find(ctx, tenant, addr, storage.Want{})
+	r, err := o.Elsewhere.Find(ctx, tenant, addr, storage.Want{})
 	if err != nil {
 		return nil, err
 	}

@@ -1,33 +1,46 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package node
+package fit
 
 import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/breaker"
+	"github.com/rustyonions/macronode/internal/metrics"
 	"github.com/rustyonions/macronode/internal/svc/index"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 )
 
-// makeIndex makes svc-index. Its neighbours have breakers of its own, so that what
+// Index are the neighbours of svc-index.
+type Index struct {
+	Objects
+	NodeID string
+	// Holders are the peers that announced an object to this node.
+	Holders  func(macronode.TenantID, b3.Addr) []string
+	Breakers *breaker.Registry
+	Metrics  *metrics.Registry
+	Log      *slog.Logger
+}
+
+// NewIndex makes svc-index. Its neighbours have breakers of its own, so that what
 // does not answer the index is known by name.
-func (n *Node) makeIndex() (err error) {
-	n.index, err = index.New(index.Config{
-		Names: indexNames{}, Objects: indexObjects{n}, Peers: indexPeers{n},
+func NewIndex(i Index) (*index.Service, error) {
+	s, err := index.New(index.Config{
+		Names: indexNames{}, Objects: indexObjects{i.Objects}, Peers: indexPeers{&i},
 		Guard: func(who index.Neighbour) index.Guard {
-			return callBreaker{n.breakers.Add(breaker.Config{Name: "index-" + string(who), Judge: judgeNeighbour})}
+			return callBreaker{i.Breakers.Add(breaker.Config{Name: "index-" + string(who), Judge: judgeNeighbour})}
 		},
-		Metrics: index.NewMetrics(n.metrics), Log: n.log,
+		Metrics: index.NewMetrics(i.Metrics), Log: i.Log,
 	})
 	if err == nil {
-		n.index.Watch(n.metrics)
+		s.Watch(i.Metrics)
 	}
-	return err
+	return s, err
 }
 
 // judgeNeighbour tells a neighbour that does not work from one that says no.
@@ -65,17 +78,17 @@ func (indexNames) Lookup(context.Context, macronode.TenantID, string) (index.Nam
 }
 
 // indexObjects is storage as the index wants it.
-type indexObjects struct{ n *Node }
+type indexObjects struct{ Objects }
 
 // Look implements index.Objects.
 func (o indexObjects) Look(ctx context.Context, t macronode.TenantID, addr b3.Addr) (index.Object, error) {
-	e, err := o.n.storage.Look(ctx, t, addr)
+	e, err := o.Storage.Look(ctx, t, addr)
 	return index.Object{Size: e.Size, ContentType: e.ContentType, CreatedMS: e.CreatedMS}, err
 }
 
 // Open implements index.Objects.
 func (o indexObjects) Open(ctx context.Context, t macronode.TenantID, addr b3.Addr) (io.ReadCloser, error) {
-	f, err := o.n.openObject(ctx, t, addr)
+	f, err := o.Objects.Open(ctx, t, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -86,19 +99,19 @@ func (o indexObjects) Open(ctx context.Context, t macronode.TenantID, addr b3.Ad
 }
 
 // indexPeers is the exchange of objects as the index wants it.
-type indexPeers struct{ n *Node }
+type indexPeers struct{ i *Index }
 
 // Self implements index.Peers.
-func (p indexPeers) Self() string { return p.n.nodeID }
+func (p indexPeers) Self() string { return p.i.NodeID }
 
 // Holders implements index.Peers.
 func (p indexPeers) Holders(t macronode.TenantID, addr b3.Addr) []string {
-	return p.n.elsewhere.fetcher.Holders(t, addr)
+	return p.i.Holders(t, addr)
 }
 
 // Find implements index.Peers.
 func (p indexPeers) Find(ctx context.Context, t macronode.TenantID, addr b3.Addr) (index.Object, error) {
-	r, err := p.n.elsewhere.Find(ctx, t, addr, storage.Want{})
+	r, err := p.i.Elsewhere.Find(ctx, t, addr, storage.Want{})
 	if err != nil {
 		return index.Object{}, err
 	}
