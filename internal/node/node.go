@@ -345,7 +345,7 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 		return err
 	}
 	n.index, err = fit.NewIndex(fit.Index{Objects: fit.Objects{Storage: n.storage, Elsewhere: n.elsewhere}, NodeID: n.nodeID,
-		Holders: n.elsewhere.fetcher.Holders, Breakers: n.breakers, Metrics: n.metrics, Log: n.log})
+		Holders: n.elsewhere.fetcher.Holders, Generation: n.journal.Count, Breakers: n.breakers, Metrics: n.metrics, Log: n.log})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/breaker"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/index"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 )
@@ -21,17 +22,19 @@ type Index struct {
 	Objects
 	NodeID string
 	// Holders are the peers that announced an object to this node.
-	Holders  func(macronode.TenantID, b3.Addr) []string
-	Breakers *breaker.Registry
-	Metrics  *metrics.Registry
-	Log      *slog.Logger
+	Holders func(macronode.TenantID, b3.Addr) []string
+	// Generation is the tenant's own count of its changes.
+	Generation func(context.Context, macronode.TenantID) (uint64, error)
+	Breakers   *breaker.Registry
+	Metrics    *metrics.Registry
+	Log        *slog.Logger
 }
 
 // NewIndex makes svc-index. Its neighbours have breakers of its own, so that what
 // does not answer the index is known by name.
 func NewIndex(i Index) (*index.Service, error) {
 	s, err := index.New(index.Config{
-		Names: indexNames{}, Objects: indexObjects{i.Objects}, Peers: indexPeers{&i},
+		Names: indexNames{}, Objects: indexObjects{i.Objects}, Peers: indexPeers{&i}, Generation: i.Generation,
 		Guard: func(who index.Neighbour) index.Guard {
 			return callBreaker{i.Breakers.Add(breaker.Config{Name: "index-" + string(who), Judge: judgeNeighbour})}
 		},
@@ -82,8 +85,11 @@ type indexObjects struct{ Objects }
 
 // Look implements index.Objects.
 func (o indexObjects) Look(ctx context.Context, t macronode.TenantID, addr b3.Addr) (index.Object, error) {
-	e, err := o.Storage.Look(ctx, t, addr)
-	return index.Object{Size: e.Size, ContentType: e.ContentType, CreatedMS: e.CreatedMS}, err
+	f, err := o.Storage.Look().Lookup(ctx, t, addr)
+	if errors.Is(err, store.ErrNotFound) {
+		return index.Object{}, macronode.Errorf(macronode.NotFound, "there is no such object")
+	}
+	return index.Object{Size: f.Size, ContentType: f.ContentType, CreatedMS: f.CreatedMS}, store.Refusal(err)
 }
 
 // Open implements index.Objects.
