@@ -336,11 +336,15 @@ type AuditEvent struct {
 	Subject string         // resource string
 	Reason  string         // "" for success, else a code
 	Attrs   map[string]any // text to text or int64; nil: none
+	// Must: of administration or security. Record waits for a place rather than
+	// shed it, and it may use the space that is kept for such records.
+	Must bool
 }
 
 // Auditor keeps audit events.
 type Auditor interface {
-	// Record queues e without waiting. Data-access records may be shed with a count.
+	// Record queues e without waiting, or, where it must be kept, with. Others may be
+	// shed with a count.
 	Record(e AuditEvent)
 	// Append returns once e is durable, or fails; the caller must then not act.
 	Append(ctx context.Context, e AuditEvent) error

@@ -29,7 +29,7 @@ func (n *Node) Reload(ctx context.Context) (ops.Applied, error) {
 	applied, err := n.reloadLocked(ctx)
 	if err != nil {
 		n.log.Error("the config bundle was refused; the running config stays", "event", "reload_refused", "error", err.Error())
-		n.audit.Record(macronode.AuditEvent{Stream: "node", Kind: "config.refuse", Actor: "node", Subject: "node/config", Reason: "refused"})
+		n.audit.Record(macronode.AuditEvent{Stream: "node", Kind: "config.refuse", Actor: "node", Subject: "node/config", Reason: "refused", Must: true})
 		var e *macronode.Error
 		if errors.As(err, &e) {
 			return applied, err

@@ -245,18 +245,17 @@ func (f *flight) auditAfter(reason string) {
 	if f.recorded || f.b == nil || f.adm.Principal == nil || f.reply == nil && reason == "" {
 		return
 	}
-	wanted := f.b.Audit != macronode.AuditRefusals && reason == ""
+	// What was announced has an end on record, which is not shed.
+	wanted := f.announced || f.b.Audit != macronode.AuditRefusals && reason == ""
 	for _, o := range f.adm.Obligations {
 		wanted = wanted || (o.Key == "audit" && reason == "")
-	}
-	if f.b.Audit == macronode.AuditBefore {
-		wanted = true
 	}
 	if !wanted {
 		return
 	}
 	e := f.event(reason)
 	e.Attrs = map[string]any{"phase": "end", "status": int64(f.status)}
+	e.Must = f.announced
 	f.w.Audit.Record(e)
 }
 

@@ -43,13 +43,14 @@ type flight struct {
 
 	place Place // nil: none is held
 
-	entered, charged, done, broken bool
+	entered, charged, done, broken, announced bool
 
 	notes    *macronode.RecordNotes // nil: no receipt is asked for
 	recorded bool                   // the outcome's record is written
 
 	status int
 	sent   int64 // body bytes of the reply
+	strict bool  // policy obliges to a durable record before anything is done
 }
 
 func (w *Wall) begin(c *macronode.Call) *flight {
@@ -167,8 +168,17 @@ func (f *flight) oblige(ctx context.Context) error {
 	defer f.mark(stageOblige)
 	for _, o := range f.adm.Obligations {
 		switch o.Key {
-		case "audit", "degrade":
-			continue // done in end, and by the facet
+		case "audit":
+			switch o.Value {
+			case "", "degrade": // done in end
+			case "strict": // whatever another permit says
+				f.strict = true
+			default:
+				return macronode.Errorf(macronode.ObligationFailed, "the policy's audit is neither strict nor degrade")
+			}
+			continue
+		case "degrade":
+			continue // done by the facet
 		case "max_bytes":
 			n, err := strconv.ParseInt(o.Value, 10, 64)
 			if err != nil || n < 0 {

@@ -158,9 +158,9 @@ func (f *flight) settle() {
 }
 
 // announce records what is about to be done on routes that must not act
-// unrecorded.
+// unrecorded, or where policy obliges to the same.
 func (f *flight) announce(ctx context.Context) error {
-	if f.b.Audit != macronode.AuditBefore {
+	if f.b.Audit != macronode.AuditBefore && !f.strict {
 		return nil
 	}
 	e := f.event("")
@@ -168,6 +168,7 @@ func (f *flight) announce(ctx context.Context) error {
 	if err := f.w.Audit.Append(ctx, e); err != nil {
 		return macronode.Wrap(macronode.Unavailable, "the audit log takes no records, so nothing was done", err)
 	}
+	f.announced = true
 	return nil
 }
 

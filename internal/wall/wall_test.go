@@ -318,9 +318,10 @@ func TestPanicIsContained(t *testing.T) {
 
 func TestObligations(t *testing.T) {
 	for o, want := range map[macronode.Obligation]macronode.Kind{
-		{Key: "zk", Value: "c"}:           macronode.ObligationFailed,
-		{Key: "max_bytes", Value: "none"}: macronode.ObligationFailed,
-		{Key: "max_bytes", Value: "2"}:    macronode.TooLarge,
+		{Key: "zk", Value: "c"}:            macronode.ObligationFailed,
+		{Key: "max_bytes", Value: "none"}:  macronode.ObligationFailed,
+		{Key: "max_bytes", Value: "2"}:     macronode.TooLarge,
+		{Key: "audit", Value: "sometimes"}: macronode.ObligationFailed,
 	} {
 		p := newParts()
 		p.decide.Obligations = []macronode.Obligation{o}
@@ -333,6 +334,57 @@ func TestObligations(t *testing.T) {
 	p.decide.Obligations = []macronode.Obligation{{Key: "audit"}}
 	if err := serve(newWall(t, p), p, put("abc")); err != nil || len(p.events) != 1 || p.events[0].Kind != "thing.put" {
 		t.Errorf("audit obligation: %v %v", err, p.events)
+	}
+}
+
+// TestStrictAudit: under audit=strict a call is on record before anything is done, or
+// is not done; under audit=degrade, or audit alone, its record may be shed. Where two
+// permits say both, strict holds. Admin routes are strict whatever policy says.
+func TestStrictAudit(t *testing.T) {
+	audit := func(values ...string) (list []macronode.Obligation) {
+		for _, v := range values {
+			list = append(list, macronode.Obligation{Key: "audit", Value: v})
+		}
+		return list
+	}
+	admin := func() *macronode.Call {
+		return &macronode.Call{Method: "POST", Path: "/admin", Peer: macronode.Peer{UDS: true}}
+	}
+	for name, c := range map[string]struct {
+		obligations []macronode.Obligation
+		call        *macronode.Call
+		strict      bool
+	}{
+		"strict":              {audit("strict"), put("x"), true},
+		"degrade":             {audit("degrade"), put("x"), false},
+		"alone":               {audit(""), put("x"), false},
+		"strict, degrade":     {audit("strict", "degrade"), put("x"), true},
+		"degrade, strict":     {audit("degrade", "strict"), put("x"), true},
+		"an admin's, degrade": {append(audit("degrade"), macronode.Obligation{Key: "degrade"}), admin(), true},
+	} {
+		p := newParts()
+		p.decide.Obligations = c.obligations
+		p.fail["append"] = errors.New("full")
+		err := serve(newWall(t, p), p, c.call)
+		if acted := slices.Contains(p.order, "handler"); acted == c.strict || (macronode.KindOf(err) == macronode.Unavailable) != c.strict || (err == nil) == c.strict {
+			t.Errorf("%s: acted %v without a record, %v", name, acted, err)
+		}
+		p = newParts()
+		p.decide.Obligations = c.obligations
+		c.call.Body = nil
+		if err := serve(newWall(t, p), p, c.call); err != nil {
+			t.Fatal(err)
+		}
+		last := p.events[len(p.events)-1]
+		if begun := p.events[0].Attrs["phase"] == "begin"; begun != c.strict || last.Attrs["phase"] != "end" || last.Must != c.strict {
+			t.Errorf("%s: %+v", name, p.events)
+		}
+	}
+	// A call that is refused before it was announced has its refusal on record alone.
+	p := newParts()
+	p.decide.Allow = false
+	if err := serve(newWall(t, p), p, admin()); err == nil || len(p.events) != 1 || p.events[0].Must || p.events[0].Reason == "" {
+		t.Errorf("%v: %+v", err, p.events)
 	}
 }
 

@@ -229,7 +229,7 @@ func (s *Service) record(ctx context.Context, e macronode.AuditEvent) error {
 
 // failed notes that what was recorded before it was done was not done.
 func (s *Service) failed(e macronode.AuditEvent, err error) {
-	e.Reason = macronode.KindOf(err).String()
+	e.Reason, e.Must = macronode.KindOf(err).String(), true
 	s.audit.Record(e)
 	s.log.Warn("a change was recorded and then failed", "event", e.Kind, "reason", e.Reason, "err", err)
 }

@@ -75,6 +75,7 @@ type Service struct {
 	appended prometheus.Counter
 	shed     prometheus.Counter
 	cut      prometheus.Counter
+	redacted prometheus.Counter
 	lag      prometheus.Histogram
 
 	checkpoints prometheus.Counter
@@ -130,6 +131,7 @@ func New(cfg Config) *Service {
 		appended:    cfg.Metrics.Counter("audit_appended_total", "Audit records written."),
 		shed:        cfg.Metrics.Counter("audit_shed_total", "Audit events dropped because the queue was full."),
 		cut:         cfg.Metrics.Counter("audit_cut_total", "Audit records written without details that did not fit."),
+		redacted:    cfg.Metrics.Counter("audit_redacted_total", "Capabilities and full addresses taken out of audit records."),
 		checkpoints: cfg.Metrics.Counter("audit_checkpoints_total", "Checkpoints signed and published."),
 		unpublished: cfg.Metrics.Counter("audit_checkpoint_errors_total", "Times that a checkpoint was due and could not be published."),
 		lag: cfg.Metrics.Histogram("audit_append_lag_seconds", "Time from an event to its record.",
@@ -180,17 +182,29 @@ func (s *Service) Ready(context.Context) error {
 	return nil
 }
 
-// Record queues e without waiting, or sheds it with a count.
+// Record queues e, or sheds it with a count. What must be kept waits for a place, at
+// most as long as Append does; other events never wait.
 func (s *Service) Record(e macronode.AuditEvent) {
 	now := s.cfg.Now()
-	if e.Reason != "" && s.fold.take(&e, now) {
+	if e.Reason != "" && !e.Must && s.fold.take(&e, now) {
 		return
 	}
+	it := item{event: e, at: now}
 	select {
-	case s.queue <- item{event: e, at: now}:
+	case s.queue <- it:
+		return
 	default:
-		s.drop()
 	}
+	if e.Must {
+		late := time.NewTimer(patience)
+		defer late.Stop()
+		select {
+		case s.queue <- it:
+			return
+		case <-late.C:
+		}
+	}
+	s.drop()
 }
 
 // drop counts an event that is not kept. That it was is recorded.
@@ -265,30 +279,4 @@ func text(s string) string {
 		}
 	}
 	return s
-}
-
-// attrs copies the attributes as a record can hold them.
-func attrs(m map[string]any) tlog.Attrs {
-	out := make(tlog.Attrs, len(m))
-	for k, v := range m {
-		switch v := v.(type) {
-		case string:
-			out[text(k)] = text(v)
-		case bool:
-			out[text(k)] = int64(0)
-			if v {
-				out[text(k)] = int64(1)
-			}
-		case int32:
-			out[text(k)] = int64(v)
-		case uint32:
-			out[text(k)] = int64(v)
-		default: // int, int64, uint64; anything else the record refuses
-			out[text(k)] = v
-		}
-	}
-	if n := len(m) - len(out); n > 0 { // names that were equal once cut
-		out["cut"] = int64(n)
-	}
-	return out
 }

@@ -36,11 +36,17 @@ const (
 type hooked struct {
 	store.Log
 	stage, sync func() error
+	reserved    func(reserve bool) error
 }
 
 func (h *hooked) StageOne(reserve bool, head, body []byte) (store.Pos, error) {
 	if h.stage != nil {
 		if err := h.stage(); err != nil {
+			return 0, err
+		}
+	}
+	if h.reserved != nil {
+		if err := h.reserved(reserve); err != nil {
 			return 0, err
 		}
 	}

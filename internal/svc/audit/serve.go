@@ -178,17 +178,22 @@ func (w *writer) add(it *item, res *result) {
 		}
 		res.waits = true
 	}
-	e := &it.event
+	s, e := w.s, &it.event
+	var c cleaner
 	res.record = tlog.Record{
-		TSMilli: it.at.UnixMilli(), Stream: text(e.Stream), Kind: text(e.Kind),
-		Actor: text(e.Actor), Subject: text(e.Subject), Reason: text(e.Reason), Attrs: attrs(e.Attrs),
+		TSMilli: it.at.UnixMilli(), Stream: c.text(e.Stream), Kind: c.text(e.Kind),
+		Actor: c.text(e.Actor), Subject: c.text(e.Subject), Reason: c.text(e.Reason), Attrs: c.attrs(e.Attrs),
 	}
-	must := res.waits || e.Kind == ShedKind
+	if c.taken > 0 {
+		s.redacted.Add(float64(c.taken))
+		res.record.Attrs[redactedAttr] = int64(c.taken)
+	}
+	must := res.waits || e.Must || e.Kind == ShedKind
 	var err error
 	res.entry, err = w.t.Add(&res.record, must)
 	if errors.Is(err, tlog.ErrTooLarge) || errors.Is(err, tlog.ErrInvalid) {
 		// What happened, to what and by whom always fits; the rest does not.
-		w.s.cut.Inc()
+		s.cut.Inc()
 		res.record.Attrs = tlog.Attrs{"cut": int64(len(e.Attrs))}
 		res.entry, err = w.t.Add(&res.record, must)
 	}

@@ -93,7 +93,9 @@ func (s *Store) CertRequest(ctx context.Context, keyRef Ref, spec CertSpec) (req
 		}
 		return nil, 0, macronode.Wrap(macronode.Internal, "", err)
 	}
-	s.after(ctx, opCSR, keyRef.Name, alg, version)
+	if err := s.used(ctx, opCSR, keyRef.Name, alg, version); err != nil {
+		return nil, 0, err
+	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), version, nil
 }
 

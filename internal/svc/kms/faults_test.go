@@ -64,7 +64,7 @@ func TestAuditAndMetrics(t *testing.T) {
 	if _, _, err := s.PutObject(ctx, "o", 0, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	want := "kms.create cap:00ff key/k append\nkms.sign cap:00ff key/k record\nkms.verify cap:00ff key/k record\nkms.put_object node key/o append\n"
+	want := "kms.create cap:00ff key/k append\nkms.sign cap:00ff key/k append\nkms.verify cap:00ff key/k record\nkms.put_object node key/o append\n"
 	got := ""
 	for _, e := range a.events {
 		got += fmt.Sprintln(e.Kind, e.Actor, e.Subject, e.Attrs["how"])
@@ -74,6 +74,8 @@ func TestAuditAndMetrics(t *testing.T) {
 	}
 	// Where audit cannot keep it, nothing happens.
 	a.err = errors.New("audit is full")
+	_, err = s.Sign(ctx, "k", kms.PurposeApp, []byte("m"))
+	wantKind(t, err, macronode.Unavailable)
 	_, _, err = s.Create(ctx, kms.Spec{Name: "k2", Alg: kms.Ed25519, Purpose: kms.PurposeApp})
 	wantKind(t, err, macronode.Unavailable)
 	_, _, _, err = s.Rotate(ctx, kms.Spec{Name: "k"})
@@ -90,7 +92,7 @@ func TestAuditAndMetrics(t *testing.T) {
 	}
 	for _, line := range []string{
 		`kms_ops_total{alg="ed25519",op="create",result="ok"} 1`, `kms_ops_total{alg="ed25519",op="create",result="error"} 1`,
-		`kms_ops_total{alg="ed25519",op="sign",result="ok"} 1`, `kms_ops_total{alg="ed25519",op="verify",result="refused"} 1`,
+		`kms_ops_total{alg="ed25519",op="sign",result="ok"} 1`, `kms_ops_total{alg="ed25519",op="sign",result="error"} 1`, `kms_ops_total{alg="ed25519",op="verify",result="refused"} 1`,
 		`kms_ops_total{alg="aes-256-gcm",op="wrap",result="ok"} 0`,
 	} {
 		if !strings.Contains(string(text), line) {

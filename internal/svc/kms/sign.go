@@ -90,11 +90,14 @@ func ParseSignature(b []byte) (Signature, error) {
 // hybrid with both halves. Keys that encrypt are Denied.
 func (s *Store) Sign(ctx context.Context, name string, p Purpose, message []byte) (Signature, error) {
 	sig, alg, err := s.sign(name, p, message)
-	s.metrics.count(opSign, alg, err)
 	if err == nil {
-		s.after(ctx, opSign, name, alg, sig.Version)
+		err = s.used(ctx, opSign, name, alg, sig.Version)
 	}
-	return sig, err
+	s.metrics.count(opSign, alg, err)
+	if err != nil {
+		return Signature{}, err
+	}
+	return sig, nil
 }
 
 func (s *Store) sign(name string, p Purpose, message []byte) (Signature, Algorithm, error) {

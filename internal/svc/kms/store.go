@@ -351,7 +351,13 @@ func (s *Store) before(ctx context.Context, e macronode.AuditEvent) error {
 	return nil
 }
 
-// after records a use through the bounded queue. More are pairs of further attributes.
+// used makes the record of a key's use durable; where that fails, nobody may have
+// what the key made.
+func (s *Store) used(ctx context.Context, o op, name string, alg Algorithm, version uint64) error {
+	return s.before(ctx, s.event(ctx, o, name, attrs(alg, version)))
+}
+
+// after records a question through the bounded queue. More are pairs of further attributes.
 func (s *Store) after(ctx context.Context, o op, name string, alg Algorithm, version uint64, more ...string) {
 	s.use.RLock()
 	a := s.auditor

@@ -32,11 +32,14 @@ const (
 // random: a key should be rotated before it wrapped 2^32 times.
 func (s *Store) Wrap(ctx context.Context, name string, p Purpose, plain, ad []byte) ([]byte, error) {
 	out, version, alg, err := s.wrap(name, p, plain, ad)
-	s.metrics.count(opWrap, alg, err)
 	if err == nil {
-		s.after(ctx, opWrap, name, alg, version)
+		err = s.used(ctx, opWrap, name, alg, version)
 	}
-	return out, err
+	s.metrics.count(opWrap, alg, err)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (s *Store) wrap(name string, p Purpose, plain, ad []byte) ([]byte, uint64, Algorithm, error) {
@@ -68,11 +71,14 @@ func (s *Store) wrap(name string, p Purpose, plain, ad []byte) ([]byte, uint64, 
 // of this key and associated data, or was changed.
 func (s *Store) Unwrap(ctx context.Context, name string, p Purpose, wrapped, ad []byte) ([]byte, error) {
 	out, version, alg, err := s.unwrap(name, p, wrapped, ad)
-	s.metrics.count(opUnwrap, alg, err)
 	if err == nil {
-		s.after(ctx, opUnwrap, name, alg, version)
+		err = s.used(ctx, opUnwrap, name, alg, version)
 	}
-	return out, err
+	s.metrics.count(opUnwrap, alg, err)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (s *Store) unwrap(name string, p Purpose, wrapped, ad []byte) ([]byte, uint64, Algorithm, error) {

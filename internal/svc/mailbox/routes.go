@@ -123,7 +123,7 @@ func (s *Service) topicRoutes() []macronode.Route {
 			Doc: macronode.Doc{Summary: "Describe a topic: its config, what it holds, and what became of what came in", Response: Topic{}, Kinds: []macronode.Kind{macronode.NotFound}},
 		}},
 		{Handler: s.idem.Wrap(s.putTopic), Binding: macronode.Binding{
-			Op: "mailbox.topic.put", Method: "PUT", Pattern: base, Action: actAdmin, Class: macronode.CoreWrite, MaxBody: maxSmallBody, Write: true, Audit: macronode.AuditAfter,
+			Op: "mailbox.topic.put", Method: "PUT", Pattern: base, Action: actAdmin, Class: macronode.CoreWrite, MaxBody: maxSmallBody, Write: true, Audit: macronode.AuditBefore,
 			Doc: macronode.Doc{Summary: "Make a topic, or give one another config; what is missing takes the node's default", Request: TopicConfig{}, Response: Topic{},
 				Status: []int{200, 201}, Kinds: []macronode.Kind{macronode.Invalid, macronode.QuotaDepth, macronode.DiskFull}},
 		}},

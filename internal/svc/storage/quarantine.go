@@ -111,7 +111,7 @@ func (s *Service) quarantine(ctx context.Context, x suspect) {
 			"tenant", o.Tenant.String(), "object", o.Addr.String(), "error", x.cause)
 		s.audit.Record(macronode.AuditEvent{
 			Stream: "tenant/" + o.Tenant.String(), Kind: "object.damaged", Actor: "node", Subject: "object/" + o.Addr.String(),
-			Reason: "integrity", Attrs: map[string]any{"where": x.where},
+			Reason: "integrity", Attrs: map[string]any{"where": x.where}, Must: true,
 		})
 	}
 }

@@ -143,7 +143,7 @@ func (f *Fetcher) expose(t *target, peer string, l *lie) {
 	f.cfg.Log.Error("a peer sent bytes that are not what was asked for", "event", "overlay.lie", "peer", peer, "tenant", t.tenant.String(), "how", how, "error", l.err)
 	if f.cfg.Audit != nil {
 		f.cfg.Audit.Record(macronode.AuditEvent{
-			Stream: "node", Kind: "overlay.lie", Actor: "peer:" + peer, Subject: "node/overlay", Reason: "integrity", Attrs: map[string]any{"how": how},
+			Stream: "node", Kind: "overlay.lie", Actor: "peer:" + peer, Subject: "node/overlay", Reason: "integrity", Attrs: map[string]any{"how": how}, Must: true,
 		})
 	}
 	if f.cfg.Lied != nil {

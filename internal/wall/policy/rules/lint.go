@@ -52,6 +52,9 @@ func Lint(b []byte) ([]Finding, error) {
 			if !slices.Contains(knownObligations, o.Key) {
 				l.add("warning", "unknown-obligation", r, "nobody knows the obligation %q: calls that this permits will be refused%s", o.Key, suggest(o.Key, knownObligations))
 			}
+			if o.Key == "audit" && !slices.Contains([]string{"", "strict", "degrade"}, o.Value) {
+				l.add("warning", "unknown-obligation", r, "audit is strict or degrade, not %q: calls that this permits will be refused", o.Value)
+			}
 		}
 	}
 	if permits == 0 {
