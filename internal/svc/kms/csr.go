@@ -93,7 +93,7 @@ func (s *Store) CertRequest(ctx context.Context, keyRef Ref, spec CertSpec) (req
 		}
 		return nil, 0, macronode.Wrap(macronode.Internal, "", err)
 	}
-	if err := s.used(ctx, opCSR, keyRef.Name, alg, version); err != nil {
+	if err := s.before(ctx, s.event(ctx, opCSR, keyRef.Name, attrs(alg, version))); err != nil {
 		return nil, 0, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), version, nil

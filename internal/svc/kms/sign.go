@@ -90,11 +90,7 @@ func ParseSignature(b []byte) (Signature, error) {
 // hybrid with both halves. Keys that encrypt are Denied.
 func (s *Store) Sign(ctx context.Context, name string, p Purpose, message []byte) (Signature, error) {
 	sig, alg, err := s.sign(name, p, message)
-	if err == nil {
-		err = s.used(ctx, opSign, name, alg, sig.Version)
-	}
-	s.metrics.count(opSign, alg, err)
-	if err != nil {
+	if err = s.used(ctx, err, opSign, name, alg, sig.Version); err != nil {
 		return Signature{}, err
 	}
 	return sig, nil

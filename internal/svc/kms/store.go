@@ -351,10 +351,14 @@ func (s *Store) before(ctx context.Context, e macronode.AuditEvent) error {
 	return nil
 }
 
-// used makes the record of a key's use durable; where that fails, nobody may have
-// what the key made.
-func (s *Store) used(ctx context.Context, o op, name string, alg Algorithm, version uint64) error {
-	return s.before(ctx, s.event(ctx, o, name, attrs(alg, version)))
+// used makes the record of a key's use durable, and counts it. Where it fails, as err
+// did, nobody may have what the key made.
+func (s *Store) used(ctx context.Context, err error, o op, name string, alg Algorithm, version uint64) error {
+	if err == nil {
+		err = s.before(ctx, s.event(ctx, o, name, attrs(alg, version)))
+	}
+	s.metrics.count(o, alg, err)
+	return err
 }
 
 // after records a question through the bounded queue. More are pairs of further attributes.

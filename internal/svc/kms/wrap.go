@@ -32,11 +32,7 @@ const (
 // random: a key should be rotated before it wrapped 2^32 times.
 func (s *Store) Wrap(ctx context.Context, name string, p Purpose, plain, ad []byte) ([]byte, error) {
 	out, version, alg, err := s.wrap(name, p, plain, ad)
-	if err == nil {
-		err = s.used(ctx, opWrap, name, alg, version)
-	}
-	s.metrics.count(opWrap, alg, err)
-	if err != nil {
+	if err = s.used(ctx, err, opWrap, name, alg, version); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -71,11 +67,7 @@ func (s *Store) wrap(name string, p Purpose, plain, ad []byte) ([]byte, uint64, 
 // of this key and associated data, or was changed.
 func (s *Store) Unwrap(ctx context.Context, name string, p Purpose, wrapped, ad []byte) ([]byte, error) {
 	out, version, alg, err := s.unwrap(name, p, wrapped, ad)
-	if err == nil {
-		err = s.used(ctx, opUnwrap, name, alg, version)
-	}
-	s.metrics.count(opUnwrap, alg, err)
-	if err != nil {
+	if err = s.used(ctx, err, opUnwrap, name, alg, version); err != nil {
 		return nil, err
 	}
 	return out, nil
