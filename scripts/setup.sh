@@ -34,3 +34,5 @@ go mod download
 # The tests of HTTP/2, in a version that test/h2spec pins.
 mkdir -p bin
 go -C test/h2spec build -o "$PWD/bin/h2spec" github.com/summerwind/h2spec/cmd/h2spec
+# The tool that checks transparency logs, in a version that test/tlogfsck pins.
+go -C test/tlogfsck build -o "$PWD/bin/tlog-fsck" github.com/transparency-dev/tessera/cmd/fsck
