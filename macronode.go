@@ -250,6 +250,7 @@ const (
 	AppKMS      uint16 = 8
 	AppAccess   uint16 = 9  // tenants, capabilities, revocations
 	AppNode     uint16 = 10 // probes, documents of the API, operators' routes
+	AppFacet    uint16 = 11 // graph, feed, media
 )
 
 // Binding is a route's shape on the wires: data, no code. Listeners and
@@ -263,9 +264,11 @@ type Binding struct {
 	OAP     uint16   // app_proto_id; 0: not on OAP/1
 	Action  Action   // "" on public routes alone
 	// Resource and ResourceArg say what is acted on: the argument (path or
-	// query) holds the ID. An empty ResourceArg is the collection.
+	// query) holds the ID. Without ResourceArg it is ResourceID, and where that is
+	// empty the collection.
 	Resource    ResourceKind
 	ResourceArg string
+	ResourceID  string
 	Class       Class
 	Cost        int64 // work units charged on admission; 0 counts as 1
 	MaxBody     int64 // bytes, or one of the Body constants

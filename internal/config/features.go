@@ -4,7 +4,6 @@ package config
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/rustyonions/macronode/internal/config/document"
 )
@@ -34,19 +33,8 @@ func claims(c *Config, f Features) []claim {
 		{"data.metadata", c.Data.Metadata != embedded, "a metadata store other than \"embedded\"", "", false},
 		{"data.objects", c.Data.Objects != embedded, "an object store other than \"embedded\"", "", false},
 	}
-	// What tunes a part that does not run yet would be a setting without effect.
-	def := Default()
-	for _, d := range Diff(&def, c) {
-		part, _, _ := strings.Cut(d.Key, ".")
-		if name := unfinished[part]; name != "" {
-			list = append(list, claim{d.Key, true, name, "", false})
-		}
-	}
 	return list
 }
-
-// unfinished are the sections of parts that do not run yet.
-var unfinished = map[string]string{"facets": "facets"}
 
 // features refuses what this build does not have, or has only the beginnings of.
 func (v *validator) features() {

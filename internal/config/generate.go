@@ -36,6 +36,7 @@ type GenOptions struct {
 	TLSKey, TLSChain bundle.Ref // both set: TLS on
 	DataDir          string
 	RequiredServices []string
+	Facets           []string
 	PolicyBundle     bundle.Ref // with its version
 	PolicyHash       bundle.Digest
 	KMSRoot          string
@@ -75,6 +76,7 @@ func Generate(o GenOptions) ([]byte, error) {
 	g.set("server.drills", c, o.Drills)
 	g.alone("data.dir", c, o.DataDir != "")
 	g.alone("readiness.required_services", c, o.RequiredServices != nil)
+	g.alone("facets.enable", c, o.Facets != nil)
 	g.section("oap")
 	g.set("oap.bind", c, o.OAPBind != "")
 	g.set("oap.max_frame_bytes", c, true)
@@ -105,6 +107,7 @@ func (o *GenOptions) config() *Config {
 	c.Server.Drills = o.Drills
 	c.Server.TLS.Enabled = !o.TLSKey.IsZero() && !o.TLSChain.IsZero()
 	c.Data.Dir, c.Readiness.RequiredServices = o.DataDir, o.RequiredServices
+	c.Facets.Enable = o.Facets
 	c.Policy.BundleKMS, c.Policy.BundleHash = o.PolicyBundle, o.PolicyHash
 	c.KMS.Root, c.Telemetry.LogLevel = o.KMSRoot, o.LogLevel
 	return &c

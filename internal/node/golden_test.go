@@ -78,7 +78,7 @@ func describeBinding(b *macronode.Binding) string {
 	if b.Public {
 		fmt.Fprintf(&w, "  access   PUBLIC: no capability, no policy\n")
 	} else {
-		resource := b.Resource.Prefix() + "/"
+		resource := b.Resource.Prefix() + "/" + b.ResourceID
 		if b.ResourceArg != "" {
 			resource += "{" + b.ResourceArg + "}"
 		}

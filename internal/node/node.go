@@ -31,6 +31,7 @@ import (
 	"github.com/rustyonions/macronode/internal/listen/gateway"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/node/facets"
 	"github.com/rustyonions/macronode/internal/node/fit"
 	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/store"
@@ -110,6 +111,7 @@ type Node struct {
 	storage  *storage.Service
 	mailbox  *mailbox.Service
 	index    *index.Service
+	facets   *facets.Set
 	// mail is what mailbox works on while it is open, mailAway the breaker before
 	// it, reserve what its log leaves of the disk.
 	mail     atomic.Pointer[parts.Mail]
@@ -346,6 +348,10 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	}
 	n.index, err = fit.NewIndex(fit.Index{Objects: fit.Objects{Storage: n.storage, Elsewhere: n.elsewhere}, NodeID: n.nodeID,
 		Holders: n.elsewhere.fetcher.Holders, Generation: n.journal.Count, Breakers: n.breakers, Metrics: n.metrics, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.facets, err = facets.New(c, facets.Deps{Breakers: n.breakers, Metrics: n.metrics, Log: n.log, Panicked: lateServices{n}.Panicked})
 	if err != nil {
 		return err
 	}

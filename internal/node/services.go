@@ -22,6 +22,7 @@ func (n *Node) behindWall() []macronode.Service {
 		n.storage,
 		n.mailbox,
 		n.index,
+		n.facets,
 	}
 }
 

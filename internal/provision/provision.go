@@ -25,6 +25,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
+	"github.com/rustyonions/macronode/internal/svc/omnigate"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/policy/mark"
 )
@@ -273,10 +274,11 @@ func (c *creation) makeBundle(pin bundle.Digest) error {
 	release := bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyRelease}
 	o := config.GenOptions{
 		Version: 1, Signer: release, Bind: c.HTTP, OAPBind: c.OAP, Drills: c.Dev,
-		RequiredServices: parts.ServiceNames(), PolicyBundle: bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjPolicy, Version: 1}, PolicyHash: pin,
+		RequiredServices: parts.RequiredNames(), PolicyBundle: bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjPolicy, Version: 1}, PolicyHash: pin,
 	}
 	if c.Dev {
 		o.Title, o.Bind, o.OAPBind = "macronode development bundle", config.DefaultDevBind, config.DefaultDevOAP
+		o.Facets = omnigate.Names
 	}
 	if c.TLS == TLSSelfSigned && !c.Dev {
 		o.TLSKey, o.TLSChain = bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyTLS}, bundle.Ref{Kind: bundle.RefObject, Name: datadir.ObjCertChain}

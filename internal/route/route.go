@@ -76,6 +76,8 @@ func check(r *macronode.Route) error {
 		return fmt.Errorf("route %s: unknown class", r.Op)
 	case r.NeedsKey && !r.Write:
 		return fmt.Errorf("route %s: needs a key but writes nothing", r.Op)
+	case r.ResourceArg != "" && r.ResourceID != "":
+		return fmt.Errorf("route %s: its resource is an argument's or a fixed one, not both", r.Op)
 	case r.ResourceArg != "" && !hasParam(r.Pattern, r.ResourceArg) && !hasQuery(r, r.ResourceArg):
 		return fmt.Errorf("route %s: resource argument %q is no argument", r.Op, r.ResourceArg)
 	}

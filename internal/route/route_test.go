@@ -83,15 +83,16 @@ func TestLookup(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	for name, routes := range map[string][]macronode.Route{
-		"same op":      {rt("a", "GET /a"), rt("a", "GET /b")},
-		"same path":    {rt("a", "GET /a"), rt("b", "GET /a")},
-		"param name":   {rt("a", "GET /a/{x}"), rt("b", "GET /a/{y}/c")},
-		"no action":    {rt("a", "GET /a", func(r *macronode.Route) { r.Action = "" })},
-		"public write": {rt("a", "GET /a", func(r *macronode.Route) { r.Public, r.Action, r.Class = true, "", macronode.CoreRead })},
-		"rest inside":  {rt("a", "GET /a/{x...}/b")},
-		"no slash":     {rt("a", "GET a")},
-		"no handler":   {rt("a", "GET /a", func(r *macronode.Route) { r.Handler = nil })},
-		"resource arg": {rt("a", "GET /a", func(r *macronode.Route) { r.ResourceArg = "addr" })},
+		"same op":       {rt("a", "GET /a"), rt("a", "GET /b")},
+		"same path":     {rt("a", "GET /a"), rt("b", "GET /a")},
+		"param name":    {rt("a", "GET /a/{x}"), rt("b", "GET /a/{y}/c")},
+		"no action":     {rt("a", "GET /a", func(r *macronode.Route) { r.Action = "" })},
+		"public write":  {rt("a", "GET /a", func(r *macronode.Route) { r.Public, r.Action, r.Class = true, "", macronode.CoreRead })},
+		"rest inside":   {rt("a", "GET /a/{x...}/b")},
+		"no slash":      {rt("a", "GET a")},
+		"no handler":    {rt("a", "GET /a", func(r *macronode.Route) { r.Handler = nil })},
+		"two resources": {rt("a", "GET /a/{addr}", func(r *macronode.Route) { r.ResourceArg, r.ResourceID = "addr", "graph" })},
+		"resource arg":  {rt("a", "GET /a", func(r *macronode.Route) { r.ResourceArg = "addr" })},
 	} {
 		if _, err := New(routes); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -90,7 +90,7 @@ func (f *flight) leave() {
 
 func (f *flight) auth(ctx context.Context) error {
 	defer f.mark(stageAuth)
-	id := ""
+	id := f.b.ResourceID
 	if f.b.ResourceArg != "" {
 		id = f.call.Arg(f.b.ResourceArg)
 	}

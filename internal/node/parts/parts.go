@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/bundle"
@@ -26,6 +27,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/kms/kmsapi"
 	"github.com/rustyonions/macronode/internal/svc/kms/minting"
 	"github.com/rustyonions/macronode/internal/svc/mailbox"
+	"github.com/rustyonions/macronode/internal/svc/omnigate"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/wall/admit"
@@ -123,8 +125,13 @@ func FormatError(err, newer error) error {
 }
 
 // ServiceNames are the names of a node's services in start order: label values
-// that must be known before the services are made, and what a generated bundle
-// requires.
+// that must be known before the services are made.
 func ServiceNames() []string {
-	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, mailbox.Name, index.Name, gateway.Name, oapd.Name}
+	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, mailbox.Name, index.Name, omnigate.Name, gateway.Name, oapd.Name}
+}
+
+// RequiredNames are the services that a generated bundle requires: all but the
+// facets, without which a node is as useful as it must be.
+func RequiredNames() []string {
+	return slices.DeleteFunc(ServiceNames(), func(name string) bool { return name == omnigate.Name })
 }
