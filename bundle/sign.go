@@ -169,6 +169,29 @@ func Verify(e *Envelope, payloadType string, trust *Trust) ([]Signed, error) {
 	return nil, fmt.Errorf("%w: %d of %d anchors signed, %d needed", ErrThreshold, len(names), len(role.Anchors), role.Threshold)
 }
 
+// Signed verifies the anchor's signatures of message (see [PAE]) among those of
+// others: nil where each that the anchor needs is there and good. [ErrUnknownSigner]
+// says that there is none of its, [ErrThreshold] that it is hybrid and one is
+// missing, [ErrBadSignature] that one does not verify.
+func (a Anchor) Signed(message []byte, signatures []Signature) error {
+	if err := a.validate("signer"); err != nil {
+		return err
+	}
+	byID := make(map[string][]byte, len(signatures))
+	for _, s := range signatures {
+		byID[s.KeyID] = s.Sig
+	}
+	switch n, err := a.verify(message, byID); {
+	case err != nil:
+		return err
+	case n == 0:
+		return fmt.Errorf("%w: nothing is signed by %s#v%d", ErrUnknownSigner, a.Name, a.Version)
+	case n < a.signatures():
+		return fmt.Errorf("%w: %s#v%d is hybrid and needs both %s and %s", ErrThreshold, a.Name, a.Version, AlgEd25519, AlgMLDSA65)
+	}
+	return nil
+}
+
 // signatures is how many the anchor must have made.
 func (a Anchor) signatures() int {
 	if a.Hybrid() {

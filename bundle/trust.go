@@ -105,13 +105,14 @@ func (t *Trust) Validate() error {
 	if t.V != trustFormat {
 		return malformed("trust document: format %d, this version reads %d", t.V, trustFormat)
 	}
-	if err := t.Config.validate("config"); err != nil {
+	if err := t.Config.Validate("config"); err != nil {
 		return err
 	}
-	return t.Policy.validate("policy")
+	return t.Policy.Validate("policy")
 }
 
-func (r *Role) validate(purpose string) error {
+// Validate reports the first thing wrong with r, whose purpose the error names.
+func (r *Role) Validate(purpose string) error {
 	if len(r.Anchors) == 0 || len(r.Anchors) > MaxAnchors {
 		return malformed("trust document: %s: %d anchors, 1 to %d are accepted", purpose, len(r.Anchors), MaxAnchors)
 	}

@@ -95,8 +95,8 @@ type rule struct {
 }
 
 var (
-	public   = []string{"./b3", "./oap", "./capability", "./tlog", "./bundle", "./revocation"}
-	services = []string{".", "./b3", "./capability", "./tlog", "./bundle", "./revocation", "./internal/store", "./internal/metrics", "./internal/idem"}
+	public   = []string{"./b3", "./oap", "./capability", "./tlog", "./bundle", "./revocation", "./registry"}
+	services = []string{".", "./b3", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./internal/store", "./internal/metrics", "./internal/idem"}
 )
 
 // rules are read top down; the first whose prefix covers a package holds.
@@ -108,6 +108,7 @@ var rules = []rule{
 	{prefix: "capability", may: []string{".", "./b3", "./capability"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "tlog", may: []string{".", "./b3"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "bundle", may: []string{".", "./b3", "./bundle"}, not: []string{"net", "os"}, why: "public packages are pure"},
+	{prefix: "registry", may: []string{".", "./b3", "./bundle"}, not: []string{"net", "os", "time"}, why: "public packages are pure, and this one has no clock"},
 	{prefix: "revocation", may: []string{".", "./b3", "./bundle"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "client", may: append([]string{".", "./client"}, public...), why: "users import it: nothing internal"},
 	{prefix: "cmd/internal/cli", may: []string{".", "./client"}, why: "it serves ronctl too: nothing internal"},

@@ -48,6 +48,7 @@ const (
 	KeyNode      = kms.NodeKey
 	KeyTLS       = "tls"
 	KeyAudit     = "audit"
+	KeyRegistry  = "registry"
 	ObjPolicy    = "policy-bundle"
 	ObjCertChain = "cert_chain"
 )

@@ -33,6 +33,7 @@ import (
 	"github.com/rustyonions/macronode/internal/metrics"
 	"github.com/rustyonions/macronode/internal/node/facets"
 	"github.com/rustyonions/macronode/internal/node/fit"
+	"github.com/rustyonions/macronode/internal/node/members"
 	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/fileobj"
@@ -46,6 +47,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/mailbox"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/overlay"
+	"github.com/rustyonions/macronode/internal/svc/registry"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/svc/storage/hot"
 	"github.com/rustyonions/macronode/internal/trace"
@@ -123,13 +125,15 @@ type Node struct {
 	overlay  *overlay.Service
 	identity *identity
 	book     *spread.Book
-	policy   *policy.Service
-	idem     *idem.Keeper
-	meter    *quota.Meter
-	admit    *admit.Controller
-	gate     *lifecycle.Gate
-	drainer  *lifecycle.Drainer
-	ready    *lifecycle.Readiness
+	// members is svc-registry, joined to the sessions.
+	members *members.Members
+	policy  *policy.Service
+	idem    *idem.Keeper
+	meter   *quota.Meter
+	admit   *admit.Controller
+	gate    *lifecycle.Gate
+	drainer *lifecycle.Drainer
+	ready   *lifecycle.Readiness
 
 	services *supervise.Supervisor
 	wall     *wall.Wall
@@ -344,6 +348,12 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	}
 	n.reserve.Store(int64(c.Data.ReserveBytes))
 	if err = n.makeMailbox(ctx, c); err != nil {
+		return err
+	}
+	if n.identity, err = n.openIdentity(); err != nil {
+		return err
+	}
+	if n.members, err = members.New(ctx, registry.Config{KV: n.kv, Audit: n.audit, Idem: n.idem, NodeID: n.nodeID, Key: n.identity, Metrics: registry.NewMetrics(n.metrics), Log: n.log}, n.keys); err != nil {
 		return err
 	}
 	n.index, err = fit.NewIndex(fit.Index{Objects: fit.Objects{Storage: n.storage, Elsewhere: n.elsewhere}, NodeID: n.nodeID,

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,13 +119,10 @@ func (n *Node) makeOverlay(c *config.Config) (err error) {
 	if err := n.checkPeers(c); err != nil {
 		return err
 	}
-	if n.identity, err = n.openIdentity(); err != nil {
-		return err
-	}
 	n.book = spread.New(n.access, minting.Keys{Store: n.keys})
 	dialer := &dial.Dialer{Certificate: func() *tls.Certificate { return n.identity.cert }}
 	n.overlay, err = overlay.New(overlay.Config{
-		NodeID: n.nodeID, Sources: []overlay.Source{configPeers{n}}, Gate: n.peerGate, Revocations: n.book,
+		NodeID: n.nodeID, Sources: []overlay.Source{configPeers{n}, n.members.Source()}, Barred: n.members.Barred, Gate: n.peerGate, Revocations: n.book,
 		Connect: func(ctx context.Context, addr, id string) (overlay.Session, error) {
 			conn, err := dialer.Dial(ctx, addr, id)
 			if err != nil {
@@ -142,6 +140,7 @@ func (n *Node) makeOverlay(c *config.Config) (err error) {
 		return err
 	}
 	n.exchangeObjects()
+	n.members.Attach(n.overlay)
 	return nil
 }
 
@@ -249,7 +248,7 @@ type overlaid struct {
 
 // Routes are those that peers may ask for.
 func (o overlaid) Routes() []macronode.Route {
-	return append(o.n.overlay.Routes(), o.n.elsewhere.holder.Routes()...)
+	return slices.Concat(o.n.overlay.Routes(), o.n.elsewhere.holder.Routes(), o.n.members.PeerRoutes())
 }
 
 // Serve implements macronode.Service.
@@ -264,10 +263,10 @@ func (o overlaid) Serve(ctx context.Context) error {
 		}()
 		return ended
 	}
-	peers, objects := run(o.n.overlay.Serve), run(o.n.elsewhere.Serve)
+	peers, objects, members := run(o.n.overlay.Serve), run(o.n.elsewhere.Serve), run(o.n.members.Follow)
 	err := o.Service.Serve(ctx)
 	cancel()
-	return errors.Join(err, <-peers, <-objects)
+	return errors.Join(err, <-peers, <-objects, <-members)
 }
 
 // peerStatuses are the peers for operators.

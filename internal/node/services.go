@@ -21,6 +21,7 @@ func (n *Node) behindWall() []macronode.Service {
 		n.policy,
 		n.storage,
 		n.mailbox,
+		n.members,
 		n.index,
 		n.facets,
 	}

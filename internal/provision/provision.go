@@ -294,7 +294,7 @@ func (c *creation) makeBundle(pin bundle.Digest) error {
 	return datadir.WriteSigned(c.FS, c.At(datadir.BundleName), text, signers)
 }
 
-// makeCaps makes the tenants and their first capabilities.
+// makeCaps makes the registry, the tenants and their first capabilities.
 func (c *creation) makeCaps(ctx context.Context) error {
 	kv, err := parts.OpenMeta(c.Dir, parts.Unreserved(), slog.New(slog.DiscardHandler), nil)
 	if err != nil {
@@ -303,6 +303,9 @@ func (c *creation) makeCaps(ctx context.Context) error {
 	defer kv.Close()
 	acc, err := parts.NewAccess(ctx, kv, c.keys, parts.AccessDeps{})
 	if err != nil {
+		return err
+	}
+	if err := parts.FoundRegistry(ctx, kv, c.keys, c.report.NodeID); err != nil {
 		return err
 	}
 	if err := writeCap(ctx, acc, c.Dir, macronode.SystemTenant, datadir.OperatorCapName); err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/mailbox"
 	"github.com/rustyonions/macronode/internal/svc/omnigate"
 	"github.com/rustyonions/macronode/internal/svc/ops"
+	"github.com/rustyonions/macronode/internal/svc/registry"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 	"github.com/rustyonions/macronode/internal/wall/admit"
 	"github.com/rustyonions/macronode/internal/wall/policy"
@@ -127,7 +128,7 @@ func FormatError(err, newer error) error {
 // ServiceNames are the names of a node's services in start order: label values
 // that must be known before the services are made.
 func ServiceNames() []string {
-	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, mailbox.Name, index.Name, omnigate.Name, gateway.Name, oapd.Name}
+	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, mailbox.Name, registry.Name, index.Name, omnigate.Name, gateway.Name, oapd.Name}
 }
 
 // RequiredNames are the services that a generated bundle requires: all but the

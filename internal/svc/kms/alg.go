@@ -36,6 +36,8 @@ const (
 	PurposeNode   Purpose = "node"   // is the node's identity
 	PurposeTLS    Purpose = "tls"    // is the server's certificate's
 	PurposeApp    Purpose = "app"    // what callers make of it
+	// PurposeRegistry approves changes of the registry.
+	PurposeRegistry Purpose = "registry"
 )
 
 // Internal reports whether keys of p work for the node alone: the KMS API never
@@ -52,19 +54,19 @@ type algInfo struct {
 }
 
 var algorithms = map[Algorithm]algInfo{
-	Ed25519:        {1, []primitive.Kind{primitive.Ed25519}, []Purpose{PurposeBundle, PurposeAudit, PurposeTLS, PurposeApp}},
+	Ed25519:        {1, []primitive.Kind{primitive.Ed25519}, []Purpose{PurposeBundle, PurposeAudit, PurposeTLS, PurposeApp, PurposeRegistry}},
 	P256:           {2, []primitive.Kind{primitive.P256}, []Purpose{PurposeNode, PurposeTLS, PurposeApp}},
 	MLDSA44:        {3, []primitive.Kind{primitive.MLDSA44}, []Purpose{PurposeApp}},
 	MLDSA65:        {4, []primitive.Kind{primitive.MLDSA65}, []Purpose{PurposeBundle, PurposeApp}},
 	Ed25519MLDSA44: {5, []primitive.Kind{primitive.Ed25519, primitive.MLDSA44}, []Purpose{PurposeAudit, PurposeApp}},
-	Ed25519MLDSA65: {6, []primitive.Kind{primitive.Ed25519, primitive.MLDSA65}, []Purpose{PurposeBundle, PurposeApp}},
+	Ed25519MLDSA65: {6, []primitive.Kind{primitive.Ed25519, primitive.MLDSA65}, []Purpose{PurposeBundle, PurposeApp, PurposeRegistry}},
 	MAC256:         {7, []primitive.Kind{primitive.MAC}, []Purpose{PurposeMint, PurposeApp}},
 	AES256GCM:      {8, []primitive.Kind{primitive.AES}, []Purpose{PurposeApp}},
 }
 
 // purposeIDs are the purposes on disk; never reused.
 var purposeIDs = map[Purpose]uint8{
-	PurposeBundle: 1, PurposeAudit: 2, PurposeMint: 3, PurposeNode: 4, PurposeTLS: 5, PurposeApp: 6,
+	PurposeBundle: 1, PurposeAudit: 2, PurposeMint: 3, PurposeNode: 4, PurposeTLS: 5, PurposeApp: 6, PurposeRegistry: 7,
 }
 
 // Algorithms lists them in a fixed order.
@@ -74,7 +76,7 @@ func Algorithms() []Algorithm {
 
 // Purposes lists them in a fixed order.
 func Purposes() []Purpose {
-	return []Purpose{PurposeBundle, PurposeAudit, PurposeMint, PurposeNode, PurposeTLS, PurposeApp}
+	return []Purpose{PurposeBundle, PurposeAudit, PurposeMint, PurposeNode, PurposeTLS, PurposeApp, PurposeRegistry}
 }
 
 // Suits reports whether keys of algorithm a may have purpose p.

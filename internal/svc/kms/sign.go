@@ -176,7 +176,7 @@ type Signer struct {
 
 // Signers returns a signer for each half of the referenced key, the newest
 // version where the reference names none. The key must have purpose p. What they
-// sign is recorded in audit for purpose bundle alone: the audit log's own
+// sign is recorded in audit for purposes bundle and registry alone: the audit log's own
 // checkpoints cannot be records of it.
 func (s *Store) Signers(ref Ref, p Purpose) ([]*Signer, error) {
 	if ref.Kind != RefKey {
@@ -215,7 +215,7 @@ func (g *Signer) Public() []byte { return append([]byte(nil), g.half.Pub...) }
 func (g *Signer) Sign(message []byte) ([]byte, error) {
 	sig, err := g.sign(message)
 	g.store.metrics.count(opSign, g.key.alg, err)
-	if err == nil && g.key.purpose == PurposeBundle {
+	if err == nil && (g.key.purpose == PurposeBundle || g.key.purpose == PurposeRegistry) {
 		g.store.after(context.Background(), opSign, g.key.name, g.key.alg, g.v.number)
 	}
 	return sig, err

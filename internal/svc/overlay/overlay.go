@@ -77,6 +77,8 @@ type Config struct {
 	// Connect makes a greeted session with the node of that id, or fails soon.
 	Connect func(ctx context.Context, addr, nodeID string) (Session, error)
 	Sources []Source
+	// Barred reports whether a node is no peer, whoever names it; nil: none is.
+	Barred func(nodeID string) bool
 	// Gate makes the gate of a peer; remove takes it away with the peer.
 	Gate        func(nodeID string) (g Gate, remove func())
 	Revocations Revocations
@@ -101,6 +103,9 @@ const (
 func (c *Config) fill() error {
 	if c.NodeID == "" || c.Connect == nil || c.Gate == nil || c.Revocations == nil || c.Sign == nil || c.Metrics == nil || c.Event == nil {
 		return errors.New("overlay: the config is incomplete")
+	}
+	if c.Barred == nil {
+		c.Barred = func(string) bool { return false }
 	}
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	c.PingEvery = cmp.Or(c.PingEvery, DefaultPingEvery)
@@ -188,6 +193,9 @@ func (s *Service) Refresh() error {
 			return err
 		}
 		for _, p := range list {
+			if s.conf.Barred(p.NodeID) {
+				continue
+			}
 			if _, ok := want[p.NodeID]; !ok {
 				want[p.NodeID] = named{p.Addr, src.Name()}
 			}
