@@ -34,6 +34,7 @@ import (
 	"github.com/rustyonions/macronode/internal/node/facets"
 	"github.com/rustyonions/macronode/internal/node/fit"
 	"github.com/rustyonions/macronode/internal/node/members"
+	"github.com/rustyonions/macronode/internal/node/nodekey"
 	"github.com/rustyonions/macronode/internal/node/parts"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/store/fileobj"
@@ -123,7 +124,7 @@ type Node struct {
 	elsewhere *elsewhere
 	// overlay is the sessions with other nodes, identity the key they know it by.
 	overlay  *overlay.Service
-	identity *identity
+	identity *nodekey.Key
 	book     *spread.Book
 	// members is svc-registry, joined to the sessions.
 	members *members.Members
@@ -350,7 +351,7 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if err = n.makeMailbox(ctx, c); err != nil {
 		return err
 	}
-	if n.identity, err = n.openIdentity(); err != nil {
+	if n.identity, err = nodekey.Open(n.keys); err != nil {
 		return err
 	}
 	if n.members, err = members.New(ctx, registry.Config{KV: n.kv, Audit: n.audit, Idem: n.idem, NodeID: n.nodeID, Key: n.identity, Metrics: registry.NewMetrics(n.metrics), Log: n.log}, n.keys); err != nil {

@@ -4,12 +4,7 @@ package node
 
 import (
 	"context"
-	"crypto"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"net"
 	"net/netip"
@@ -25,7 +20,6 @@ import (
 	"github.com/rustyonions/macronode/internal/listen"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/svc/access/spread"
-	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/minting"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/overlay"
@@ -43,51 +37,6 @@ const (
 	peerFailures = 5
 	peerOpenFor  = 400 * time.Millisecond
 )
-
-// identity is the node key of this start, which peers know the node by: a rotated
-// key is another node, from the next start on.
-type identity struct {
-	signer crypto.Signer
-	public []byte // SubjectPublicKeyInfo, DER
-	keyID  string
-	cert   *tls.Certificate
-}
-
-// openIdentity makes the certificate that the node shows to peers.
-func (n *Node) openIdentity() (*identity, error) {
-	key, err := n.keys.Key(kms.NodeKey)
-	if err != nil {
-		return nil, err
-	}
-	ref := kms.Ref{Kind: kms.RefKey, Name: kms.NodeKey, Version: key.Newest().Version}
-	signer, err := n.keys.CryptoSigner(ref, kms.PurposeNode)
-	if err != nil {
-		return nil, err
-	}
-	text, err := n.keys.SelfSigned(ref, kms.PurposeNode, kms.CertSpec{CommonName: "node"})
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(text)
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	return &identity{signer: signer, public: leaf.RawSubjectPublicKeyInfo, keyID: ref.String(),
-		cert: &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: signer, Leaf: leaf}}, nil
-}
-
-// KeyID implements revocation.Signer.
-func (i *identity) KeyID() string { return i.keyID }
-
-// Public implements revocation.Signer.
-func (i *identity) Public() ([]byte, error) { return i.public, nil }
-
-// Sign implements revocation.Signer.
-func (i *identity) Sign(message []byte) ([]byte, error) {
-	sum := sha256.Sum256(message)
-	return i.signer.Sign(rand.Reader, sum[:], crypto.SHA256)
-}
 
 // configPeers are the peers that the config names.
 type configPeers struct{ n *Node }
@@ -120,7 +69,7 @@ func (n *Node) makeOverlay(c *config.Config) (err error) {
 		return err
 	}
 	n.book = spread.New(n.access, minting.Keys{Store: n.keys})
-	dialer := &dial.Dialer{Certificate: func() *tls.Certificate { return n.identity.cert }}
+	dialer := &dial.Dialer{Certificate: func() *tls.Certificate { return n.identity.Certificate }}
 	n.overlay, err = overlay.New(overlay.Config{
 		NodeID: n.nodeID, Sources: []overlay.Source{configPeers{n}, n.members.Source()}, Barred: n.members.Barred, Gate: n.peerGate, Revocations: n.book,
 		Connect: func(ctx context.Context, addr, id string) (overlay.Session, error) {
@@ -162,7 +111,7 @@ func (n *Node) adoptSession(p macronode.Peer, s *mux.Session) {
 
 // overlayTLS lets peers in at the OAP/1 listener.
 func (n *Node) overlayTLS() *listen.OverlayTLS {
-	return &listen.OverlayTLS{Certificate: func() *tls.Certificate { return n.identity.cert }, Known: n.overlay.Welcome}
+	return &listen.OverlayTLS{Certificate: func() *tls.Certificate { return n.identity.Certificate }, Known: n.overlay.Welcome}
 }
 
 // told tells peers of revocations that were made here.

@@ -22,6 +22,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/listen"
+	"github.com/rustyonions/macronode/internal/node/nodekey"
 	"github.com/rustyonions/macronode/internal/provision"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/overlay"
@@ -316,9 +317,9 @@ func TestImpostor(t *testing.T) {
 
 // asNode is a session with n that test code holds in the name of o, which does not
 // run: what a peer that is not honest could send.
-func (n *Node) asNode(tb testing.TB, o *identity) *link.Link {
+func (n *Node) asNode(tb testing.TB, o *nodekey.Key) *link.Link {
 	tb.Helper()
-	conn, err := tls.Dial("tcp", n.oapAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{listen.OverlayProto}, Certificates: []tls.Certificate{*o.cert}})
+	conn, err := tls.Dial("tcp", n.oapAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{listen.OverlayProto}, Certificates: []tls.Certificate{*o.Certificate}})
 	if err != nil {
 		tb.Fatal(err)
 	}
