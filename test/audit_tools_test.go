@@ -352,7 +352,6 @@ func TestAuditOnAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
 	for chunk := make([]byte, 1<<20); ; {
 		if _, err = f.Write(chunk); err != nil {
 			chunk = chunk[:len(chunk)/2]
@@ -361,9 +360,7 @@ func TestAuditOnAFullDisk(t *testing.T) {
 			break
 		}
 	}
-	if err := f.Sync(); err != nil && !strings.Contains(err.Error(), "no space") {
-		t.Fatal(err)
-	}
+	_ = f.Close() // it may say once more that there is no space
 	act := func() error {
 		req, err := http.NewRequestWithContext(t.Context(), "POST", n.HTTP+"/v1/admin/breakers/metadata", strings.NewReader(`{"state":"auto"}`))
 		if err != nil {
@@ -402,9 +399,9 @@ func TestAuditOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.await("recording refusals again", func() bool {
-		before := n.metric("audit_shed_total")
+		before := n.metric("audit_tree_size")
 		n.refusals(40)
-		return n.metric("audit_shed_total") == before
+		return n.metric("audit_tree_size") > before+20
 	})
 	tries := 0
 	n.await("making tenants again", func() bool {
