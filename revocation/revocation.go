@@ -20,7 +20,6 @@ import (
 	"io"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/bundle"
 )
 
@@ -69,16 +68,10 @@ func notVerified(format string, args ...any) error {
 }
 
 // NodeID is the id of the node whose key, DER SubjectPublicKeyInfo, is given.
-func NodeID(key []byte) string { return b3.Sum(key).String() }
+func NodeID(key []byte) string { return bundle.NodeID(key) }
 
 // Signer signs with the node's key.
-type Signer interface {
-	KeyID() string // "NAME#vN/ALG"
-	// Public is the key's SubjectPublicKeyInfo, DER.
-	Public() ([]byte, error)
-	// Sign makes an ASN.1 ECDSA signature of the SHA-256 of message.
-	Sign(message []byte) ([]byte, error)
-}
+type Signer = bundle.NodeSigner
 
 // Sign fills in the page's format, node and key, and signs it.
 func Sign(p *Page, s Signer) (*bundle.Envelope, error) {
@@ -100,11 +93,7 @@ func Sign(p *Page, s Signer) (*bundle.Envelope, error) {
 	if text, err = bundle.CanonicalJSON(text); err != nil {
 		return nil, err
 	}
-	sig, err := s.Sign(bundle.PAE(Type, text))
-	if err != nil {
-		return nil, err
-	}
-	return &bundle.Envelope{PayloadType: Type, Payload: text, Signatures: []bundle.Signature{{KeyID: s.KeyID(), Sig: sig}}}, nil
+	return bundle.SignAsNode(Type, text, s)
 }
 
 // Verify returns the page in an envelope that the node of that id signed. Every

@@ -95,8 +95,9 @@ type rule struct {
 }
 
 var (
-	public   = []string{"./b3", "./oap", "./capability", "./tlog", "./bundle", "./revocation", "./registry"}
-	services = []string{".", "./b3", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./internal/store", "./internal/metrics", "./internal/idem"}
+	public   = []string{"./b3", "./oap", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./name"}
+	services = []string{".", "./b3", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./internal/store", "./internal/metrics", "./internal/idem",
+		"./name", "./name/document", "./internal/etag"}
 )
 
 // rules are read top down; the first whose prefix covers a package holds.
@@ -105,6 +106,8 @@ var rules = []rule{
 	{prefix: "oap/mux/flow", may: []string{"./oap"}, not: []string{"net", "os", "context"}, why: "the state of a connection does nothing by itself, so that a test can walk through it"},
 	{prefix: "oap/mux", may: []string{".", "./oap"}, not: []string{"net", "os"}, why: "a session runs over any connection"},
 	{prefix: "oap", may: []string{".", "./b3"}, not: []string{"net", "os"}, why: "public packages are pure"},
+	{prefix: "name/document", may: []string{".", "./b3", "./bundle", "./name"}, not: []string{"net", "os"}, why: "public packages are pure"},
+	{prefix: "name", may: []string{".", "./b3"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "capability", may: []string{".", "./b3", "./capability"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "tlog", may: []string{".", "./b3"}, not: []string{"net", "os"}, why: "public packages are pure"},
 	{prefix: "bundle", may: []string{".", "./b3", "./bundle"}, not: []string{"net", "os"}, why: "public packages are pure"},
@@ -130,13 +133,14 @@ var rules = []rule{
 	{prefix: "internal/wall/auth", may: []string{".", "./capability", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},
 	{prefix: "internal/wall/why", may: []string{".", "./internal/wall"}, not: []string{"net/http", "os"}, why: "it remembers what the wall refused, and asks policy about it"},
 	{prefix: "internal/wall/policy", may: []string{".", "./b3", "./bundle", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},
-	{prefix: "internal/wall", may: []string{".", "./capability", "./bundle", "./internal/route", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "both wires share the wall"},
+	{prefix: "internal/wall", may: []string{".", "./capability", "./bundle", "./name", "./internal/route", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "both wires share the wall"},
 	{prefix: "internal/listen", may: []string{".", "./b3", "./oap", "./internal/listen", "./internal/metrics"}, why: "a listener reaches no handler but through the wall"},
 	{prefix: "internal/keyservice", may: []string{".", "./internal/disk", "./internal/keyservice"}, why: "it knows key services, not what they open"},
 	{prefix: "internal/node/parts", not: []string{"./internal/provision", "./internal/inspect"}, why: "it is below all that put parts together"},
 	{prefix: "internal/provision", not: []string{"./internal/inspect"}, why: "a directory is made without a node"},
 	{prefix: "internal/inspect", not: []string{"./internal/provision"}, why: "a directory is looked at without a node"},
 	{prefix: "internal/datadir", not: []string{"./internal/node"}, why: "commands use it without a node"},
+	{prefix: "internal/etag", may: []string{"."}, not: []string{"net/http", "os"}, why: "it runs inside services"},
 	{prefix: "internal/journal", may: []string{".", "./b3", "./internal/store"}, not: []string{"net/http", "os"}, why: "it runs inside the transactions of services"},
 	{prefix: "internal/idem", may: []string{".", "./b3", "./internal/store"}, not: []string{"net/http", "os"}, why: "it runs inside services"},
 	{prefix: "internal/breaker/guard", may: []string{".", "./b3", "./internal/breaker", "./internal/store", "./internal/svc/kms", "./internal/svc/mailbox"}, not: []string{"net/http", "os"}, why: "a guard is the store it stands before"},

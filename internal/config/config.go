@@ -27,6 +27,7 @@ type Config struct {
 	KMS       KMS       `key:"kms" doc:"How the keystore is opened."`
 	Audit     Audit     `key:"audit" doc:"The tamper-evident log."`
 	Mailbox   Mailbox   `key:"mailbox" doc:"Topics and messages."`
+	Naming    Naming    `key:"naming" doc:"Names of objects."`
 	Facets    Facets    `key:"facets" doc:"Optional services, the first to be shed under load."`
 	Telemetry Telemetry `key:"telemetry" doc:"Logs, traces and metrics."`
 	ZK        ZK        `key:"zk" doc:"Proofs that a policy may ask for. Needs a build with -tags zk."`

@@ -55,6 +55,8 @@ const (
 	DefaultMaxMessageBytes   Size = 1 * quantity.MiB
 	DefaultMaxBatch               = 100
 	DefaultMaxTopics              = 1000
+	DefaultMaxNames               = 100000
+	DefaultMaxHistory             = 100
 	DefaultMaxDepth               = 1000000
 	DefaultTopicBytes        Size = 16 * quantity.GiB
 	DefaultTopicInFlight          = 100000
@@ -117,6 +119,7 @@ func Default() Config {
 			Retention: DefaultTopicRetention, MaxAttempts: DefaultMaxAttempts, VisibilityTimeout: DefaultVisibilityTimeout,
 			MaxWait: DefaultMaxWait, ReplayWindow: DefaultReplayWindow, DLQRetention: DefaultDLQRetention,
 		},
+		Naming:    Naming{MaxNames: DefaultMaxNames, MaxHistory: DefaultMaxHistory},
 		Facets:    Facets{Graph: permits, Feed: permits, Search: permits, Media: permits},
 		Telemetry: Telemetry{TraceSample: DefaultTraceSample, LogLevel: "info", LogFormat: "auto"},
 		ZK:        ZK{Kind: "NoOp", Curve: "bn254", DomainSep: "domain:policy"},

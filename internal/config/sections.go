@@ -35,6 +35,12 @@ type Mailbox struct {
 	DLQRetention      time.Duration `key:"dlq_retention" min:"1h" max:"8760h" doc:"How long dead letters are kept."`
 }
 
+// Naming is names of objects.
+type Naming struct {
+	MaxNames   int64 `key:"max_names" min:"1" max:"10000000" unit:"names" doc:"Names a tenant."`
+	MaxHistory int64 `key:"max_history" min:"1" max:"1000" unit:"versions" doc:"Versions that a name keeps, the current one too."`
+}
+
 // Facets are the optional services.
 type Facets struct {
 	Enable []string `key:"enable" enum:"graph|feed|search|media" doc:"Facets that run."`

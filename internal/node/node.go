@@ -46,6 +46,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/index"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/mailbox"
+	"github.com/rustyonions/macronode/internal/svc/naming"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/overlay"
 	"github.com/rustyonions/macronode/internal/svc/registry"
@@ -112,6 +113,7 @@ type Node struct {
 	access   *access.Service
 	authn    *auth.Authenticator
 	storage  *storage.Service
+	naming   *naming.Service
 	mailbox  *mailbox.Service
 	index    *index.Service
 	facets   *facets.Set
@@ -348,6 +350,9 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 		return err
 	}
 	n.reserve.Store(int64(c.Data.ReserveBytes))
+	if err = n.makeNaming(c); err != nil {
+		return err
+	}
 	if err = n.makeMailbox(ctx, c); err != nil {
 		return err
 	}
@@ -366,6 +371,6 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if err != nil {
 		return err
 	}
-	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Mailbox: n.mailbox, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})
+	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Naming: n.naming, Mailbox: n.mailbox, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})
 	return err
 }

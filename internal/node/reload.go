@@ -83,7 +83,7 @@ func (n *Node) prepareReload(ctx context.Context, l *config.Loaded) (*prepared, 
 		return nil, err
 	}
 	mail := parts.MailboxSettings(c)
-	if err := errors.Join(storageLimits(c).Validate(), mail.Validate(), facets.Check(c), n.checkPeers(c)); err != nil {
+	if err := errors.Join(storageLimits(c).Validate(), mail.Validate(), facets.Check(c), namingLimits(c).Validate(), n.checkPeers(c)); err != nil {
 		return nil, err
 	}
 	if _, err := logs.ParseLevel(c.Telemetry.LogLevel); err != nil {
@@ -126,7 +126,7 @@ func (n *Node) apply(l *config.Loaded, p *prepared) error {
 	n.admit.SetLimit(c.Server.MaxInflight)
 	n.gate.SetMaxLongRunning(c.Server.MaxLongRunning)
 	rules, err := n.listenRules(c)
-	err = errors.Join(err, n.caps.SetRules(rules), n.storage.SetLimits(storageLimits(c)), n.mailbox.SetSettings(parts.MailboxSettings(c)), n.facets.Set(c), n.gateway.SetLimits(gatewayLimits(c)),
+	err = errors.Join(err, n.caps.SetRules(rules), n.storage.SetLimits(storageLimits(c)), n.mailbox.SetSettings(parts.MailboxSettings(c)), n.facets.Set(c), n.naming.SetLimits(namingLimits(c)), n.gateway.SetLimits(gatewayLimits(c)),
 		n.oapd.SetLimits(oapLimits(c)), n.commitSockets(p.sockets), n.overlay.Refresh())
 	level, lerr := logs.ParseLevel(c.Telemetry.LogLevel)
 	if lerr == nil {

@@ -20,6 +20,7 @@ func (n *Node) behindWall() []macronode.Service {
 		n.access,
 		n.policy,
 		n.storage,
+		n.naming,
 		n.mailbox,
 		n.members,
 		n.index,

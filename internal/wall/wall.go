@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/name"
 )
 
 // Serve takes one call through the wall and hands the reply to send. It returns
@@ -93,6 +94,13 @@ func (f *flight) auth(ctx context.Context) error {
 	id := f.b.ResourceID
 	if f.b.ResourceArg != "" {
 		id = f.call.Arg(f.b.ResourceArg)
+	}
+	if f.b.Resource == macronode.NameResource {
+		// Caveats and policy speak of the name, not of one of its spellings. What is
+		// no name stays as it is: its service refuses it.
+		if n, err := name.Normalize(id); err == nil {
+			id = n
+		}
 	}
 	f.adm.Resource = macronode.Resource{Kind: f.b.Resource, ID: id}
 	p, t, err := f.w.Auth.Authenticate(ctx, f.call, f.b, f.adm.Resource)

@@ -27,6 +27,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/kms/kmsapi"
 	"github.com/rustyonions/macronode/internal/svc/kms/minting"
 	"github.com/rustyonions/macronode/internal/svc/mailbox"
+	"github.com/rustyonions/macronode/internal/svc/naming"
 	"github.com/rustyonions/macronode/internal/svc/omnigate"
 	"github.com/rustyonions/macronode/internal/svc/ops"
 	"github.com/rustyonions/macronode/internal/svc/registry"
@@ -76,6 +77,7 @@ type AccessDeps struct {
 	NodeID  string
 	Audit   macronode.Auditor
 	Storage *storage.Service
+	Naming  *naming.Service
 	Mailbox *mailbox.Service
 	Meter   *quota.Meter
 	Admit   *admit.Controller
@@ -98,6 +100,9 @@ func NewAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps AccessDep
 	if deps.Storage != nil {
 		c.Purgers = append(c.Purgers, deps.Storage)
 		c.Stored = deps.Storage.Usage
+	}
+	if deps.Naming != nil {
+		c.Purgers = append(c.Purgers, deps.Naming)
 	}
 	if deps.Mailbox != nil {
 		c.Purgers = append(c.Purgers, deps.Mailbox)
@@ -128,7 +133,7 @@ func FormatError(err, newer error) error {
 // ServiceNames are the names of a node's services in start order: label values
 // that must be known before the services are made.
 func ServiceNames() []string {
-	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, mailbox.Name, registry.Name, index.Name, omnigate.Name, gateway.Name, oapd.Name}
+	return []string{ops.Name, audit.Name, kmsapi.Name, access.Name, policy.Name, storage.Name, naming.Name, mailbox.Name, registry.Name, index.Name, omnigate.Name, gateway.Name, oapd.Name}
 }
 
 // RequiredNames are the services that a generated bundle requires: all but the

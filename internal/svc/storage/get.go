@@ -11,6 +11,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/etag"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/storage/partial"
 	"github.com/rustyonions/macronode/internal/svc/storage/refs"
@@ -97,11 +98,7 @@ func etagOf(addr b3.Addr) string {
 
 // find does what GET and HEAD share; body says that the object's bytes are wanted.
 // Where done is true the reply is ready.
-func (s *Service) find(ctx context.Context, a *macronode.Admitted, body bool) (r *read, done bool, err error) {
-	addr, err := addrArg(a)
-	if err != nil {
-		return nil, false, err
-	}
+func (s *Service) find(ctx context.Context, a *macronode.Admitted, addr b3.Addr, body bool) (r *read, done bool, err error) {
 	r = &read{tenant: a.Tenant.ID, addr: addr, etag: etagOf(addr), group: sliceGroup(a.Header)}
 	if r.group != noSlice {
 		r.etag = sliceTag(r.etag, r.group)
@@ -113,7 +110,7 @@ func (s *Service) find(ctx context.Context, a *macronode.Admitted, body bool) (r
 	if err != nil {
 		return nil, false, err
 	}
-	unchanged, err := partial.Preconditions(a.Header, r.etag)
+	unchanged, err := etag.Preconditions(a.Header, r.etag)
 	if err != nil {
 		r.close()
 		return nil, false, err
@@ -140,9 +137,18 @@ func (r *read) load(m store.Reader) (err error) {
 	return err
 }
 
-// stat answers HEAD: what GET says, without Range, which is GET's alone.
 func (s *Service) stat(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	r, done, err := s.find(ctx, a, false)
+	addr, err := addrArg(a)
+	if err != nil {
+		return nil, err
+	}
+	return s.Stat(ctx, a, addr)
+}
+
+// Stat answers HEAD of the caller's object addr: what GET says, without Range, which
+// is GET's alone.
+func (s *Service) Stat(ctx context.Context, a *macronode.Admitted, addr b3.Addr) (*macronode.Reply, error) {
+	r, done, err := s.find(ctx, a, addr, false)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +160,17 @@ func (s *Service) stat(ctx context.Context, a *macronode.Admitted) (*macronode.R
 }
 
 func (s *Service) get(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	r, done, err := s.find(ctx, a, true)
+	addr, err := addrArg(a)
+	if err != nil {
+		return nil, err
+	}
+	return s.Get(ctx, a, addr)
+}
+
+// Get answers GET of the caller's object addr, whatever route the call came by. The
+// reply's header is the caller's to change.
+func (s *Service) Get(ctx context.Context, a *macronode.Admitted, addr b3.Addr) (*macronode.Reply, error) {
+	r, done, err := s.find(ctx, a, addr, true)
 	if err != nil {
 		return nil, err
 	}
