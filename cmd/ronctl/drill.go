@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,8 +18,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/cmd/ronctl/drill"
+	"github.com/rustyonions/macronode/cmd/ronctl/inspect"
 )
 
 // nodeBinary is the program that drills start.
@@ -26,7 +30,7 @@ const nodeBinary = "macronode"
 
 func (a *app) drillCommand() *cobra.Command {
 	return cli.Group("drill", "Break things on purpose, in a throw-away node, and judge what happens", "  ronctl drill run disk-full corrupt-object",
-		a.drillList(), a.drillRun())
+		a.drillList(), a.drillRun(), inspect.Tools{Connect: a.connect, Print: a.Print}.Drills())
 }
 
 func (a *app) drillList() *cobra.Command {
@@ -58,12 +62,12 @@ func (a *app) drillList() *cobra.Command {
 
 func (a *app) drillRun() *cobra.Command {
 	var o drill.Options
-	var live bool
+	var live, record bool
 	c := &cobra.Command{
 		Use: "run NAME...", Short: "Carry out drills, one after the other; exit 0 if all pass, else 1",
 		Long: "run starts a throw-away node for each drill: the " + nodeBinary + " beside ronctl, else the one\nin PATH. No capability and no running node is needed, and none is touched. The node's\ndirectory is removed afterwards, whatever happens, unless --keep is given.\n\n" +
-			"Each drill ends within " + drill.Limit.String() + ".",
-		Example: "  ronctl drill run disk-full\n  ronctl drill run corrupt-object --output json\n  ronctl drill run disk-full --dir /mnt/small --keep",
+			"Each drill ends within " + drill.Limit.String() + ". With --record a node remembers the results and audits\nthem, with the address of the report; \"drill status\" then says what is overdue.",
+		Example: "  ronctl drill run disk-full --record\n  ronctl drill run corrupt-object --output json\n  ronctl drill run disk-full --dir /mnt/small --keep",
 		Args:    cli.MinArgs(1), ValidArgsFunction: completeDrills,
 		RunE: func(c *cobra.Command, names []string) error {
 			drills, err := findDrills(names, live)
@@ -79,12 +83,17 @@ func (a *app) drillRun() *cobra.Command {
 			// A terminal that is closed must not leave a node behind.
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGHUP)
 			defer stop()
-			return a.carryOut(ctx, drills, o)
+			reports, err := a.carryOut(ctx, drills, o)
+			if record {
+				err = errors.Join(a.recordDrills(c, reports), err)
+			}
+			return err
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&o.Dir, "dir", "", "make the throw-away directories in here; the disk of disk-full is the one that this lies on")
 	f.BoolVar(&o.Keep, "keep", false, "leave the throw-away directories, with the node's log, for inspection")
+	f.BoolVar(&record, "record", false, "put the results on record at the node that --node names; it needs node:drill")
 	f.BoolVar(&live, "live", false, "run against the node that --node names; it needs node:drill and server.drills = true")
 	return c
 }
@@ -140,7 +149,7 @@ func findNode() (string, error) {
 }
 
 // carryOut runs the drills, tells of each as it ends, and fails if one did.
-func (a *app) carryOut(ctx context.Context, drills []drill.Drill, o drill.Options) error {
+func (a *app) carryOut(ctx context.Context, drills []drill.Drill, o drill.Options) ([]drill.Report, error) {
 	reports := []drill.Report{}
 	var failed []string
 	for _, d := range drills {
@@ -151,7 +160,7 @@ func (a *app) carryOut(ctx context.Context, drills []drill.Drill, o drill.Option
 		}
 		if !a.JSON() {
 			if err := a.Print(nil, func(w io.Writer) { writeReport(w, &r) }); err != nil {
-				return err
+				return reports, err
 			}
 			for _, line := range r.Log {
 				fmt.Fprintf(a.Err, "| %s\n", line)
@@ -160,13 +169,39 @@ func (a *app) carryOut(ctx context.Context, drills []drill.Drill, o drill.Option
 	}
 	if a.JSON() {
 		if err := a.Print(map[string]any{"pass": len(failed) == 0, "drills": reports}, nil); err != nil {
-			return err
+			return reports, err
 		}
 	}
 	if len(failed) == 0 {
-		return nil
+		return reports, nil
 	}
-	return cli.Exit(errors.New("failed: "+strings.Join(failed, ", ")), macronode.ExitFailed)
+	return reports, cli.Exit(errors.New("failed: "+strings.Join(failed, ", ")), macronode.ExitFailed)
+}
+
+// recordDrills puts what was carried out on record, each with the address of its
+// report as JSON.
+func (a *app) recordDrills(c *cobra.Command, reports []drill.Report) error {
+	ctx, cl, err := a.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for i := range reports {
+		r := &reports[i]
+		text, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		said := r.Error
+		if !r.Pass && said == "" {
+			said = "failed"
+		}
+		if _, err := cl.RecordDrill(ctx, client.DrillResult{Name: r.Name, Pass: r.Pass, Error: strings.ToValidUTF8(said[:min(len(said), 1000)], ""), Seconds: r.Seconds, AtMS: r.EndedMS,
+			Report: b3.Sum(text).String()}); err != nil {
+			return fmt.Errorf("%s could not be put on record: %w", r.Name, err)
+		}
+	}
+	return nil
 }
 
 // writeReport is a drill's report for people.

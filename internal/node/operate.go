@@ -14,14 +14,23 @@ import (
 	"github.com/rustyonions/macronode/internal/route/openapi"
 	"github.com/rustyonions/macronode/internal/store/mem"
 	"github.com/rustyonions/macronode/internal/svc/ops"
+	"github.com/rustyonions/macronode/internal/svc/ops/drillbook"
 	admitdesk "github.com/rustyonions/macronode/internal/wall/admit/desk"
 )
+
+// drillEvery is how often each drill should pass: once a quarter.
+const drillEvery = 90 * 24 * time.Hour
 
 // spareBytes bounds the answers that are kept in memory for operators.
 const spareBytes = 4 << 20
 
 // makeOps gives the operators' routes what they show and steer.
-func (n *Node) makeOps() (*ops.Service, error) {
+func (n *Node) makeOps(ctx context.Context) (*ops.Service, error) {
+	book, err := drillbook.Open(ctx, n.kv, drillEvery, time.Now)
+	if err != nil {
+		n.log.Warn("which drills were carried out is not known", "event", "drills", "error", err)
+	}
+	book.Register(n.metrics)
 	return ops.New(ops.Config{
 		Metrics: n.metrics, Ready: prober{n}, Version: n.mustVersion, Status: n, Events: n.bus, Reload: n, Drain: n.drainer,
 		Crash: crasher{n}, Documents: documents{n}, Idem: n.idem,
@@ -29,7 +38,7 @@ func (n *Node) makeOps() (*ops.Service, error) {
 		Drills:   func() bool { return n.config().Server.Drills },
 		Spare:    idem.New(idem.Config{KV: mem.NewKV(mem.KVConfig{MaxBytes: spareBytes, ReserveBytes: spareBytes})}),
 		Away:     func() bool { return n.kvAway.Check() != nil },
-		Breakers: desk.New(n.breakers, n.audit), Why: n.why,
+		Breakers: desk.New(n.breakers, n.audit), Why: n.why, Book: book,
 	})
 }
 

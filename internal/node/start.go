@@ -140,7 +140,7 @@ func (n *Node) preparePolicy(ctx context.Context, l *config.Loaded) error {
 }
 
 // buildWall gathers the routes and assembles the pipeline over them.
-func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
+func (n *Node) buildWall(ctx context.Context, l *config.Loaded) error {
 	n.drainer = lifecycle.NewDrainer(lifecycle.DrainConfig{Gate: n.gate, Bus: n.bus, Log: n.log,
 		LameDuck: func() time.Duration { return n.config().Server.LameDuck }, OnPhase: n.onPhase})
 	n.onStop("drain", func(context.Context) error { n.drainer.Close(); return nil })
@@ -151,7 +151,7 @@ func (n *Node) buildWall(_ context.Context, l *config.Loaded) error {
 	if err != nil {
 		return err
 	}
-	if n.ops, err = n.makeOps(); err != nil {
+	if n.ops, err = n.makeOps(ctx); err != nil {
 		return err
 	}
 	routes := overlaid{n.oapd, n}.Routes()

@@ -59,6 +59,7 @@ type Report struct {
 	Pass    bool    `json:"pass"`
 	Error   string  `json:"error,omitempty"` // why it did not pass
 	Seconds float64 `json:"seconds"`
+	EndedMS int64   `json:"ended_ms"` // unix milliseconds
 	Binary  string  `json:"binary"`
 	// Dir held the node's data; it is there after the drill only where Kept.
 	Dir   string   `json:"dir"`
@@ -112,7 +113,7 @@ func (d Drill) Run(ctx context.Context, o Options) Report {
 		r.Error = err.Error()
 	}
 	r.Pass = r.Error == ""
-	r.Seconds = time.Since(begun).Seconds()
+	r.Seconds, r.EndedMS = time.Since(begun).Seconds(), time.Now().UnixMilli()
 	return *r
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/ops/drillbook"
 )
 
 const jsonType = "application/json"
@@ -203,6 +204,25 @@ func (s *Service) shutdown(_ context.Context, _ *macronode.Admitted, body []byte
 	}
 	s.cfg.Shutdown()
 	return document(202, Accepted{true})
+}
+
+func (s *Service) drills(_ context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
+	if err := a.OnlyArgs(); err != nil {
+		return nil, err
+	}
+	return document(200, DrillList{s.cfg.Book.Entries()})
+}
+
+func (s *Service) recordDrill(ctx context.Context, _ *macronode.Admitted, body []byte) (*macronode.Reply, error) {
+	var r drillbook.Result
+	if err := decode(body, &r); err != nil {
+		return nil, err
+	}
+	e, err := s.cfg.Book.Record(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return document(200, e)
 }
 
 func (s *Service) crash(_ context.Context, _ *macronode.Admitted, body []byte) (*macronode.Reply, error) {

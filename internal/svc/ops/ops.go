@@ -9,6 +9,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
+	"github.com/rustyonions/macronode/internal/svc/ops/drillbook"
 )
 
 // Name is the service's name.
@@ -89,6 +90,14 @@ type Config struct {
 	Away     func() bool
 	Breakers Breakers
 	Why      Explainer
+	Book     DrillBook
+}
+
+// DrillBook remembers which drills were carried out.
+type DrillBook interface {
+	// Record returns once the result is durable.
+	Record(context.Context, drillbook.Result) (drillbook.Entry, error)
+	Entries() []drillbook.Entry
 }
 
 // Explainer says why calls were refused.
@@ -108,7 +117,7 @@ var _ macronode.Service = (*Service)(nil)
 func New(cfg Config) (*Service, error) {
 	lacks := cfg.Metrics == nil || cfg.Ready == nil || cfg.Version == nil || cfg.Status == nil || cfg.Events == nil ||
 		cfg.Reload == nil || cfg.Drain == nil || cfg.Crash == nil || cfg.Documents == nil || cfg.Shutdown == nil || cfg.Drills == nil ||
-		cfg.Away == nil || cfg.Breakers == nil || cfg.Why == nil
+		cfg.Away == nil || cfg.Breakers == nil || cfg.Why == nil || cfg.Book == nil
 	if lacks {
 		return nil, errors.New("ops: the config is incomplete")
 	}
@@ -244,6 +253,11 @@ type (
 		Events []Event `json:"events"`
 		Next   uint64  `json:"next"` // to ask after
 		Lost   uint64  `json:"lost"` // events forgotten before the first
+	}
+
+	// DrillList is the answer of GET /v1/admin/drills.
+	DrillList struct {
+		Drills []drillbook.Entry `json:"drills"`
 	}
 
 	// CrashRequest is the body of the service-crash drill.

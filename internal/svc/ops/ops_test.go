@@ -22,6 +22,7 @@ import (
 	"github.com/rustyonions/macronode/internal/route"
 	"github.com/rustyonions/macronode/internal/store/mem"
 	"github.com/rustyonions/macronode/internal/supervise"
+	"github.com/rustyonions/macronode/internal/svc/ops/drillbook"
 )
 
 // The real neighbours fit the small interfaces.
@@ -83,7 +84,7 @@ func newWorld(t testing.TB, keeper *idem.Keeper) *world {
 		Metrics: w.reg, Ready: w.fake, Version: func() []byte { return []byte(`{"service":"macronode"}`) }, Status: w.fake, Events: w.bus,
 		Reload: w.fake, Drain: w.drain, Crash: w.fake, Documents: w.fake, Shutdown: func() { w.shutdowns++ },
 		Drills: func() bool { return w.drills }, Idem: keeper,
-		Spare: w.spare(), Away: func() bool { return w.away }, Breakers: w.fake, Why: w.fake,
+		Spare: w.spare(), Away: func() bool { return w.away }, Breakers: w.fake, Why: w.fake, Book: w.book(t),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +94,14 @@ func newWorld(t testing.TB, keeper *idem.Keeper) *world {
 		t.Fatal(err)
 	}
 	return w
+}
+
+func (w *world) book(t testing.TB) *drillbook.Book {
+	b, err := drillbook.Open(t.Context(), mem.NewKV(mem.KVConfig{}), time.Hour, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // call looks the route up as the wall does and runs its handler.
@@ -161,6 +170,7 @@ func TestTheWallSeesTheseRoutes(t *testing.T) {
 		"admin.status": "node:status", "admin.events": "node:events", "admin.reload": "node:reload", "admin.drain": "node:drain",
 		"admin.breakers": "node:breaker", "admin.why": "node:status", "admin.breaker.force": "node:breaker",
 		"admin.undrain": "node:drain", "admin.shutdown": "node:shutdown", "admin.drill.service-crash": "node:drill",
+		"admin.drills": "node:drill", "admin.drill.record": "node:drill",
 	}
 	routes := w.svc.Routes()
 	if len(routes) != len(actions) {
@@ -255,6 +265,17 @@ func TestServiceCrashDrill(t *testing.T) {
 	}
 	w.crashErr = macronode.Errorf(macronode.NotFound, "no such service")
 	w.want(t, "POST", path, `{"service":"a"}`, 404, "")
+}
+
+func TestDrillsOnRecord(t *testing.T) {
+	w := newWorld(t, nil)
+	w.want(t, "GET", "/v1/admin/drills", "", 200, `{"name":"disk-full","due_ms":`)
+	w.want(t, "POST", "/v1/admin/drills", fmt.Sprintf(`{"name":"disk-full","pass":true,"seconds":1.5,"at_ms":%d,"live":false}`, time.Now().UnixMilli()), 200, `"last_passed_ms":`)
+	w.want(t, "GET", "/v1/admin/drills", "", 200, `"last":{"name":"disk-full","pass":true`)
+	w.want(t, "GET", "/v1/admin/drills?limit=1", "", 400, "")
+	for body, status := range map[string]int{"": 422, "{}": 422, `{"name":"nothing"}`: 422, `{"name":"disk-full","passed":true}`: 400} {
+		w.want(t, "POST", "/v1/admin/drills", body, status, "")
+	}
 }
 
 func TestAnswersAreKeptByKey(t *testing.T) {

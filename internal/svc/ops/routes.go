@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/internal/svc/ops/drillbook"
 )
 
 // maxAdminBody bounds the bodies of admin routes, in bytes.
@@ -102,6 +103,11 @@ func (s *Service) admin() []macronode.Route {
 			Summary: "Take a drain back", Response: Progress{}, Kinds: []macronode.Kind{macronode.Conflict},
 		}),
 		act("admin.shutdown", "shutdown", "node:shutdown", s.shutdown, macronode.Doc{Summary: "Drain, then stop the node", Response: Accepted{}, Status: []int{202}}),
+		read("admin.drills", "/v1/admin/drills", "node:drill", s.drills, macronode.Doc{Summary: "When each drill was last carried out, and is due again", Response: DrillList{}}),
+		act("admin.drill.record", "drills", "node:drill", s.recordDrill, macronode.Doc{
+			Summary: "Put a drill that was carried out on record; audited", Request: drillbook.Result{}, Response: drillbook.Entry{},
+			Kinds: []macronode.Kind{macronode.Invalid},
+		}),
 		act("admin.drill.service-crash", "drills/service-crash", "node:drill", s.crash, macronode.Doc{
 			Summary: "Make a service crash, where the config allows drills", Request: CrashRequest{}, Response: Accepted{}, Status: []int{202},
 			Kinds: []macronode.Kind{macronode.Denied, macronode.NotFound, macronode.Conflict, macronode.Invalid},
