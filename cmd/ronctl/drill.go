@@ -19,7 +19,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
-	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/client/drills"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/cmd/ronctl/drill"
 	"github.com/rustyonions/macronode/cmd/ronctl/inspect"
@@ -196,7 +196,7 @@ func (a *app) recordDrills(c *cobra.Command, reports []drill.Report) error {
 		if !r.Pass && said == "" {
 			said = "failed"
 		}
-		if _, err := cl.RecordDrill(ctx, client.DrillResult{Name: r.Name, Pass: r.Pass, Error: strings.ToValidUTF8(said[:min(len(said), 1000)], ""), Seconds: r.Seconds, AtMS: r.EndedMS,
+		if _, err := drills.Record(ctx, cl, drills.Result{Name: r.Name, Pass: r.Pass, Error: strings.ToValidUTF8(said[:min(len(said), 1000)], ""), Seconds: r.Seconds, AtMS: r.EndedMS,
 			Report: b3.Sum(text).String()}); err != nil {
 			return fmt.Errorf("%s could not be put on record: %w", r.Name, err)
 		}

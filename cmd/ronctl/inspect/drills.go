@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/client/drills"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
 )
 
@@ -28,7 +28,7 @@ func (t Tools) Drills() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := cl.Drills(ctx)
+			list, err := drills.List(ctx, cl)
 			if err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ func (t Tools) Drills() *cobra.Command {
 }
 
 // WriteDrills writes the drills as a table for people.
-func WriteDrills(w io.Writer, list []client.DrillEntry) {
+func WriteDrills(w io.Writer, list []drills.Entry) {
 	fmt.Fprintln(w, "DRILL\tLAST\tRESULT\tDUE")
 	for _, e := range list {
 		at, result, due := "never", "-", time.UnixMilli(e.DueMS).UTC().Format(time.DateOnly)
