@@ -187,7 +187,9 @@ var nodeActs = []act{
 	undrain,
 	{op: "admin.reload", ask: func(*walk) ask { return ask{cap: operatorCap, body: `{}`} }},
 	{op: "admin.drill.service-crash", ask: func(*walk) ask { return ask{cap: operatorCap, body: `{"service":"svc-storage"}`} }},
-	{op: "admin.drill.record", ask: func(*walk) ask { return ask{cap: operatorCap, body: `{"name":"oversize","pass":true,"seconds":1,"at_ms":1700000000000,"live":false}`} }},
+	{op: "admin.drill.record", ask: func(*walk) ask {
+		return ask{cap: operatorCap, body: `{"name":"oversize","pass":true,"seconds":1,"at_ms":1700000000000,"live":false}`}
+	}},
 	{op: "admin.shutdown", ask: func(*walk) ask { return ask{cap: operatorCap, body: `{}`} }},
 }
 
