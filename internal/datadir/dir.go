@@ -37,6 +37,7 @@ const (
 	ObjectsDir      = "objects"
 	MailboxDir      = "mailbox"
 	AuditDir        = "audit"
+	SearchDir       = "search" // indexes, which can be made again
 	// IncompleteName stands in a directory whose init did not finish.
 	IncompleteName = "INIT-INCOMPLETE"
 )

@@ -103,7 +103,12 @@ func (j *Journal) Advance(ctx context.Context, name string, seq uint64, extra fu
 }
 
 // Forget removes the count of a tenant that is gone.
-func (j *Journal) Forget(tx store.Tx, t macronode.TenantID) error { return tx.Delete(countKey(t)) }
+func (j *Journal) Forget(tx store.Tx, t macronode.TenantID) error {
+	j.mu.Lock()
+	delete(j.counts, t)
+	j.mu.Unlock()
+	return tx.Delete(countKey(t))
+}
 
 func (j *Journal) admit(name string) {
 	j.mu.Lock()

@@ -7,7 +7,7 @@
 // A change is recorded in the transaction that makes it, so that one is never
 // without the other, whatever crashes. Consumers enroll under a name; each says
 // how far it has come (Advance), and what all have passed is removed. Where
-// nobody is enrolled nothing is written. A consumer that is new, or that fell so
+// nobody is enrolled nothing is kept but a count for each tenant. A consumer that is new, or that fell so
 // far behind that its changes were given up, is told so by Enroll and rebuilds
 // from the stores.
 //

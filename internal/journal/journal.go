@@ -118,21 +118,19 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 
 // Record adds c to the transaction that makes the change: both are kept or
 // neither. It gives c its numbers and, where c has none, its time. Where nobody
-// is enrolled it does nothing.
+// is enrolled only the tenant's count is kept.
 func (j *Journal) Record(tx store.Tx, c Change) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.users) == 0 {
-		return nil
-	}
-	if j.head-j.tail >= j.max {
+	keep := len(j.users) > 0
+	if keep && j.head-j.tail >= j.max {
 		// Nobody advances: what is here is given up, and with it every place.
 		for name := range j.users {
 			if err := tx.Delete(userKey(name)); err != nil {
 				return err
 			}
 		}
-		return nil
+		keep = false
 	}
 	n, ok := j.counts[c.Tenant]
 	if !ok {
@@ -152,14 +150,18 @@ func (j *Journal) Record(tx store.Tx, c Change) error {
 	if err != nil {
 		return err
 	}
-	if err := tx.Set(changeKey(c.Seq), v); err != nil {
-		return err
-	}
 	if err := tx.Set(countKey(c.Tenant), u64(c.TenantSeq)); err != nil {
 		return err
 	}
+	j.counts[c.Tenant] = c.TenantSeq
+	if !keep {
+		return nil
+	}
+	if err := tx.Set(changeKey(c.Seq), v); err != nil {
+		return err
+	}
 	// Where the transaction is given up the numbers are missing, which nobody minds.
-	j.head, j.counts[c.Tenant] = c.Seq, c.TenantSeq
+	j.head = c.Seq
 	close(j.wake)
 	j.wake = make(chan struct{})
 	return nil

@@ -126,6 +126,9 @@ func TestNothingIsWrittenWhereNobodyIsEnrolled(t *testing.T) {
 	if keys(t, kv) != 0 || j.Head() != 0 {
 		t.Fatal("a change was kept for nobody")
 	}
+	if n, err := j.Count(t.Context(), tenant(1)); err != nil || n != 1 {
+		t.Fatalf("the tenant's count is %d, %v", n, err)
+	}
 	enroll(t, j, "a")
 	record(t, kv, j, put(1))
 	if err := j.Leave(t.Context(), "a"); err != nil {

@@ -367,10 +367,10 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if err != nil {
 		return err
 	}
-	n.facets, err = facets.New(c, facets.Deps{Breakers: n.breakers, Metrics: n.metrics, Log: n.log, Panicked: lateServices{n}.Panicked})
+	n.facets, err = facets.New(c, facets.Deps{Breakers: n.breakers, Metrics: n.metrics, Log: n.log, KV: n.kv, Journal: n.journal, Dir: n.dir, Storage: n.storage, Panicked: lateServices{n}.Panicked})
 	if err != nil {
 		return err
 	}
-	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Naming: n.naming, Mailbox: n.mailbox, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})
+	n.access, err = parts.NewAccess(ctx, n.kv, n.keys, parts.AccessDeps{NodeID: n.nodeID, Audit: n.audit, Storage: n.storage, Naming: n.naming, Mailbox: n.mailbox, Further: []access.Purger{n.facets}, Meter: n.meter, Admit: n.admit, Idem: n.idem, Quota: n.defaultQuota, Told: n.told, Metrics: access.NewMetrics(n.metrics), Log: n.log})
 	return err
 }

@@ -112,6 +112,8 @@ var routes = []Route{
 	{"registry.watch", 4, "GET", "/v1/registry/watch"},
 	{"registry.withdraw", 4, "POST", "/v1/registry/proposals/{id}/withdraw"},
 	{"schema", 10, "GET", "/schemas/{name}"},
+	{"search.query", 7, "GET", "/v1/search"},
+	{"search.status", 7, "GET", "/v1/search/status"},
 	{"tenant.create", 9, "POST", "/v1/tenants"},
 	{"tenant.delete", 9, "DELETE", "/v1/tenants/{tenant}"},
 	{"tenant.list", 9, "GET", "/v1/tenants"},

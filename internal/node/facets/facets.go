@@ -11,8 +11,13 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/breaker"
 	"github.com/rustyonions/macronode/internal/config"
+	"github.com/rustyonions/macronode/internal/datadir"
+	"github.com/rustyonions/macronode/internal/journal"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/omnigate"
+	"github.com/rustyonions/macronode/internal/svc/omnigate/search"
+	"github.com/rustyonions/macronode/internal/svc/storage"
 )
 
 // Deps are what facets work with.
@@ -20,6 +25,10 @@ type Deps struct {
 	Breakers *breaker.Registry
 	Metrics  *metrics.Registry
 	Log      *slog.Logger
+	KV       store.KV
+	Journal  *journal.Journal
+	Dir      datadir.Dir
+	Storage  *storage.Service
 	// Panicked hears of panics of the service of this name.
 	Panicked func(service string, value any, stack []byte)
 }
@@ -27,26 +36,36 @@ type Deps struct {
 // Set is the service of all facets.
 type Set struct {
 	*omnigate.Service
+	search  *search.Facet
+	journal *journal.Journal
 }
 
 // New makes the facets and the frame around them. A new facet is one in the list.
 func New(c *config.Config, d Deps) (*Set, error) {
-	list := []omnigate.Facet{}
-	s := &Set{}
+	s := &Set{journal: d.Journal}
 	var err error
+	if s.search, err = newSearch(d); err != nil {
+		return nil, err
+	}
+	list := []omnigate.Facet{s.search}
 	s.Service, err = omnigate.New(omnigate.Config{
 		Breaker:  func(name string) omnigate.Breaker { return newSwitch(d.Breakers, name) },
 		Settings: settings(c), Metrics: omnigate.NewMetrics(d.Metrics), Log: d.Log,
 		Panicked: func(value any, stack []byte) { d.Panicked(omnigate.Name, value, stack) },
 	}, list)
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	return s, s.quiet(c)
 }
 
 // Check says what of [facets] makes no sense.
 func Check(c *config.Config) error { return settings(c).Validate() }
 
 // Set applies what a reload changes.
-func (s *Set) Set(c *config.Config) error { return s.SetSettings(settings(c)) }
+func (s *Set) Set(c *config.Config) error {
+	return errors.Join(s.SetSettings(settings(c)), s.quiet(c))
+}
 
 // settings are what [facets] says of the frame.
 func settings(c *config.Config) omnigate.Settings {

@@ -79,6 +79,7 @@ type AccessDeps struct {
 	Storage *storage.Service
 	Naming  *naming.Service
 	Mailbox *mailbox.Service
+	Further []access.Purger // of what else keeps something of tenants
 	Meter   *quota.Meter
 	Admit   *admit.Controller
 	Idem    *idem.Keeper
@@ -107,7 +108,7 @@ func NewAccess(ctx context.Context, kv store.KV, keys *kms.Store, deps AccessDep
 	if deps.Mailbox != nil {
 		c.Purgers = append(c.Purgers, deps.Mailbox)
 	}
-	c.Purgers = append(c.Purgers, c.Idem)
+	c.Purgers = append(append(c.Purgers, deps.Further...), c.Idem)
 	if deps.Meter != nil {
 		c.Purgers = append(c.Purgers, deps.Meter, deps.Admit)
 		c.InFlight = deps.Meter.InFlight
