@@ -15,6 +15,7 @@ import (
 	"github.com/rustyonions/macronode/internal/journal"
 	"github.com/rustyonions/macronode/internal/metrics"
 	"github.com/rustyonions/macronode/internal/store"
+	"github.com/rustyonions/macronode/internal/svc/naming"
 	"github.com/rustyonions/macronode/internal/svc/omnigate"
 	"github.com/rustyonions/macronode/internal/svc/omnigate/search"
 	"github.com/rustyonions/macronode/internal/svc/storage"
@@ -29,6 +30,7 @@ type Deps struct {
 	Journal  *journal.Journal
 	Dir      datadir.Dir
 	Storage  *storage.Service
+	Naming   *naming.Service
 	// Panicked hears of panics of the service of this name.
 	Panicked func(service string, value any, stack []byte)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
+	"github.com/rustyonions/macronode/internal/svc/naming"
 	"github.com/rustyonions/macronode/internal/svc/omnigate/search"
 	"github.com/rustyonions/macronode/internal/svc/omnigate/search/shelf"
 	"github.com/rustyonions/macronode/internal/svc/storage/neighbour"
@@ -18,7 +19,7 @@ import (
 // newSearch makes the search facet.
 func newSearch(d Deps) (*search.Facet, error) {
 	f, err := search.New(search.Config{KV: d.KV, Journal: d.Journal, Shelf: shelf.New(d.Dir.FS, d.Dir.At(datadir.SearchDir)),
-		Objects: searchObjects{d.Storage.Look()}, Metrics: search.NewMetrics(d.Metrics), Log: d.Log})
+		Objects: searchObjects{d.Storage.Look()}, Names: searchNames{d.Naming}, Metrics: search.NewMetrics(d.Metrics), Log: d.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +58,19 @@ func (o searchObjects) Page(ctx context.Context, t macronode.TenantID, after *b3
 	list := make([]search.Object, len(page))
 	for i, f := range page {
 		list[i] = found(f)
+	}
+	return list, err
+}
+
+// searchNames is naming as search wants it.
+type searchNames struct{ *naming.Service }
+
+// Page implements search.Names.
+func (n searchNames) Page(ctx context.Context, t macronode.TenantID, after string, limit int) ([]search.Named, error) {
+	page, err := n.Service.Names(ctx, t, after, limit)
+	list := make([]search.Named, len(page))
+	for i, e := range page {
+		list[i] = search.Named{Name: e.Name, Addr: e.Addr}
 	}
 	return list, err
 }

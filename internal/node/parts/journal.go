@@ -3,6 +3,8 @@
 package parts
 
 import (
+	"time"
+
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/journal"
@@ -25,4 +27,17 @@ func (c ObjectChanges) Deleted(tx store.Tx, t macronode.TenantID, addr b3.Addr) 
 // Purged implements storage.Changes.
 func (c ObjectChanges) Purged(tx store.Tx, t macronode.TenantID) error {
 	return c.J.Record(tx, journal.Change{Tenant: t, Kind: journal.TenantPurged})
+}
+
+// NameChanges is the journal as ron-naming tells it of names.
+type NameChanges struct{ J *journal.Journal }
+
+// NameSet implements naming.Journal.
+func (c NameChanges) NameSet(tx store.Tx, t macronode.TenantID, name string, addr b3.Addr, version uint64, atMS int64) error {
+	return c.J.Record(tx, journal.Change{Tenant: t, Kind: journal.NameSet, Name: name, Addr: addr, Version: version, At: time.UnixMilli(atMS)})
+}
+
+// NameDeleted implements naming.Journal.
+func (c NameChanges) NameDeleted(tx store.Tx, t macronode.TenantID, name string, version uint64, atMS int64) error {
+	return c.J.Record(tx, journal.Change{Tenant: t, Kind: journal.NameDeleted, Name: name, Version: version, At: time.UnixMilli(atMS)})
 }
