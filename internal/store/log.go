@@ -27,6 +27,13 @@ func (p Pos) Offset() int64 { return int64(uint32(p)) }
 // MakePos is the place at off of a segment.
 func MakePos(segment uint32, off int64) Pos { return Pos(segment)<<32 | Pos(uint32(off)) }
 
+// Span is the place of a record, and how long it is at most: where it is longer,
+// reading it costs more.
+type Span struct {
+	At    Pos
+	Bytes int64
+}
+
 // LogSegment is a piece of a log that is dropped as a whole.
 type LogSegment struct {
 	ID    uint32
@@ -70,6 +77,10 @@ type Log interface {
 	// and not written, too. ErrNotFound: its segment was dropped, or p is no place
 	// that was given. ErrCorrupt: its bytes do not fit their checksum.
 	Read(p Pos, buf []byte) ([]byte, error)
+	// ReadMany calls f for each of the places, in their order, with what Read returns
+	// for it: those that lie near each other, one behind the other, are read at once.
+	// The records may share memory, which is the caller's.
+	ReadMany(places []Span, f func(i int, record []byte, err error))
 	// Scan calls f for each durable record from the place from on, in order; 0 is
 	// the beginning. A segment that is gone is passed over. The record may not be
 	// kept or changed after f returns. An error of f ends it, and comes back.

@@ -185,6 +185,14 @@ func (l *Log) Read(at store.Pos, buf []byte) ([]byte, error) {
 	return append(buf[:0], p.recs[i].data...), nil
 }
 
+// ReadMany implements store.Log.
+func (l *Log) ReadMany(places []store.Span, f func(i int, record []byte, err error)) {
+	for i, p := range places {
+		b, err := l.Read(p.At, nil)
+		f(i, b, err)
+	}
+}
+
 // Scan implements store.Log. Nothing is ever damaged.
 func (l *Log) Scan(from store.Pos, f func(store.Pos, []byte) error, _ func(store.Pos, int64)) error {
 	l.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -20,7 +22,7 @@ import (
 func Log(t *testing.T, open func(t *testing.T) store.Log) {
 	for name, f := range map[string]func(*testing.T, store.Log){
 		"Order": logOrder, "Limits": logLimits, "Staged": logStaged, "Concurrent": logConcurrent,
-		"Drop": logDrop, "Wait": logWait, "Closed": logClosed, "From": logFrom,
+		"Drop": logDrop, "Wait": logWait, "Closed": logClosed, "From": logFrom, "Many": logMany,
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := open(t)
@@ -93,6 +95,74 @@ func logOrder(t *testing.T, l store.Log) {
 	n := 0
 	if err := l.Scan(0, func(store.Pos, []byte) error { n++; return stop }, nil); !errors.Is(err, stop) || n != 1 {
 		t.Errorf("an error does not end the scan: %d calls, %v", n, err)
+	}
+}
+
+// logMany: ReadMany gives what Read does, in whatever order and however long the
+// records are said to be, of those that are only staged and of places that are none.
+func logMany(t *testing.T, l store.Log) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var all []store.Span
+	stage := func(n int) {
+		t.Helper()
+		at, err := l.StageOne(false, nil, storetest.Bytes(n, uint64(len(all))))
+		storetest.Must(t, err)
+		all = append(all, store.Span{At: at, Bytes: int64(n)})
+	}
+	for i := range 3000 {
+		switch {
+		case i == 2500:
+			storetest.Must(t, l.Sync(t.Context()))
+		case i%97 == 0:
+			stage(100_000)
+		default:
+			stage(rng.IntN(3000))
+		}
+	}
+	check := func(places []store.Span) {
+		t.Helper()
+		next := 0
+		l.ReadMany(places, func(i int, record []byte, err error) {
+			want, wanted := l.Read(places[i].At, nil)
+			if i != next || !bytes.Equal(record, want) || (err == nil) != (wanted == nil) || errors.Is(err, store.ErrNotFound) != errors.Is(wanted, store.ErrNotFound) {
+				t.Fatalf("record %d (%d was due) at %x: %d bytes, %v; Read gives %d, %v", i, next, uint64(places[i].At), len(record), err, len(want), wanted)
+			}
+			next++
+		})
+		if next != len(places) {
+			t.Fatalf("%d of %d places were told", next, len(places))
+		}
+	}
+	check(nil)
+	check(all)
+	for range 200 {
+		from := rng.IntN(len(all))
+		some := slices.Clone(all[from:min(from+rng.IntN(300), len(all))])
+		for range rng.IntN(4) {
+			if len(some) == 0 {
+				break
+			}
+			switch p := &some[rng.IntN(len(some))]; rng.IntN(6) {
+			case 0:
+				p.Bytes = rng.Int64N(4000)
+			case 1:
+				p.At += 8
+			case 2:
+				p.At = store.MakePos(p.At.Segment()+1000, p.At.Offset())
+			case 3:
+				rng.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+			case 4:
+				p.At++
+			case 5:
+				p.Bytes = -1
+			}
+		}
+		check(some)
+	}
+	if s := l.Segments(); len(s) > 1 {
+		storetest.Must(t, l.Sync(t.Context()))
+		storetest.Must(t, l.Drop(s[0].ID))
+		check(all)
 	}
 }
 

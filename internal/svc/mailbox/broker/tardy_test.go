@@ -39,6 +39,13 @@ func (l *tardy) Read(p store.Pos, buf []byte) ([]byte, error) {
 	return b, err
 }
 
+func (l *tardy) ReadMany(places []store.Span, f func(i int, record []byte, err error)) {
+	for i, p := range places {
+		b, err := l.Read(p.At, nil)
+		f(i, b, err)
+	}
+}
+
 func (l *tardy) StageOne(reserve bool, head, body []byte) (store.Pos, error) {
 	if l.full.Load() && !reserve {
 		return 0, store.ErrFull

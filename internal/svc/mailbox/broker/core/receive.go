@@ -75,8 +75,11 @@ type receiving struct {
 	buf    []byte
 	effect queue.Effect
 	end    store.Pos // what the answer rests on
-	arena  []byte    // room for the records; who receives keeps it
+	spans  []store.Span
 	reader stored.Reader
+	// text is what is said of messages in words: one string holds that of many.
+	text []byte
+	cuts []cut
 
 	payload int64 // bytes of payloads in out
 	cut     bool  // max_bytes kept messages back
@@ -87,7 +90,10 @@ type receiving struct {
 var receivings = sync.Pool{New: func() any { return new(receiving) }}
 
 func (r *receiving) release() {
-	r.t, r.taken, r.items, r.arena, r.out = nil, r.taken[:0], r.items[:0], nil, nil
+	r.t, r.taken, r.items, r.out = nil, r.taken[:0], r.items[:0], nil
+	if cap(r.text) > 1<<20 {
+		r.text = nil
+	}
 	r.payload, r.cut, r.damaged = 0, false, 0
 	receivings.Put(r)
 }
@@ -293,62 +299,80 @@ func (b *Core) fill(want Want, r *receiving, proven uint64) (uint64, error) {
 
 // loadAll reads what was leased last.
 func (b *Core) loadAll(r *receiving) error {
-	room := 0
+	r.spans, r.text, r.cuts = r.spans[:0], r.text[:0], r.cuts[:0]
 	for i := range r.taken {
-		room += int(r.taken[i].Bytes)
+		r.spans = append(r.spans, store.Span{At: store.Pos(r.taken[i].At), Bytes: r.taken[i].Bytes})
 	}
-	r.arena = make([]byte, 0, room+stored.ReadAhead)
-	for i := range r.taken {
-		d, err := b.load(r, r.taken[i], r.items[i])
-		switch {
+	first := len(r.out)
+	var failed error
+	b.log.ReadMany(r.spans, func(i int, raw []byte, err error) {
+		if failed != nil {
+			return
+		}
+		switch err := b.load(r, r.taken[i], r.items[i], raw, err); {
 		case err == nil:
-			r.out = append(r.out, d)
-			r.payload += int64(len(d.Payload))
 		case errors.Is(err, errDamaged):
 			r.damaged++
-			if err := b.kill(r.t, r.items[i].Seq, r.taken[i].At, record.WhyIntegrity, "the stored bytes are damaged"); err != nil {
-				return err
-			}
+			failed = b.kill(r.t, r.items[i].Seq, r.taken[i].At, record.WhyIntegrity, "the stored bytes are damaged")
 			r.end = max(r.end, b.log.Staged()) // more is staged than the leases
 		case errors.Is(err, ErrLeaseLost): // purged or deleted meanwhile
 		default:
-			return err
+			failed = err
 		}
+	})
+	text := string(r.text)
+	for i := range r.cuts {
+		d, c := &r.out[first+i], &r.cuts[i]
+		d.Receipt, text = text[:c.receipt], text[c.receipt:]
+		d.Key, text = text[:c.key], text[c.key:]
+		d.CorrID, text = text[:c.corr], text[c.corr:]
 	}
-	return nil
+	return failed
 }
 
-// load reads one leased message and checks its payload: errDamaged, or
-// ErrLeaseLost where it went meanwhile.
-func (b *Core) load(r *receiving, c queue.Candidate, item record.Item) (Delivery, error) {
+// cut is how long the texts of a delivery are.
+type cut struct{ receipt, key, corr int }
+
+// load takes in one leased message, as it was read, and checks its payload:
+// errDamaged, or ErrLeaseLost where it went meanwhile.
+func (b *Core) load(r *receiving, c queue.Candidate, item record.Item, raw []byte, err error) error {
 	t := r.t
-	s, used, err := r.reader.Read(c.At, r.arena[len(r.arena):])
-	r.arena = r.arena[:min(len(r.arena)+used, cap(r.arena))]
+	var s *record.Send
+	if err == nil {
+		s, err = r.reader.Decode(raw)
+	} else if errors.Is(err, store.ErrCorrupt) {
+		err = errDamaged
+	}
 	for at := c.At; errors.Is(err, store.ErrNotFound); {
 		// Its segment was dropped. Either it was moved before, or it is gone.
 		t.mu.Lock()
 		held, lost := t.q.CheckLease(b.now(), item.Seq, item.Lease)
 		t.mu.Unlock()
 		if lost != nil {
-			return Delivery{}, ErrLeaseLost
+			return ErrLeaseLost
 		}
 		if held.At == at {
-			return Delivery{}, errDamaged
+			return errDamaged
 		}
 		at = held.At
 		s, _, err = r.reader.Read(at, nil)
 	}
 	if err != nil {
-		return Delivery{}, reading(err)
+		return reading(err)
 	}
 	if b3.Sum(s.Payload) != b3.Addr(s.Hash) {
-		return Delivery{}, errDamaged
+		return errDamaged
 	}
-	return Delivery{
-		ID: s.ID, TS: time.UnixMilli(s.Wall).UTC(), Attempt: int(c.Attempt), Attrs: stored.Attrs(s.Attrs),
-		Receipt: b.Receipt(t, s.ID, item.Seq, item.Lease), Lease: item.Lease,
-		Key: string(s.Key), CorrID: string(s.Corr), Hash: s.Hash, Payload: s.Payload,
-	}, nil
+	had := len(r.text)
+	r.text = b.receipts.Append(r.text, t.ref.Tenant, t.ref.Name, receipt.Receipt{ID: s.ID, Seq: item.Seq, Lease: item.Lease})
+	r.cuts = append(r.cuts, cut{len(r.text) - had, len(s.Key), len(s.Corr)})
+	r.text = append(append(r.text, s.Key...), s.Corr...)
+	r.out = append(r.out, Delivery{
+		ID: s.ID, Lease: item.Lease, TS: time.UnixMilli(s.Wall).UTC(), Attempt: int(c.Attempt),
+		Attrs: stored.Attrs(s.Attrs), Hash: s.Hash, Payload: s.Payload,
+	})
+	r.payload += int64(len(s.Payload))
+	return nil
 }
 
 // Receipt is what a receiver of the message shows under that lease.

@@ -19,9 +19,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"sync"
 
-	"lukechampine.com/blake3"
+	"lukechampine.com/blake3/guts"
 )
 
 // Sizes.
@@ -55,33 +54,38 @@ type Receipt struct {
 
 // Maker makes and reads the receipts of one mailbox. It is safe for concurrent use.
 type Maker struct {
-	hashers sync.Pool // of *blake3.Hasher with the key: making one costs more than a tag
+	key [8]uint32
 }
 
 // New returns a Maker with the mailbox's secret.
 func New(secret [SecretBytes]byte) *Maker {
-	key := secret
-	return &Maker{hashers: sync.Pool{New: func() any { return blake3.New(32, key[:]) }}}
+	m := &Maker{}
+	for i := range m.key {
+		m.key[i] = binary.LittleEndian.Uint32(secret[4*i:])
+	}
+	return m
 }
 
+// tag is keyed BLAKE3 of one chunk, without the machinery for more: what it hashes
+// is never longer.
 func (m *Maker) tag(tenant [16]byte, topic string, body []byte) (tag [tagBytes]byte) {
-	h := m.hashers.Get().(*blake3.Hasher)
-	defer m.hashers.Put(h)
-	h.Reset()
 	var buf [16 + 1 + maxTopicBytes + bodyAt]byte
 	b := append(buf[:0], tenant[:]...)
 	b = append(b, byte(min(len(topic), maxTopicBytes)))
 	b = append(b, topic...)
 	b = append(b, body...)
-	_, _ = h.Write(b) // a hash takes everything
-	var sum [32]byte
-	copy(tag[:], h.Sum(sum[:0]))
+	n := guts.CompressChunk(b, &m.key, 0, guts.FlagKeyedHash)
+	n.Flags |= guts.FlagRoot
+	sum := guts.ChainingValue(n)
+	for i := range tagBytes / 4 {
+		binary.LittleEndian.PutUint32(tag[4*i:], sum[i])
+	}
 	return tag
 }
 
-// Make returns the receipt of r in a topic of a tenant. The name is at most 255
+// Append appends the receipt of r in a topic of a tenant. The name is at most 255
 // bytes long.
-func (m *Maker) Make(tenant [16]byte, topic string, r Receipt) string {
+func (m *Maker) Append(b []byte, tenant [16]byte, topic string, r Receipt) []byte {
 	var raw [rawBytes]byte
 	raw[0] = version
 	copy(raw[1:], r.ID[:])
@@ -89,9 +93,13 @@ func (m *Maker) Make(tenant [16]byte, topic string, r Receipt) string {
 	binary.BigEndian.PutUint64(raw[25:], r.Lease)
 	tag := m.tag(tenant, topic, raw[:bodyAt])
 	copy(raw[bodyAt:], tag[:])
+	return encoding.AppendEncode(b, raw[:])
+}
+
+// Make is Append to nothing.
+func (m *Maker) Make(tenant [16]byte, topic string, r Receipt) string {
 	var text [TextBytes]byte
-	encoding.Encode(text[:], raw[:])
-	return string(text[:])
+	return string(m.Append(text[:0], tenant, topic, r))
 }
 
 // Parse reads a receipt that Make made for this topic of this tenant. ErrForm:
@@ -102,7 +110,9 @@ func (m *Maker) Parse(tenant [16]byte, topic, text string) (Receipt, error) {
 		return Receipt{}, ErrForm
 	}
 	var raw [rawBytes]byte
-	if _, err := encoding.Decode(raw[:], []byte(text)); err != nil || raw[0] != version {
+	var given [TextBytes]byte
+	copy(given[:], text)
+	if _, err := encoding.Decode(raw[:], given[:]); err != nil || raw[0] != version {
 		return Receipt{}, ErrForm
 	}
 	tag := m.tag(tenant, topic, raw[:bodyAt])

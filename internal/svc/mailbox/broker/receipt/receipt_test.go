@@ -3,8 +3,10 @@
 package receipt
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,5 +102,23 @@ func BenchmarkMake(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = m.Make(tenant, "orders", sample)
+	}
+}
+
+// TestTagIsBLAKE3: the tag is what the documentation says, whatever the name's length.
+func TestTagIsBLAKE3(t *testing.T) {
+	secret := [SecretBytes]byte{1, 2, 31: 3}
+	m := New(secret)
+	tenant, body := [16]byte{4, 15: 5}, make([]byte, bodyAt)
+	for i := range body {
+		body[i] = byte(i * 7)
+	}
+	for n := range maxTopicBytes + 1 {
+		name := strings.Repeat("x", n)
+		h := blake3.New(32, secret[:])
+		_, _ = h.Write(slices.Concat(tenant[:], []byte{byte(n)}, []byte(name), body))
+		if got := m.tag(tenant, name, body); !bytes.Equal(got[:], h.Sum(nil)[:tagBytes]) {
+			t.Fatalf("a name of %d bytes has another tag", n)
+		}
 	}
 }

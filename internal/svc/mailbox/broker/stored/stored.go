@@ -13,10 +13,6 @@ import (
 // ErrDamaged: the record is not a message, or not whole.
 var ErrDamaged = errors.New("mailbox: the stored message is damaged")
 
-// ReadAhead is what a log may read beyond a record for speed: a buffer with so much
-// more room than the record is not grown.
-const ReadAhead = 4096 + store.RecordRoomBytes
-
 // Reader reads messages, and keeps the memory that this takes. The zero value is
 // ready but for Log; it is not safe for concurrent use.
 type Reader struct {
