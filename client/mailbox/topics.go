@@ -24,6 +24,7 @@ type Config struct {
 	MaxBytes      int64  `json:"max_bytes,omitempty"`        // of what it holds
 	MaxInFlight   int64  `json:"max_in_flight,omitempty"`    // received and not settled, at a time
 	MaxKeys       int64  `json:"max_keys,omitempty"`         // idempotency keys remembered
+	MaxAge        Millis `json:"max_age_ms,omitempty"`       // of the oldest message without an ack: older, and sends are refused; 0: no bound
 	DLQ           string `json:"dlq,omitempty"`              // topic whose dead-letter queue takes the dead; "": its own
 	Ordered       *bool  `json:"ordered,omitempty"`          // messages without a key keep their order too
 	ExpiredToDead *bool  `json:"keep_expired,omitempty"`     // what expires becomes a dead letter

@@ -61,6 +61,10 @@ const (
 	DefaultTopicBytes        Size = 16 * quantity.GiB
 	DefaultTopicInFlight          = 100000
 	DefaultTopicKeys              = 4000000
+	DefaultTenantDepth            = 50000000
+	DefaultTenantMail        Size = 64 * quantity.GiB
+	DefaultTenantInFlight         = 1000000
+	DefaultTenantKeys             = 20000000
 	DefaultTopicRetention         = 14 * 24 * time.Hour
 	DefaultMaxAttempts            = 5
 	DefaultVisibilityTimeout      = 30 * time.Second
@@ -116,6 +120,7 @@ func Default() Config {
 		Mailbox: Mailbox{
 			MaxMessageBytes: DefaultMaxMessageBytes, MaxBatch: DefaultMaxBatch, MaxTopics: DefaultMaxTopics,
 			MaxDepth: DefaultMaxDepth, MaxBytes: DefaultTopicBytes, MaxInFlight: DefaultTopicInFlight, MaxKeys: DefaultTopicKeys,
+			TenantMaxDepth: DefaultTenantDepth, TenantMaxBytes: DefaultTenantMail, TenantMaxInFlight: DefaultTenantInFlight, TenantMaxKeys: DefaultTenantKeys,
 			Retention: DefaultTopicRetention, MaxAttempts: DefaultMaxAttempts, VisibilityTimeout: DefaultVisibilityTimeout,
 			MaxWait: DefaultMaxWait, ReplayWindow: DefaultReplayWindow, DLQRetention: DefaultDLQRetention,
 		},

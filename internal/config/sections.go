@@ -27,6 +27,11 @@ type Mailbox struct {
 	MaxBytes          Size          `key:"max_bytes" min:"1MiB" max:"1TiB" doc:"Bytes in a topic, as stored."`
 	MaxInFlight       int64         `key:"max_in_flight" min:"1" max:"100000000" unit:"messages" doc:"Messages of a topic that were received and not yet acknowledged."`
 	MaxKeys           int64         `key:"max_keys" min:"1" max:"100000000" unit:"keys" doc:"Idempotency keys that a topic remembers at a time."`
+	MaxAge            time.Duration `key:"max_age" min:"0s" max:"8760h" doc:"A topic whose oldest message waits longer than this without an ack takes no more; 0s: no bound."`
+	TenantMaxDepth    int64         `key:"tenant_max_depth" min:"1" max:"1000000000" unit:"messages" doc:"Messages in all topics of a tenant, dead ones too; a tenant's queue_depth counts those that wait."`
+	TenantMaxBytes    Size          `key:"tenant_max_bytes" min:"1MiB" max:"16TiB" doc:"Bytes in all topics of a tenant, as stored."`
+	TenantMaxInFlight int64         `key:"tenant_max_in_flight" min:"1" max:"1000000000" unit:"messages" doc:"Messages of all topics of a tenant that were received and not yet acknowledged."`
+	TenantMaxKeys     int64         `key:"tenant_max_keys" min:"1" max:"1000000000" unit:"keys" doc:"Idempotency keys that all topics of a tenant remember at a time."`
 	Retention         time.Duration `key:"retention" min:"1m" max:"8760h" doc:"How long a message waits in a topic at most."`
 	MaxAttempts       int64         `key:"max_attempts" min:"1" max:"1000" unit:"attempts" doc:"Deliveries after which a message goes to the dead-letter queue."`
 	VisibilityTimeout time.Duration `key:"visibility_timeout" min:"1s" max:"12h" doc:"How long a received message is hidden from others, unless the receiver says otherwise."`

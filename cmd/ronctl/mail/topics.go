@@ -86,6 +86,9 @@ func (a *app) printTopic(s mailbox.Status) error {
 		fmt.Fprintf(w, "oldest unacked\t%v\n", s.OldestUnacked)
 		fmt.Fprintf(w, "retention\t%v\ndlq retention\t%v\nreplay window\t%v\nvisibility\t%v\n", c.Retention, c.DLQRetention, c.ReplayWindow, c.Visibility)
 		fmt.Fprintf(w, "max attempts\t%d\nmax depth\t%d\nmax bytes\t%d\nmax in flight\t%d\nmax keys\t%d\n", c.MaxAttempts, c.MaxDepth, c.MaxBytes, c.MaxInFlight, c.MaxKeys)
+		if c.MaxAge != 0 {
+			fmt.Fprintf(w, "max age\t%v\n", c.MaxAge)
+		}
 		if c.DLQ != "" {
 			fmt.Fprintf(w, "dlq\t%s\n", c.DLQ)
 		}
@@ -115,7 +118,8 @@ type configFlags struct {
 func (f *configFlags) add(fl *pflag.FlagSet) {
 	f.times, f.counts, f.bools = map[string]*time.Duration{}, map[string]*int64{}, map[string]*bool{}
 	for _, d := range [][2]string{{"retention", "how long a message waits at most"}, {"dlq-retention", "how long a dead letter is kept"},
-		{"replay-window", "how long a repeated idempotency key is recognised"}, {"visibility", "how long a received message is hidden, where the receiver does not say"}} {
+		{"replay-window", "how long a repeated idempotency key is recognised"}, {"visibility", "how long a received message is hidden, where the receiver does not say"},
+		{"max-age", "how old the oldest message without an ack may be while the topic takes more"}} {
 		f.times[d[0]] = fl.Duration(d[0], 0, d[1])
 	}
 	for _, d := range [][2]string{{"max-attempts", "deliveries after which a message becomes a dead letter"}, {"max-depth", "messages that it holds"}, {"max-bytes", "bytes that it holds"},
@@ -129,7 +133,7 @@ func (f *configFlags) add(fl *pflag.FlagSet) {
 
 // change puts what was given into c.
 func (f *configFlags) change(fl *pflag.FlagSet, c *mailbox.Config) (changed bool) {
-	for name, to := range map[string]*mailbox.Millis{"retention": &c.Retention, "dlq-retention": &c.DLQRetention, "replay-window": &c.ReplayWindow, "visibility": &c.Visibility} {
+	for name, to := range map[string]*mailbox.Millis{"retention": &c.Retention, "dlq-retention": &c.DLQRetention, "replay-window": &c.ReplayWindow, "visibility": &c.Visibility, "max-age": &c.MaxAge} {
 		if fl.Changed(name) {
 			*to, changed = mailbox.Millis(*f.times[name]), true
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/mailbox"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/snapfile"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/form"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 )
@@ -29,8 +30,9 @@ func MailboxSettings(c *config.Config) mailbox.Settings {
 	m := &c.Mailbox
 	return mailbox.Settings{
 		MaxMessageBytes: int64(m.MaxMessageBytes), MaxBatch: int(m.MaxBatch), MaxTopics: int(m.MaxTopics), MaxWait: m.MaxWait,
+		Tenant: tenants.Load{tenants.Messages: m.TenantMaxDepth, tenants.Bytes: int64(m.TenantMaxBytes), tenants.InFlight: m.TenantMaxInFlight, tenants.Keys: m.TenantMaxKeys},
 		Topic: queue.Config{Retention: m.Retention, DeadRetention: m.DLQRetention, ReplayWindow: m.ReplayWindow, Visibility: m.VisibilityTimeout,
-			MaxAttempts: m.MaxAttempts, MaxDepth: m.MaxDepth, MaxBytes: int64(m.MaxBytes), MaxInFlight: m.MaxInFlight, MaxKeys: m.MaxKeys},
+			MaxAttempts: m.MaxAttempts, MaxDepth: m.MaxDepth, MaxBytes: int64(m.MaxBytes), MaxInFlight: m.MaxInFlight, MaxKeys: m.MaxKeys, MaxAge: m.MaxAge},
 	}
 }
 
@@ -58,6 +60,7 @@ func OpenMail(d datadir.Dir, reserve int64, s func() mailbox.Settings, events br
 		// runs; the broker to what no config can exceed.
 		limits := broker.Limits{MaxTopics: s().MaxTopics, MaxMessageBytes: mailbox.MaxMessageBytes, MaxBatch: form.MaxReceipts, MaxWait: mailbox.MaxWait}
 		m.Broker, m.Found, err = broker.Open(broker.Config{Log: m.Log, Snapshots: snapshots, Defaults: func() queue.Config { return s().Topic },
+			Tenant: func() tenants.Load { return s().Tenant },
 			Limits: limits, Events: events, Logger: log})
 	}
 	if err != nil {

@@ -25,6 +25,7 @@ type TopicConfig struct {
 	MaxBytes       *int64  `json:"max_bytes,omitempty"`        // of them, as stored
 	MaxInFlight    *int64  `json:"max_in_flight,omitempty"`    // received and not yet acknowledged
 	MaxKeys        *int64  `json:"max_keys,omitempty"`         // idempotency keys remembered
+	MaxAgeMS       *int64  `json:"max_age_ms,omitempty"`       // of the oldest message without an ack: older, and sends are refused; 0: no bound
 	DLQ            *string `json:"dlq,omitempty"`              // topic whose dead-letter queue takes the dead; "": its own
 	DLQRetentionMS *int64  `json:"dlq_retention_ms,omitempty"` // how long a dead letter is kept
 	Ordered        *bool   `json:"ordered,omitempty"`          // all messages in order, as if they had one key
@@ -252,7 +253,7 @@ func (c *TopicConfig) over(d queue.Config) (queue.Config, error) {
 	for _, f := range []struct {
 		in  *int64
 		out *time.Duration
-	}{{c.RetentionMS, &d.Retention}, {c.ReplayWindowMS, &d.ReplayWindow}, {c.VisibilityMS, &d.Visibility}, {c.DLQRetentionMS, &d.DeadRetention}} {
+	}{{c.RetentionMS, &d.Retention}, {c.ReplayWindowMS, &d.ReplayWindow}, {c.VisibilityMS, &d.Visibility}, {c.DLQRetentionMS, &d.DeadRetention}, {c.MaxAgeMS, &d.MaxAge}} {
 		if f.in != nil {
 			// What does not fit a duration is out of every range.
 			*f.out = time.Duration(min(max(*f.in, -1), int64(2*form.MaxDelay/time.Millisecond))) * time.Millisecond
@@ -287,7 +288,7 @@ func (c *TopicConfig) over(d queue.Config) (queue.Config, error) {
 func configDocument(c *queue.Config) TopicConfig {
 	ms := func(d time.Duration) *int64 { return new(d.Milliseconds()) }
 	return TopicConfig{
-		RetentionMS: ms(c.Retention), ReplayWindowMS: ms(c.ReplayWindow), VisibilityMS: ms(c.Visibility), DLQRetentionMS: ms(c.DeadRetention),
+		RetentionMS: ms(c.Retention), ReplayWindowMS: ms(c.ReplayWindow), VisibilityMS: ms(c.Visibility), DLQRetentionMS: ms(c.DeadRetention), MaxAgeMS: ms(c.MaxAge),
 		MaxAttempts: &c.MaxAttempts, MaxDepth: &c.MaxDepth, MaxBytes: &c.MaxBytes, MaxInFlight: &c.MaxInFlight, MaxKeys: &c.MaxKeys,
 		DLQ: &c.DLQ, Ordered: &c.Ordered, KeepExpired: &c.KeepExpired,
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/depth"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/form"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
@@ -65,6 +66,7 @@ type Settings struct {
 	MaxBatch        int   // messages in one send or receive
 	MaxTopics       int   // of a tenant
 	MaxWait         time.Duration
+	Tenant          tenants.Load // what all topics of a tenant hold together; 0: no bound
 	Topic           queue.Config // of topics that do not say otherwise
 }
 

@@ -5,6 +5,7 @@ package broker
 import (
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/core"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 )
 
 // Each calls f with every topic as it stands, in no order. What it tells may not be
@@ -21,15 +22,5 @@ func (b *Broker) Each(f func(t *TopicStatus)) {
 // Waiting is how many messages the topics of a tenant hold that are neither done
 // with nor dead.
 func (b *Broker) Waiting(tenant macronode.TenantID) (messages int64) {
-	for _, t := range b.core.All() {
-		if t.Ref().Tenant != tenant {
-			continue
-		}
-		_ = b.core.Change(t, func(u *core.Turn) error { // gone: it holds none
-			c := u.Queue.Counts(u.Now)
-			messages += c.Ready + c.Delayed + c.Leased
-			return nil
-		})
-	}
-	return messages
+	return b.core.Sum(tenant, tenants.Waiting)
 }

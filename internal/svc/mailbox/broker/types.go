@@ -32,6 +32,7 @@ var (
 	ErrTopics    = core.ErrTopics
 	ErrDepth     = core.ErrDepth
 	ErrBytes     = core.ErrBytes
+	ErrAge       = core.ErrAge
 	ErrInFlight  = core.ErrInFlight
 	ErrDedupFull = core.ErrDedupFull
 	ErrTooLarge  = core.ErrTooLarge

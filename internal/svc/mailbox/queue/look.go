@@ -15,6 +15,12 @@ func (t *Topic) Counts(now Time) Counts {
 	return n
 }
 
+// Holds is what the topic has, as of when it was asked something last: messages, the
+// dead, bytes of their records, how many are leased, idempotency keys.
+func (t *Topic) Holds() (messages, dead, bytes, leased, keys int64) {
+	return t.n.Ready + t.n.Delayed + t.n.Leased, t.n.Dead, t.n.Bytes, t.n.Leased, t.seen.Keys(t.clock, t.window())
+}
+
 // Peek appends up to limit messages from seq on, oldest first; next is where to go on, 0 at the end.
 func (t *Topic) Peek(now Time, seq uint64, limit int, into []Peeked) (out []Peeked, next uint64) {
 	t.advance(now)

@@ -50,6 +50,7 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	ErrDepth     = errors.New("topic is full: messages")
 	ErrBytes     = errors.New("topic is full: bytes")
+	ErrAge       = errors.New("topic's oldest message is too old")
 	ErrDedupFull = errors.New("topic is full: idempotency keys")
 	ErrNotDead   = errors.New("no such dead letter")
 	ErrTooLarge  = errors.New("message is longer than a record may be")

@@ -3,6 +3,8 @@
 package queue
 
 import (
+	"time"
+
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/letters"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/seen"
@@ -78,9 +80,10 @@ func (t *Topic) MaxLease() uint64 { return t.lease }
 func (t *Topic) NextSeq() uint64 { return t.next }
 
 // Admit reports whether the message may be sent: ErrTooLarge, ErrExpires (it
-// would be over before it is due), ErrDepth, ErrBytes; with an idempotency
+// would be over before it is due), ErrDepth, ErrBytes, ErrAge; with an idempotency
 // key, which Seen does not know, also ErrDedupFull.
 func (t *Topic) Admit(now Time, s *record.Send) error {
+	t.advance(now)
 	ends := now.Add(t.cfg.Retention)
 	if s.Expire != 0 {
 		ends = min(ends, s.Expire)
@@ -94,10 +97,20 @@ func (t *Topic) Admit(now Time, s *record.Send) error {
 		return ErrDepth
 	case t.n.Bytes+int64(units(s.Len()))*8 > t.cfg.MaxBytes:
 		return ErrBytes
+	case t.cfg.MaxAge > 0 && t.age() >= t.cfg.MaxAge:
+		return ErrAge
 	case len(s.Idem) > 0 && t.seen.Keys(now, t.window()) >= t.cfg.MaxKeys:
 		return ErrDedupFull
 	}
 	return nil
+}
+
+// age is how long the oldest message waits that nobody acknowledged.
+func (t *Topic) age() time.Duration {
+	if seq := t.firstLive(); seq != 0 {
+		return t.clock.Sub(t.candidate(seq).Sent)
+	}
+	return 0
 }
 
 func (t *Topic) window() int64 { return t.cfg.ReplayWindow.Milliseconds() }

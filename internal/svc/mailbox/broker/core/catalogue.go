@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
@@ -34,7 +35,7 @@ func (b *Core) create(ref queue.TopicRef, cfg queue.Config) (*Topic, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, Refuse(ErrInvalid, err.Error(), 0)
 	}
-	if b.perTenant[ref.Tenant] >= b.cfg.Limits.MaxTopics {
+	if a := b.accounts[ref.Tenant]; a != nil && a.Topics >= b.cfg.Limits.MaxTopics {
 		return nil, Refuse(ErrTopics, "the tenant has "+Itoa(b.cfg.Limits.MaxTopics)+" topics", wait.Most)
 	}
 	rec := record.TopicPut{Head: record.Head{Now: b.now(), Topic: b.lastNumber + 1}, Ref: ref, Config: cfg}
@@ -54,16 +55,23 @@ func (b *Core) create(ref queue.TopicRef, cfg queue.Config) (*Topic, error) {
 func (b *Core) enter(q *queue.Topic) *Topic {
 	t := &Topic{number: q.Number(), ref: q.Ref(), q: q}
 	b.byRef[t.ref], b.byNumber[t.number] = t, t
-	b.perTenant[t.ref.Tenant]++
+	a := b.accounts[t.ref.Tenant]
+	if a == nil {
+		a = &tenants.Account{}
+		b.accounts[t.ref.Tenant] = a
+	}
+	a.Topics++
+	t.share.Of = a
 	return t
 }
 
-// leave takes a topic out of the catalogue.
+// leave takes a topic out of the catalogue. The caller holds its lock, too.
 func (b *Core) leave(t *Topic) {
 	delete(b.byRef, t.ref)
 	delete(b.byNumber, t.number)
-	if b.perTenant[t.ref.Tenant]--; b.perTenant[t.ref.Tenant] == 0 {
-		delete(b.perTenant, t.ref.Tenant)
+	t.share.Set(int64(t.q.Latest()), tenants.Load{})
+	if t.share.Of.Topics--; t.share.Of.Topics == 0 {
+		delete(b.accounts, t.ref.Tenant)
 	}
 }
 

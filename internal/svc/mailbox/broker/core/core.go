@@ -16,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/clock"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/room"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 )
@@ -41,9 +42,12 @@ type Config struct {
 	Rand func() uint64
 	// Defaults is the config of topics that are created by their first send.
 	Defaults func() queue.Config
-	Limits   Limits
-	Events   Events
-	Logger   *slog.Logger // nil logs nothing
+	// Tenant is what all topics of a tenant may hold together, asked at each call; nil,
+	// and 0 for a kind, is no bound.
+	Tenant func() tenants.Load
+	Limits Limits
+	Events Events
+	Logger *slog.Logger // nil logs nothing
 	// SnapshotBytes of log are written between snapshots; 0: DefaultSnapshotBytes.
 	SnapshotBytes int64
 }
@@ -86,7 +90,7 @@ type Core struct {
 	catalogue  sync.RWMutex // guards what is below it
 	byRef      map[queue.TopicRef]*Topic
 	byNumber   map[uint32]*Topic
-	perTenant  map[macronode.TenantID]int
+	accounts   map[macronode.TenantID]*tenants.Account
 	lastNumber uint32
 
 	down    chan struct{} // closed when the broker has failed or stopped
@@ -106,6 +110,7 @@ type Topic struct {
 	q     *queue.Topic
 	line  wait.Line
 	drain wait.Drain
+	share tenants.Share
 	gone  bool  // deleted
 	armed int64 // the earliest time that the timers know; 0 none
 }

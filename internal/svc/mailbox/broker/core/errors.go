@@ -20,6 +20,7 @@ var (
 	ErrTopics    = errors.New("mailbox: too many topics")               // QuotaDepth
 	ErrDepth     = errors.New("mailbox: the topic is full")             // QuotaDepth
 	ErrBytes     = errors.New("mailbox: the topic's bytes are used up") // QuotaDepth
+	ErrAge       = errors.New("mailbox: the oldest message is too old") // QuotaDepth
 	ErrInFlight  = errors.New("mailbox: too many messages in flight")   // QuotaInFlight
 	ErrDedupFull = errors.New("mailbox: too many idempotency keys")     // QuotaDepth
 	ErrTooLarge  = errors.New("mailbox: message too large")             // TooLarge
@@ -35,7 +36,7 @@ var (
 
 var kinds = map[error]macronode.Kind{
 	ErrNoTopic: macronode.NotFound, ErrNoMessage: macronode.NotFound, ErrNoJob: macronode.NotFound,
-	ErrTopics: macronode.QuotaDepth, ErrDepth: macronode.QuotaDepth, ErrBytes: macronode.QuotaDepth,
+	ErrTopics: macronode.QuotaDepth, ErrDepth: macronode.QuotaDepth, ErrBytes: macronode.QuotaDepth, ErrAge: macronode.QuotaDepth,
 	ErrInFlight: macronode.QuotaInFlight, ErrDedupFull: macronode.QuotaDepth,
 	ErrTooLarge: macronode.TooLarge, ErrMismatch: macronode.IdempotencyMismatch,
 	ErrLeaseLost: macronode.LeaseLost, ErrReceipt: macronode.Malformed, ErrCursor: macronode.Malformed,

@@ -12,6 +12,7 @@ import (
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/stored"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
@@ -83,6 +84,7 @@ type receiving struct {
 
 	payload int64 // bytes of payloads in out
 	cut     bool  // max_bytes kept messages back
+	full    bool  // the tenant's leases did
 	out     []Delivery
 	damaged int64
 }
@@ -94,7 +96,7 @@ func (r *receiving) release() {
 	if cap(r.text) > 1<<20 {
 		r.text = nil
 	}
-	r.payload, r.cut, r.damaged = 0, false, 0
+	r.payload, r.cut, r.full, r.damaged = 0, false, false, 0
 	receivings.Put(r)
 }
 
@@ -105,6 +107,8 @@ func (b *Core) lease(ctx context.Context, ref queue.TopicRef, want Want, r *rece
 		return err
 	}
 	r.t = t
+	most := b.cfg.Tenant()
+	b.freshen(t, &most)
 	var w *wait.Waiter
 	var timeout <-chan time.Time
 	for {
@@ -158,6 +162,9 @@ func (b *Core) try(t *Topic, want Want, r *receiving, w **wait.Waiter, last bool
 		if err := b.take(t, now, want, r); err != nil || len(r.taken) > 0 {
 			return true, err
 		}
+		if r.full {
+			return true, t.full(now, tenants.InFlight, 1)
+		}
 	}
 	if last {
 		if t.q.InFlightFull(now) {
@@ -180,6 +187,12 @@ func (b *Core) try(t *Topic, want Want, r *receiving, w **wait.Waiter, last bool
 func (b *Core) take(t *Topic, now queue.Time, want Want, r *receiving) error {
 	r.taken = t.q.Receivable(now, want.Max, want.MaxBytes, r.taken[:0])
 	if len(r.taken) == 0 {
+		return nil
+	}
+	most := b.cfg.Tenant()[tenants.InFlight]
+	room := t.share.TakeUpTo(tenants.InFlight, 1, int64(len(r.taken)), most)
+	if r.taken = r.taken[:room]; room == 0 {
+		r.full = true
 		return nil
 	}
 	visibility := want.Visibility

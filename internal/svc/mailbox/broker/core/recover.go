@@ -19,6 +19,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/head"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/receipt"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/room"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
@@ -58,6 +59,9 @@ func prepare(cfg Config) (*Core, error) {
 	if cfg.Log == nil || cfg.Snapshots == nil || cfg.Defaults == nil {
 		return nil, errors.New("mailbox: Log, Snapshots and Defaults are required")
 	}
+	if cfg.Tenant == nil {
+		cfg.Tenant = func() tenants.Load { return tenants.Load{} }
+	}
 	if cfg.Time == nil {
 		cfg.Time = clock.Machine()
 	}
@@ -87,7 +91,7 @@ func prepare(cfg Config) (*Core, error) {
 	}
 	b := &Core{
 		cfg: cfg, log: cfg.Log, timers: wait.NewTimers[*Topic](), down: make(chan struct{}),
-		byRef: make(map[queue.TopicRef]*Topic), byNumber: make(map[uint32]*Topic), perTenant: make(map[macronode.TenantID]int),
+		byRef: make(map[queue.TopicRef]*Topic), byNumber: make(map[uint32]*Topic), accounts: make(map[macronode.TenantID]*tenants.Account),
 	}
 	b.snapshots.Wake = make(chan struct{}, 1)
 	return b, nil
@@ -139,7 +143,7 @@ func (l *loading) read(from io.Reader) (err error) {
 		if err != nil {
 			clear(b.byRef)
 			clear(b.byNumber)
-			clear(b.perTenant)
+			clear(b.accounts)
 			l.mark, l.latest, l.from = clock.Mark{}, 0, 0
 		}
 	}()

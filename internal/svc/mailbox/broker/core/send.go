@@ -13,7 +13,7 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
-	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/wait"
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
@@ -37,7 +37,9 @@ func (b *Core) Send(ctx context.Context, ref queue.TopicRef, messages []Message)
 		if err != nil {
 			return nil, err
 		}
-		again, err := b.stageSends(t, s)
+		most := b.cfg.Tenant()
+		b.freshen(t, &most)
+		again, err := b.stageSends(t, s, &most)
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +157,7 @@ func IDTime(id queue.ID) time.Time {
 // stageSends decides about the messages that are left, in order, and stages those
 // that are taken. Where one may be a duplicate it goes no further, so that order
 // is kept: again says that judge has to read the suspects first.
-func (b *Core) stageSends(t *Topic, s *sending) (again bool, err error) {
+func (b *Core) stageSends(t *Topic, s *sending, most *tenants.Load) (again bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.gone {
@@ -188,8 +190,8 @@ func (b *Core) stageSends(t *Topic, s *sending) (again bool, err error) {
 			it.rec.Expire = now.Add(it.ttl)
 		}
 		it.done = true
-		if err := t.q.Admit(now, &it.rec); err != nil {
-			s.sent[i].Err = t.refused(now, err)
+		if err := t.admit(now, &it.rec, most); err != nil {
+			s.sent[i].Err = err
 			continue
 		}
 		if err := b.stageSend(t, s, it); err != nil {
@@ -271,29 +273,6 @@ func (b *Core) judge(s *sending) error {
 		it.suspects = it.suspects[:0]
 	}
 	return nil
-}
-
-// refused gives a topic's refusal of a message its kind and a wait. The caller
-// holds the topic's lock.
-func (t *Topic) refused(now queue.Time, err error) error {
-	next := func() time.Duration {
-		if at, ok := t.q.NextChange(now); ok {
-			return max(at.Sub(now), wait.Least)
-		}
-		return 0
-	}
-	switch {
-	case errors.Is(err, queue.ErrDepth):
-		return Refuse(ErrDepth, "the topic holds as many messages as it may", t.drain.For(int64(now), 1, next()))
-	case errors.Is(err, queue.ErrBytes):
-		return Refuse(ErrBytes, "the topic holds as many bytes as it may", t.drain.For(int64(now), 1, next()))
-	case errors.Is(err, queue.ErrDedupFull):
-		return Refuse(ErrDedupFull, "the topic remembers as many idempotency keys as it may",
-			min(max(t.q.KeyRoom(now).Sub(now), wait.Least), record.MaxRetention))
-	case errors.Is(err, queue.ErrTooLarge):
-		return Refuse(ErrTooLarge, "the message does not fit into a record", 0)
-	}
-	return Refuse(ErrInvalid, "the message would expire before it is due", 0)
 }
 
 func (b *Core) tellSent(ref queue.TopicRef, s *sending) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/rustyonions/macronode/internal/svc/mailbox/broker/tenants"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue"
 	"github.com/rustyonions/macronode/internal/svc/mailbox/queue/record"
 )
@@ -38,9 +39,14 @@ func (b *Core) applied(t *Topic, now queue.Time, e *queue.Effect, ready int) {
 	}
 }
 
-// rearm sees to it that t is looked at when something in it changes by itself.
+// rearm sees to it that t is looked at when something in it changes by itself, and
+// that its tenant's account knows how it stands.
 func (t *Topic) rearm(b *Core, now queue.Time) {
 	next, ok := t.q.NextChange(now)
+	if !t.gone {
+		waiting, dead, bytes, leased, keys := t.q.Holds()
+		t.share.Set(int64(now), tenants.Load{tenants.Messages: waiting + dead, tenants.Bytes: bytes, tenants.InFlight: leased, tenants.Keys: keys, tenants.Waiting: waiting})
+	}
 	if !ok || t.armed != 0 && t.armed <= int64(next) {
 		return
 	}

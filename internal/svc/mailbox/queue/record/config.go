@@ -20,6 +20,7 @@ type Config struct {
 	MaxKeys       int64         // idempotency keys remembered at a time
 	DLQ           string        // topic whose dead-letter queue takes the dead; "" is its own
 	Ordered       bool          // messages without a key keep their order too, as if they all had one
+	MaxAge        time.Duration // of the oldest message that nobody acknowledged: older, and sends are refused; 0 no bound
 	KeepExpired   bool          // what expires becomes a dead letter; otherwise it goes, counted
 }
 
@@ -57,6 +58,9 @@ func (c *Config) Validate() error {
 		if n.is < 1 || n.is > maxCount {
 			return fmt.Errorf("%s %d is not from 1 to %d", n.name, n.is, int64(maxCount))
 		}
+	}
+	if c.MaxAge < 0 || c.MaxAge > MaxRetention || c.MaxAge%time.Millisecond != 0 {
+		return fmt.Errorf("max age %v is not in whole milliseconds from 0 to %v", c.MaxAge, MaxRetention)
 	}
 	if c.DLQ != "" && !ValidName(c.DLQ) {
 		return fmt.Errorf("dead-letter target %q is no topic name", c.DLQ)

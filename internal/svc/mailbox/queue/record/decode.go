@@ -164,7 +164,17 @@ func decodeTopicPut(h Head, r *reader) Record {
 	}
 	c.DLQ = string(r.short(MaxTopicBytes))
 	c.Ordered = r.flag()
-	c.KeepExpired = r.flag()
+	last := r.u8()
+	if c.KeepExpired = last&1 != 0; last > 1|hasMaxAge {
+		return nil
+	}
+	if last&hasMaxAge != 0 {
+		ms := r.u64()
+		if ms == 0 || ms > uint64(MaxRetention/time.Millisecond) {
+			return nil
+		}
+		c.MaxAge = time.Duration(ms) * time.Millisecond
+	}
 	if r.bad || c.Validate() != nil {
 		return nil
 	}

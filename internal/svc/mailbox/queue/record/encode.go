@@ -13,6 +13,7 @@ const Version = 1
 const (
 	headBytes  = 2 + 8 + 4
 	eventBytes = 8 + 4 + 1 + 1
+	hasMaxAge  = 2 // beside KeepExpired
 )
 
 var le = binary.LittleEndian
@@ -209,7 +210,12 @@ func (r *TopicPut) Append(b []byte) []byte {
 	b = append(b, byte(len(c.DLQ)))
 	b = append(b, c.DLQ...)
 	b = flag(b, c.Ordered)
-	return flag(b, c.KeepExpired)
+	b = flag(b, c.KeepExpired)
+	if c.MaxAge != 0 { // records of before it was have none
+		b[len(b)-1] |= hasMaxAge
+		b = le.AppendUint64(b, uint64(c.MaxAge.Milliseconds()))
+	}
+	return b
 }
 
 // Kind returns KindTopicDelete.

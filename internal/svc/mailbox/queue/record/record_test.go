@@ -33,7 +33,7 @@ func samples() []Record {
 		&Dead{Head: h, Seq: 1, ID: ID{2}, Why: WhyIntegrity, Into: 7, At: 99, Size: 100, Attempts: 3, Base: 1, First: 4, Key: 5, Detail: []byte("d"), History: events},
 		&Expire{Head: h, Cut: 4, Seqs: []uint64{5, 6}},
 		&TopicPut{Head: h, Ref: ref1, Config: Config{Retention: time.Hour, DeadRetention: 2 * time.Hour, ReplayWindow: 3 * time.Hour, Visibility: time.Minute,
-			MaxAttempts: 1, MaxDepth: 2, MaxBytes: 3, MaxInFlight: 4, MaxKeys: 5, DLQ: "other", Ordered: true, KeepExpired: true}},
+			MaxAttempts: 1, MaxDepth: 2, MaxBytes: 3, MaxInFlight: 4, MaxKeys: 5, DLQ: "other", Ordered: true, KeepExpired: true, MaxAge: time.Minute}},
 		&TopicDelete{Head: h},
 		&Purge{Head: h, Before: 77},
 		&DeadDelete{Head: h, Expired: true, Cut: 3, Nums: []uint64{4}},
