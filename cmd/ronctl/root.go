@@ -30,6 +30,7 @@ import (
 	"github.com/rustyonions/macronode/cmd/ronctl/index"
 	"github.com/rustyonions/macronode/cmd/ronctl/mail"
 	"github.com/rustyonions/macronode/cmd/ronctl/policy"
+	"github.com/rustyonions/macronode/cmd/ronctl/register"
 )
 
 const defaultNode = "http://127.0.0.1:8080"
@@ -138,7 +139,7 @@ func (a *app) command() *cobra.Command {
 	f.BoolVar(&a.plaintext, "insecure-plaintext", false, "send the capability unencrypted to another machine, for all on the way to read")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
-		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
+		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), register.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
 	root.AddCommand(index.Commands(&a.Terminal, a.connect)...)
 	return root
 }

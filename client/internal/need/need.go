@@ -41,6 +41,8 @@ func Of(method, path string) (w Need, ok bool) {
 		return mailboxNeeds(method, rest)
 	case "admin":
 		return adminNeeds(method, rest)
+	case "registry":
+		return registryNeeds(method, rest)
 	}
 	return w, false
 }
@@ -83,6 +85,24 @@ func adminNeeds(method string, rest []string) (Need, bool) {
 	w := Need{Action: "node:*", Resource: "node", Long: true}
 	if method == "GET" && len(rest) == 1 && rest[0] == "status" {
 		w = Need{Action: "node:status", Resource: "node"}
+	}
+	return w, len(rest) > 0
+}
+
+// registryNeeds knows reading, proposing and deciding.
+func registryNeeds(method string, rest []string) (Need, bool) {
+	w := Need{Action: "registry:read", Resource: "node"}
+	switch {
+	case method == "GET":
+		w.Long = len(rest) == 1 && rest[0] == "watch"
+	case method != "POST" || len(rest) == 0 || rest[0] != "proposals":
+		return w, false
+	case len(rest) == 1 || len(rest) == 3 && rest[2] == "withdraw":
+		w.Action = "registry:propose"
+	case len(rest) == 3:
+		w.Action = "registry:approve"
+	default:
+		return w, false
 	}
 	return w, len(rest) > 0
 }
