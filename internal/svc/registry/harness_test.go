@@ -100,6 +100,13 @@ type world struct {
 	s     *Service
 	nonce atomic.Uint64
 	told  atomic.Int64
+	fork  *registry.State // that another chain goes on from
+}
+
+func newEmptyKV(t testing.TB) store.KV {
+	kv := mem.NewKV(mem.KVConfig{})
+	t.Cleanup(func() { _ = kv.Close() })
+	return kv
 }
 
 func key(t testing.TB, name string, version uint64, hybrid bool) *registry.PrivateKey {
@@ -113,7 +120,13 @@ func key(t testing.TB, name string, version uint64, hybrid bool) *registry.Priva
 
 // newWorld is a registry of which two of a (hybrid), b and c must agree, at its writer.
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, kv: mem.NewKV(mem.KVConfig{}), node: newNodeKey(t), audit: &recorder{}}
+	return newWorldOn(t, func(w *world) { w.kv = mem.NewKV(mem.KVConfig{}) })
+}
+
+// newWorldOn is newWorld over a store that open sets.
+func newWorldOn(t testing.TB, open func(*world)) *world {
+	w := &world{t: t, node: newNodeKey(t), audit: &recorder{}}
+	open(w)
 	t.Cleanup(func() { _ = w.kv.Close() })
 	w.clock.Store(1_800_000_000_000)
 	w.keys = map[string]*registry.PrivateKey{"root": key(t, "root", 1, false), "a": key(t, "a", 1, true), "b": key(t, "b", 1, false), "c": key(t, "c", 1, false)}
@@ -184,6 +197,10 @@ func (w *world) id(p *registry.Proposal) b3.Addr {
 
 // call runs a route's handler.
 func (w *world) call(op macronode.Op, params map[string]string, body any, change ...func(*macronode.Admitted)) (*macronode.Reply, error) {
+	return callOn(w.s, op, params, body, change...)
+}
+
+func callOn(s *Service, op macronode.Op, params map[string]string, body any, change ...func(*macronode.Admitted)) (*macronode.Reply, error) {
 	var text []byte
 	switch b := body.(type) {
 	case nil:
@@ -192,7 +209,7 @@ func (w *world) call(op macronode.Op, params map[string]string, body any, change
 	default:
 		text, _ = json.Marshal(b)
 	}
-	for _, r := range w.s.Routes() {
+	for _, r := range s.Routes() {
 		if r.Op != op {
 			continue
 		}
@@ -212,8 +229,7 @@ func (w *world) call(op macronode.Op, params map[string]string, body any, change
 		}
 		return r.Handler(context.Background(), a)
 	}
-	w.t.Fatalf("no route %s", op)
-	return nil, nil
+	return nil, fmt.Errorf("no route %s", op)
 }
 
 // ask is call with its answer decoded.
