@@ -137,6 +137,7 @@ var rules = []rule{
 	{prefix: "internal/wall/policy", may: []string{".", "./b3", "./bundle", "./internal/wall", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "stages know the wall alone"},
 	{prefix: "internal/wall", may: []string{".", "./capability", "./bundle", "./name", "./internal/route", "./internal/metrics", "./internal/store"}, not: []string{"net/http"}, why: "both wires share the wall"},
 	{prefix: "internal/listen", may: []string{".", "./b3", "./oap", "./internal/listen", "./internal/metrics"}, why: "a listener reaches no handler but through the wall"},
+	{prefix: "internal/outward", may: []string{".", "./tlog", "./internal/disk", "./internal/outward", "./internal/svc/audit"}, not: []string{"os"}, why: "it reaches outside for the audit log, and decides nothing"},
 	{prefix: "internal/keyservice", may: []string{".", "./internal/disk", "./internal/keyservice"}, why: "it knows key services, not what they open"},
 	{prefix: "internal/node/parts", not: []string{"./internal/provision", "./internal/inspect"}, why: "it is below all that put parts together"},
 	{prefix: "internal/provision", not: []string{"./internal/inspect"}, why: "a directory is made without a node"},

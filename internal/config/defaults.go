@@ -51,6 +51,8 @@ const (
 	DefaultCollapseAbove           = 1000
 	DefaultAuditSegmentBytes  Size = 64 * quantity.MiB
 	DefaultAuditReserveBytes  Size = 64 * quantity.MiB
+	DefaultWitnessInterval         = time.Second
+	DefaultWitnessTimeout          = 10 * time.Second
 
 	DefaultMaxMessageBytes   Size = 1 * quantity.MiB
 	DefaultMaxBatch               = 100
@@ -116,6 +118,7 @@ func Default() Config {
 			Key: bundle.Ref{Kind: bundle.RefKey, Name: DefaultAuditKey}, QueueRecords: DefaultAuditQueue,
 			CheckpointInterval: DefaultCheckpointInterval, CollapseAbove: DefaultCollapseAbove,
 			SegmentBytes: DefaultAuditSegmentBytes, ReserveBytes: DefaultAuditReserveBytes,
+			WitnessInterval: DefaultWitnessInterval, WitnessTimeout: DefaultWitnessTimeout,
 		},
 		Mailbox: Mailbox{
 			MaxMessageBytes: DefaultMaxMessageBytes, MaxBatch: DefaultMaxBatch, MaxTopics: DefaultMaxTopics,

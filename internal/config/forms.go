@@ -16,6 +16,7 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/bundle"
+	"github.com/rustyonions/macronode/internal/config/outside"
 )
 
 // form is a form of text that a key may ask for.
@@ -40,6 +41,8 @@ var forms = sync.OnceValue(func() map[string]form {
 		"objects":   {`"embedded", or "s3://BUCKET?endpoint=URL&credentials=KMS:obj/NAME"`, isObjects},
 		"root":      {`"keyfile:PATH", "passphrase-file:PATH", "systemd:NAME", "shares:PATH", or the URL of a key service without credentials: "hashivault://KEY?addr=https://HOST:PORT&token_file=PATH" or "base64key:///PATH" (https:// alone would not say what the service speaks)`, isRoot},
 		"otlp":      {`an http or https URL without credentials, such as "http://127.0.0.1:4318"`, isOTLP},
+		"sink":      {`sinks: a name, a kind, and where: "siem ndjson https://siem.example.org/in KMS:obj/siem", "otel otlp http://127.0.0.1:4318/v1/logs" or "copy file /var/log/audit.ndjson" (http to this machine alone)`, outside.IsSink},
+		"witness":   {`witnesses: a URL and verifier keys in note form, such as "https://witness.example.org/ NAME+ID+BASE64" (http to this machine alone)`, outside.IsWitness},
 		"base64":    {"base64", func(s string) bool { return len(s) <= 64<<10 && isBase64(s) }},
 		"hash":      {"64 lower-case hex digits", func(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }},
 		"label":     {"1 to 128 visible ASCII characters", isLabel},

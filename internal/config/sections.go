@@ -16,6 +16,11 @@ type Audit struct {
 	CollapseAbove      int64         `key:"collapse_above" min:"1" max:"1000000" unit:"refusals a second" doc:"Above this many refusals of one reason, a second's refusals become one record with a count."`
 	SegmentBytes       Size          `key:"segment_bytes" min:"1MiB" max:"1GiB" apply:"restart" doc:"Size at which a log segment is closed."`
 	ReserveBytes       Size          `key:"reserve_bytes" min:"1MiB" max:"1TiB" apply:"restart" doc:"Disk that only audit may use, so that a full disk does not end the record."`
+	Witnesses          []string      `key:"witnesses" form:"witness" doc:"Witnesses (C2SP tlog-witness) that cosign checkpoints: the URL of each, and its verifier keys in note form. Empty: none. At most 16."`
+	WitnessQuorum      int64         `key:"witness_quorum" min:"0" max:"16" unit:"witnesses" doc:"How many of them must cosign. 0: all."`
+	WitnessInterval    time.Duration `key:"witness_interval" min:"100ms" max:"1h" doc:"Least time between two checkpoints that witnesses are shown."`
+	WitnessTimeout     time.Duration `key:"witness_timeout" min:"100ms" max:"10m" doc:"How long a witness may take to answer, and a checkpoint to get its quorum, before that is an alarm."`
+	Sinks              []string      `key:"sinks" form:"sink" doc:"Where records are forwarded to, each with a cursor of its own: NAME ndjson URL, NAME otlp URL, or NAME file PATH. Behind a URL KMS:obj/NAME may follow, an object with a bearer token. Empty: nowhere. At most 16."`
 }
 
 // Mailbox is topics and messages.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/rustyonions/macronode/internal/config/document"
+	"github.com/rustyonions/macronode/internal/config/outside"
 	"github.com/rustyonions/macronode/internal/config/quantity"
 )
 
@@ -46,6 +47,8 @@ func (v *validator) check() {
 	v.tls()
 	v.limits()
 	v.policy()
+	outside.CheckWitnesses(v.c.Audit.Witnesses, v.c.Audit.WitnessQuorum, v.fail)
+	outside.CheckSinks(v.c.Audit.Sinks, v.fail)
 	v.features()
 }
 

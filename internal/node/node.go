@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/bundle"
 	"github.com/rustyonions/macronode/internal/breaker"
 	"github.com/rustyonions/macronode/internal/breaker/guard"
 	"github.com/rustyonions/macronode/internal/buildinfo"
@@ -31,6 +30,7 @@ import (
 	"github.com/rustyonions/macronode/internal/listen/gateway"
 	"github.com/rustyonions/macronode/internal/listen/oapd"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/node/auditor"
 	"github.com/rustyonions/macronode/internal/node/facets"
 	"github.com/rustyonions/macronode/internal/node/fit"
 	"github.com/rustyonions/macronode/internal/node/members"
@@ -42,7 +42,6 @@ import (
 	"github.com/rustyonions/macronode/internal/supervise"
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/access/spread"
-	"github.com/rustyonions/macronode/internal/svc/audit"
 	"github.com/rustyonions/macronode/internal/svc/index"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/mailbox"
@@ -106,17 +105,15 @@ type Node struct {
 	why      *why.Log
 	hot      *hot.Cache
 
-	ops   *ops.Service
-	audit *audit.Service
-	// auditKey is the key that signs the audit log's checkpoints.
-	auditKey atomic.Pointer[bundle.Ref]
-	access   *access.Service
-	authn    *auth.Authenticator
-	storage  *storage.Service
-	naming   *naming.Service
-	mailbox  *mailbox.Service
-	index    *index.Service
-	facets   *facets.Set
+	ops     *ops.Service
+	audit   *auditor.Auditor
+	access  *access.Service
+	authn   *auth.Authenticator
+	storage *storage.Service
+	naming  *naming.Service
+	mailbox *mailbox.Service
+	index   *index.Service
+	facets  *facets.Set
 	// mail is what mailbox works on while it is open, mailAway the breaker before
 	// it, reserve what its log leaves of the disk.
 	mail     atomic.Pointer[parts.Mail]
@@ -334,7 +331,8 @@ func (n *Node) fail(err error) {
 // makeServices makes the parts that do the work; nothing of them runs yet.
 func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	c := &l.Config
-	n.makeAudit(c)
+	n.audit = auditor.New(auditor.Deps{Dir: n.dir, KV: n.kv, Keys: n.keys, NodeID: n.nodeID, Bus: n.bus, Log: n.log, Metrics: n.metrics, Changed: n.recheck}, c)
+	n.onStop("audit", func(context.Context) error { n.audit.Close(); return nil })
 	n.keys.SetAuditor(n.audit)
 	n.meter = quota.New()
 	var stop func(context.Context) error

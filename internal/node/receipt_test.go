@@ -15,14 +15,7 @@ import (
 // record is in the log, on both wires, and who holds the log's keys believes it offline.
 func TestPreferReceipt(t *testing.T) {
 	n := beginDev(t)
-	ids, err := n.nodeIDs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := n.auditVerifiers(ids[:1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := n.audit.PublicKeys()
 	prefer := macronode.Header{"Prefer": {"audit-receipt"}}
 	for name, q := range map[string]ask{
 		"object.post": {op: "object.post", body: "some bytes", header: prefer},

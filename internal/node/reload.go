@@ -119,7 +119,7 @@ func (n *Node) apply(l *config.Loaded, p *prepared) error {
 	n.setShadow(p.shadow)
 	n.elsewhere.set(p.secrets, c.OAP.FetchOnMiss)
 	n.wall.SetLimits(wallLimits(c))
-	n.setAudit(c)
+	n.audit.Set(c)
 	n.meta.SetReserve(int64(c.Data.ReserveBytes))
 	n.objects.SetReserve(int64(c.Data.ReserveBytes))
 	n.setMailReserve(int64(c.Data.ReserveBytes))

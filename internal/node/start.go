@@ -258,7 +258,9 @@ func (n *Node) checks(l *config.Loaded) []lifecycle.Check {
 		}
 	}
 	// What ails a certificate is told, and is no reason to answer nobody.
-	checks = append(checks, lifecycle.Check{Name: "tls_certificate", Func: n.certs.Ready})
+	checks = append(checks, lifecycle.Check{Name: "tls_certificate", Func: n.certs.Ready},
+		lifecycle.Check{Name: "audit_witnesses", Func: n.audit.Witnesses},
+		lifecycle.Check{Name: "audit_sinks", Func: n.audit.Sinks})
 	n.required.Store(requiredSet(&l.Config))
 	known := make(map[string]bool)
 	for _, s := range n.listServices() {
@@ -277,6 +279,13 @@ func (n *Node) checks(l *config.Loaded) []lifecycle.Check {
 		}
 	}
 	return checks
+}
+
+// recheck has readiness ask again.
+func (n *Node) recheck() {
+	if n.ready != nil {
+		n.ready.Invalidate()
+	}
 }
 
 // requiredSet is what readiness needs: what the bundle says, and always policy and

@@ -24,6 +24,7 @@ var routes = []Route{
 	{"admin.why", 10, "GET", "/v1/admin/why/{corr_id}"},
 	{"audit.checkpoint", 6, "GET", "/v1/audit/log/checkpoint"},
 	{"audit.consistency", 6, "GET", "/v1/audit/consistency"},
+	{"audit.cosigned", 6, "GET", "/v1/audit/log/cosigned"},
 	{"audit.export", 6, "GET", "/v1/audit/export"},
 	{"audit.key", 6, "GET", "/v1/audit/log/key"},
 	{"audit.key.mldsa", 6, "GET", "/v1/audit/log/key-mldsa"},

@@ -242,6 +242,7 @@ func (a *app) write(out string, f func(io.Writer) error) (err error) {
 func (a *app) verify() *cobra.Command {
 	var keyFiles []string
 	var compact string
+	var w vouchers
 	c := &cobra.Command{
 		Use: "verify [FILE]", Short: "Verify an export or a receipt offline: each record, the chain, the tree, the signatures", Args: cli.MaxArgs(1),
 		Example: "  ronctl audit verify log.audit --key node.vkey\n  ronctl audit verify receipt.json --key node.vkey\n  ronctl audit verify --receipt \"$AUDIT_RECEIPT\" --key node.vkey",
@@ -250,11 +251,14 @@ func (a *app) verify() *cobra.Command {
 				return cli.Usagef("a file or --receipt is needed, one of them")
 			}
 			keys, err := readKeys(keyFiles)
+			if err == nil {
+				err = w.read()
+			}
 			if err != nil {
 				return err
 			}
 			if compact != "" {
-				return a.compact(compact, keys)
+				return a.compact(compact, keys, &w)
 			}
 			f, err := os.Open(args[0])
 			if err != nil {
@@ -267,21 +271,22 @@ func (a *app) verify() *cobra.Command {
 			}
 			in := io.MultiReader(bytes.NewReader(first[:]), f)
 			if first[0] == '{' {
-				return a.receipt(in, keys)
+				return a.receipt(in, keys, &w)
 			}
 			v, err := tlog.VerifyExport(in, keys, nil)
 			if err != nil {
 				return bad(err)
 			}
-			return a.verified(v.Signed, v.Head.First, v.Records)
+			return a.verified(v.Signed, v.Head.First, v.Records, &w)
 		},
 	}
 	c.Flags().StringVar(&compact, "receipt", "", "a receipt as the header Audit-Receipt holds it, of a change that was sent with Prefer: audit-receipt; - reads it from standard input")
+	w.flags(c)
 	c.Flags().StringArrayVar(&keyFiles, "key", nil, "file with the log's keys in note form, as ronctl audit key printed them; may be repeated")
 	return c
 }
 
-func (a *app) receipt(in io.Reader, keys []tlog.Key) error {
+func (a *app) receipt(in io.Reader, keys []tlog.Key, w *vouchers) error {
 	var p tlog.Receipt
 	if err := json.NewDecoder(io.LimitReader(in, 1<<20)).Decode(&p); err != nil {
 		return bad(fmt.Errorf("not a receipt: %w", err))
@@ -290,11 +295,11 @@ func (a *app) receipt(in io.Reader, keys []tlog.Key) error {
 	if err != nil {
 		return bad(err)
 	}
-	return a.verified(s, r.Seq, 1)
+	return a.verified(s, r.Seq, 1, w)
 }
 
 // compact verifies a receipt that came in a header field, and says of what it is.
-func (a *app) compact(text string, keys []tlog.Key) error {
+func (a *app) compact(text string, keys []tlog.Key, w *vouchers) error {
 	if text == "-" {
 		b, err := io.ReadAll(io.LimitReader(a.In, tlog.MaxCompactBytes+2))
 		if err != nil {
@@ -310,7 +315,7 @@ func (a *app) compact(text string, keys []tlog.Key) error {
 	if err != nil {
 		return bad(err)
 	}
-	if err := a.verified(s, r.Seq, 1); err != nil || a.Output == "json" {
+	if err := a.verified(s, r.Seq, 1, w); err != nil || a.Output == "json" {
 		return err
 	}
 	_, err = fmt.Fprintf(a.Out, "record\t%s\n", p.Record)
@@ -318,14 +323,24 @@ func (a *app) compact(text string, keys []tlog.Key) error {
 }
 
 // verified says what holds.
-func (a *app) verified(s *tlog.Signed, first, records uint64) error {
+func (a *app) verified(s *tlog.Signed, first, records uint64, w *vouchers) error {
+	vouched, err := w.check(s)
+	if err != nil {
+		return bad(err)
+	}
 	signed := make([]string, len(s.By))
 	for i, k := range s.By {
 		signed[i] = k.Type.String()
 	}
 	doc := map[string]any{"valid": true, "origin": s.Origin, "size": s.Size, "first": first, "records": records, "signed_by": signed}
-	return a.Print(doc, func(w io.Writer) {
-		fmt.Fprintf(w, "valid\t%d records from %d, in a log of %d\norigin\t%s\nsigned by\t%s\n", records, first, s.Size, s.Origin, strings.Join(signed, ", "))
+	if len(w.keys) > 0 {
+		doc["cosigned_by"] = vouched
+	}
+	return a.Print(doc, func(out io.Writer) {
+		fmt.Fprintf(out, "valid\t%d records from %d, in a log of %d\norigin\t%s\nsigned by\t%s\n", records, first, s.Size, s.Origin, strings.Join(signed, ", "))
+		if len(w.keys) > 0 {
+			fmt.Fprintf(out, "cosigned by\t%s\n", strings.Join(vouched, ", "))
+		}
 	})
 }
 

@@ -170,3 +170,54 @@ func TestMoment(t *testing.T) {
 		t.Errorf("%v, %v", at, err)
 	}
 }
+
+// With --witness a checkpoint that others did not cosign is worth nothing.
+func TestVerifyWitnesses(t *testing.T) {
+	n := newNode(t)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	var p tlog.Receipt
+	if err := json.Unmarshal(n.receipt, &p); err != nil {
+		t.Fatal(err)
+	}
+	vkey := file("vkey", n.key.String())
+	var keys []string
+	for i := range 2 {
+		secret := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i)}, 32))
+		k := tlog.Key{Name: "w.example/" + string(rune('a'+i)), Type: tlog.Ed25519Cos, Public: secret.Public().(ed25519.PublicKey)}
+		keys = append(keys, k.String())
+		if i == 0 {
+			text, _, _ := strings.Cut(p.Checkpoint, "\n\n")
+			msg, err := k.Message(text+"\n", 1767225600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Checkpoint += tlog.Line(k, k.Seal(ed25519.Sign(secret, msg), 1767225600))
+		}
+	}
+	both := file("witnesses", strings.Join(keys, "\n"))
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, cosigned := file("plain", string(n.receipt)), file("cosigned", string(b))
+	if out, err := run(t, n, "verify", cosigned, "--key", vkey, "--witness", both, "--quorum", "1"); err != nil || !strings.HasSuffix(out, "w.example/a\n") {
+		t.Errorf("%v, %s", err, out)
+	}
+	for _, args := range [][]string{{cosigned, "--witness", both}, {plain, "--witness", both, "--quorum", "1"}, {cosigned, "--witness", file("other", keys[1])}} {
+		if out, err := run(t, n, append([]string{"verify", "--key", vkey}, args...)...); macronode.KindOf(err) != macronode.Integrity || out != "" {
+			t.Errorf("%v: %v, %s", args, err, out)
+		}
+	}
+	for _, args := range [][]string{{cosigned, "--quorum", "1"}, {cosigned, "--witness", both, "--quorum", "3"}} {
+		if _, err := run(t, n, append([]string{"verify", "--key", vkey}, args...)...); err == nil || macronode.KindOf(err) == macronode.Integrity {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}

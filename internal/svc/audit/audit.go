@@ -15,6 +15,7 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/metrics"
+	"github.com/rustyonions/macronode/internal/svc/audit/cosign"
 	"github.com/rustyonions/macronode/internal/svc/audit/tree"
 	"github.com/rustyonions/macronode/tlog"
 )
@@ -51,6 +52,10 @@ type Config struct {
 	Metrics *metrics.Registry
 	Now     func() time.Time // nil: time.Now
 	Queue   int              // entries; 0: 4096
+	// Beside runs while the log is open. Cosigner is among it, where there is one; nil:
+	// there are no witnesses.
+	Beside   []Beside
+	Cosigner *cosign.Cosigner
 	// Settings change while the service runs.
 	Settings Settings
 }

@@ -99,7 +99,7 @@ func (s *Service) records(ctx context.Context, a *macronode.Admitted) (*macronod
 }
 
 func (s *Service) receipt(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := a.OnlyArgs("seq", "hash"); err != nil {
+	if err := a.OnlyArgs("seq", "hash", "cosigned"); err != nil {
 		return nil, err
 	}
 	t, err := s.open()
@@ -125,19 +125,27 @@ func (s *Service) receipt(ctx context.Context, a *macronode.Admitted) (*macronod
 	if own != "" && r.Stream != own {
 		return nil, macronode.Errorf(macronode.NotFound, "no such record") // as if it were not there
 	}
-	p, err := prove(ctx, t, seq, entry)
+	var c *tlog.Signed
+	switch a.Arg("cosigned") {
+	case "", "false":
+		c, err = covering(ctx, t, seq)
+	case "true":
+		c, err = s.witnessed(ctx, seq)
+	default:
+		err = macronode.Errorf(macronode.Malformed, "cosigned is true or false")
+	}
+	if err != nil {
+		return nil, err
+	}
+	p, err := prove(t, seq, entry, c)
 	if err != nil {
 		return nil, err
 	}
 	return document(p)
 }
 
-// prove makes the receipt of an entry, once a checkpoint covers it.
-func prove(ctx context.Context, t *tree.Tree, seq uint64, entry []byte) (*Receipt, error) {
-	c, err := covering(ctx, t, seq)
-	if err != nil {
-		return nil, err
-	}
+// prove makes the receipt of an entry under a checkpoint that covers it.
+func prove(t *tree.Tree, seq uint64, entry []byte, c *tlog.Signed) (*Receipt, error) {
 	in, err := tlog.ProveInclusion(seq, c.Size, t)
 	if err != nil {
 		return nil, store.Refusal(err)
@@ -157,7 +165,11 @@ func (s *Service) Receipt(ctx context.Context, seq uint64, most int) (string, er
 	if err != nil {
 		return "", store.Refusal(missing(err))
 	}
-	p, err := prove(ctx, t, seq, entry)
+	c, err := covering(ctx, t, seq)
+	if err != nil {
+		return "", err
+	}
+	p, err := prove(t, seq, entry, c)
 	if err != nil {
 		return "", err
 	}
@@ -243,7 +255,7 @@ func (s *Service) checkpoint(context.Context, *macronode.Admitted) (*macronode.R
 	if err != nil {
 		return nil, err
 	}
-	return &macronode.Reply{ContentType: noteType, Body: c.Note, Header: macronode.Header{"Cache-Control": {"no-store"}}}, nil
+	return &macronode.Reply{ContentType: noteType, Body: s.newest(c), Header: macronode.Header{"Cache-Control": {"no-store"}}}, nil
 }
 
 // tile serves hashes and entries within the published tree.

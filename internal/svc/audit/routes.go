@@ -56,6 +56,9 @@ func (s *Service) Routes() []macronode.Route {
 	export.Streaming, export.Cost = true, 8
 	routes := []macronode.Route{
 		log("audit.checkpoint", "/v1/audit/log/checkpoint", s.checkpoint, macronode.Doc{Summary: "The newest signed checkpoint (C2SP tlog-checkpoint)", ResponseType: "text/plain; charset=utf-8", Kinds: missing}),
+		log("audit.cosigned", "/v1/audit/log/cosigned", s.cosigned, macronode.Doc{
+			Summary: "The newest checkpoint that a quorum of witnesses cosigned (C2SP tlog-cosignature)", ResponseType: "text/plain; charset=utf-8", Kinds: missing,
+		}),
 		log("audit.tile", "/v1/audit/log/tile/{level}/{rest...}", s.tile, macronode.Doc{
 			Summary: "A tile of hashes, or of entries where level is entries (C2SP tlog-tiles)", ResponseType: "application/octet-stream", Kinds: missing,
 		}),
@@ -84,8 +87,9 @@ func (s *Service) Routes() []macronode.Route {
 			Response: Records{},
 		}),
 		own("audit.receipt", "/v1/audit/receipt", s.receipt, macronode.Doc{
-			Summary:  "A record, the proof that the log holds it, and the checkpoint: verifies offline",
-			Query:    []macronode.Param{{Name: "seq", Type: "integer", Text: "index of the record"}, {Name: "hash", Type: "string", Text: "or its hash, b3:…"}},
+			Summary: "A record, the proof that the log holds it, and the checkpoint: verifies offline",
+			Query: []macronode.Param{{Name: "seq", Type: "integer", Text: "index of the record"}, {Name: "hash", Type: "string", Text: "or its hash, b3:…"},
+				{Name: "cosigned", Type: "boolean", Text: "true: under a checkpoint that a quorum of witnesses cosigned, once there is one"}},
 			Response: Receipt{}, Kinds: missing,
 		}),
 		tail,

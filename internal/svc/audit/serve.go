@@ -35,7 +35,11 @@ func (s *Service) Serve(ctx context.Context) (err error) {
 		return err
 	}
 	s.tree.Store(t)
+	beside, stop := context.WithCancel(ctx)
+	wait := s.runBeside(beside, t)
 	defer func() {
+		stop()
+		wait()
 		s.tree.Store(nil)
 		err = errors.Join(err, shut())
 	}()
