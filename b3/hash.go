@@ -9,6 +9,8 @@ import (
 	"math/bits"
 
 	"lukechampine.com/blake3/guts"
+
+	"github.com/rustyonions/macronode/b3/block"
 )
 
 // GroupBytes is the unit of verification: 16 chunks of 1 KiB, hashed at once.
@@ -224,6 +226,12 @@ func (h *Hasher) Sum() (Addr, error) {
 
 // Sum returns the address of p.
 func Sum(p []byte) Addr {
+	if len(p) <= block.MaxBytes {
+		root := block.Sum(&guts.IV, 0, p)
+		var a Addr
+		putCV(a[:], &root)
+		return a
+	}
 	if len(p) <= GroupBytes { // without the buffers of a Hasher
 		node := groupNode(p, 0)
 		node.Flags |= guts.FlagRoot

@@ -9,6 +9,7 @@ import (
 	"lukechampine.com/blake3/guts"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/b3/block"
 )
 
 // The strings that keep apart what is hashed.
@@ -68,47 +69,14 @@ func (k *Key) String() string { return "capability.Key(secret)" }
 // GoString does not show the key.
 func (k *Key) GoString() string { return k.String() }
 
-// hash is BLAKE3 in the mode that flags say, keyed by key. Messages of up to
-// one chunk, in practice all, are compressed block by block on the stack: a
-// Hasher of the blake3 package costs many times that to set up. Nor has that
-// package a fast way for one block: its vector code takes many at once.
+// hash is BLAKE3 in the mode that flags say, keyed by key. Messages are of up to
+// one chunk, in practice all.
 func hash[T string | []byte](key *words, flags uint32, msg T) words {
 	if len(msg) > guts.ChunkSize {
 		// A copy, so that the short messages of callers can stay on the stack.
 		return hashLong(key, flags, append([]byte(nil), msg...))
 	}
-	var block [guts.BlockSize]byte
-	cv := *key
-	flags |= guts.FlagChunkStart
-	for len(msg) > guts.BlockSize {
-		copy(block[:], msg)
-		compress(&cv, &cv, &block, guts.BlockSize, flags)
-		flags &^= guts.FlagChunkStart
-		msg = msg[guts.BlockSize:]
-	}
-	clear(block[copy(block[:], msg):])
-	compress(&cv, &cv, &block, uint32(len(msg)), flags|guts.FlagChunkEnd|guts.FlagRoot)
-	return cv
-}
-
-// compress is one compression of BLAKE3 with the counter 0, which all blocks of
-// a first chunk have. out may be cv.
-func compress(out, cv *words, block *[guts.BlockSize]byte, blockLen, flags uint32) {
-	if hasFast {
-		compressFast(out, cv, block, blockLen, flags)
-		return
-	}
-	compressPlain(out, cv, block, blockLen, flags)
-}
-
-// compressPlain is compress without the help of the processor.
-func compressPlain(out, cv *words, block *[guts.BlockSize]byte, blockLen, flags uint32) {
-	n := guts.Node{CV: *cv, BlockLen: blockLen, Flags: flags}
-	for i := range n.Block {
-		n.Block[i] = binary.LittleEndian.Uint32(block[4*i:])
-	}
-	sum := guts.CompressNode(n)
-	*out = words(sum[:8])
+	return block.Sum((*block.Words)(key), flags, msg)
 }
 
 // hashLong is hash for messages of more than one chunk.

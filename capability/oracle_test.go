@@ -8,7 +8,6 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"lukechampine.com/blake3"
-	"pgregory.net/rapid"
 
 	"github.com/rustyonions/macronode"
 )
@@ -106,31 +105,6 @@ func TestHashMatchesBlake3(t *testing.T) {
 			t.Fatalf("keyed hash of %d bytes differs", n)
 		}
 	}
-}
-
-// The processor's way and the plain one are the same.
-func TestCompressIsOne(t *testing.T) {
-	if !hasFast {
-		t.Skip("this processor has one way")
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		var cv, fast, plain words
-		var block [64]byte
-		copy(block[:], rapid.SliceOfN(rapid.Byte(), 64, 64).Draw(t, "block"))
-		for i := range cv {
-			cv[i] = rapid.Uint32().Draw(t, "cv")
-		}
-		n, flags := rapid.Uint32Range(0, 64).Draw(t, "length"), rapid.Uint32().Draw(t, "flags")
-		compressFast(&fast, &cv, &block, n, flags)
-		compressPlain(&plain, &cv, &block, n, flags)
-		if fast != plain {
-			t.Fatal("they differ")
-		}
-		compressFast(&cv, &cv, &block, n, flags) // in place
-		if cv != plain {
-			t.Fatal("in place they differ")
-		}
-	})
 }
 
 func TestHashAllocatesNothing(t *testing.T) {

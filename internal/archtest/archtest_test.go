@@ -96,7 +96,7 @@ type rule struct {
 
 var (
 	public   = []string{"./b3", "./oap", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./name"}
-	services = []string{".", "./b3", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./internal/store", "./internal/metrics", "./internal/idem",
+	services = []string{".", "./b3", "./b3/block", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./internal/store", "./internal/metrics", "./internal/idem",
 		"./name", "./name/document", "./internal/etag"}
 )
 

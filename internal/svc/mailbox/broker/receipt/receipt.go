@@ -21,6 +21,8 @@ import (
 	"errors"
 
 	"lukechampine.com/blake3/guts"
+
+	"github.com/rustyonions/macronode/b3/block"
 )
 
 // Sizes.
@@ -66,17 +68,14 @@ func New(secret [SecretBytes]byte) *Maker {
 	return m
 }
 
-// tag is keyed BLAKE3 of one chunk, without the machinery for more: what it hashes
-// is never longer.
+// tag is of one chunk: what it hashes is never longer.
 func (m *Maker) tag(tenant [16]byte, topic string, body []byte) (tag [tagBytes]byte) {
 	var buf [16 + 1 + maxTopicBytes + bodyAt]byte
 	b := append(buf[:0], tenant[:]...)
 	b = append(b, byte(min(len(topic), maxTopicBytes)))
 	b = append(b, topic...)
 	b = append(b, body...)
-	n := guts.CompressChunk(b, &m.key, 0, guts.FlagKeyedHash)
-	n.Flags |= guts.FlagRoot
-	sum := guts.ChainingValue(n)
+	sum := block.Sum(&m.key, guts.FlagKeyedHash, b)
 	for i := range tagBytes / 4 {
 		binary.LittleEndian.PutUint32(tag[4*i:], sum[i])
 	}

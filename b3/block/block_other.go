@@ -2,10 +2,10 @@
 
 //go:build !amd64
 
-package capability
+package block
 
 const hasFast = false
 
-func compressFast(out, cv *words, block *[64]byte, blockLen, flags uint32) {
+func compressFast(out, cv *Words, block *[64]byte, blockLen, flags uint32) {
 	compressPlain(out, cv, block, blockLen, flags)
 }

@@ -100,7 +100,7 @@ GLOBL iv<>(SB), RODATA|NOPTR, $16
 	VPSHUFD $0x4E, X2, X2; \
 	VPSHUFD $0x39, X3, X3
 
-// func compressAVX512(out, cv *words, block *[64]byte, tail uint64)
+// func compressAVX512(out, cv *Words, block *[64]byte, tail uint64)
 TEXT ·compressAVX512(SB), NOSPLIT, $0-32
 	MOVQ out+0(FP), AX
 	MOVQ cv+8(FP), BX
