@@ -438,8 +438,10 @@ func TestConsumerBacksOff(t *testing.T) {
 		d.fails["receive"] = append(d.fails["receive"], refusal(macronode.NotFound, 0), refusal(macronode.Denied, 0))
 		var r reports
 		c := mailbox.Consumer{From: d, Report: r.add, Handle: func(context.Context, *mailbox.Delivery) error { return nil }}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // of the bubble's clock: who asks for ever is not waited for
+		defer cancel()
 		var refused *client.Error
-		if err := c.Run(t.Context()); !errors.As(err, &refused) || refused.Code != "denied" {
+		if err := c.Run(ctx); !errors.As(err, &refused) || refused.Code != "denied" {
 			t.Errorf("Run ends with %v", err)
 		}
 		at := d.at["receive"]
