@@ -31,6 +31,7 @@ import (
 	"github.com/rustyonions/macronode/cmd/ronctl/mail"
 	"github.com/rustyonions/macronode/cmd/ronctl/policy"
 	"github.com/rustyonions/macronode/cmd/ronctl/register"
+	"github.com/rustyonions/macronode/cmd/ronctl/search"
 )
 
 const defaultNode = "http://127.0.0.1:8080"
@@ -140,6 +141,8 @@ func (a *app) command() *cobra.Command {
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
 		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), register.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
+		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
+	root.AddCommand(search.Command(&a.Terminal, a.connect))
 	root.AddCommand(index.Commands(&a.Terminal, a.connect)...)
 	return root
 }

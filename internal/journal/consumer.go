@@ -59,7 +59,12 @@ func (j *Journal) Enroll(ctx context.Context, name string) (p Place, err error) 
 		}
 	}
 	err = j.kv.Update(ctx, func(tx store.Tx) error {
-		head := j.Head()
+		// A number of its own: what was made before is older than Since, also where
+		// nothing was recorded in between.
+		j.mu.Lock()
+		j.head++
+		head := j.head
+		j.mu.Unlock()
 		p = Place{Cursor: head, Since: head, New: true}
 		return tx.Set(userKey(name), p.encode())
 	})

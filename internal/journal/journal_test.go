@@ -138,8 +138,9 @@ func TestNothingIsWrittenWhereNobodyIsEnrolled(t *testing.T) {
 	if n := keys(t, kv); n != 0 {
 		t.Fatalf("%d changes are left when the last consumer is gone", n)
 	}
-	if p := enroll(t, j, "a"); !p.New {
-		t.Fatal("who left and came back has missed changes, and is not told")
+	head := j.Head()
+	if p := enroll(t, j, "a"); !p.New || p.Since <= head {
+		t.Fatalf("who left and came back has missed changes, and is told %+v", p)
 	}
 }
 

@@ -74,7 +74,8 @@ type (
 		Field Field
 		Start string
 	}
-	// Fuzzy wants a term within Edits of Term, which has the same first character.
+	// Fuzzy wants a term within Edits of Term, which has the same first character. An
+	// edit puts, takes or changes a character, or swaps two.
 	Fuzzy struct {
 		Field Field
 		Term  string

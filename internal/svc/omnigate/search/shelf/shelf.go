@@ -105,8 +105,8 @@ func (s *Shelf) Open(t macronode.TenantID, gen uint64) (x *Index, err error) {
 		return nil, ErrDamaged
 	}
 	dir := s.at(t, gen)
-	if err := s.verify(path.Join(dir, "store")); err != nil {
-		return nil, err
+	if !s.Exists(t, gen) {
+		return nil, fmt.Errorf("%w: it is missing", ErrDamaged)
 	}
 	b, err := bleve.OpenUsing(dir, settings())
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *Shelf) Open(t macronode.TenantID, gen uint64) (x *Index, err error) {
 		err = ErrDamaged
 	}
 	if err == nil {
-		_, err = b.DocCount()
+		err = s.verify(b)
 	}
 	if err != nil {
 		_ = b.Close()
@@ -130,21 +130,27 @@ func (s *Shelf) Open(t macronode.TenantID, gen uint64) (x *Index, err error) {
 	return x, nil
 }
 
-// verify reads the segments of an index and compares the checksum at their ends.
-func (s *Shelf) verify(dir string) error {
-	names, err := s.fs.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: it is missing", ErrDamaged)
-	}
+// verify reads the segments that an index is made of and compares the checksums at their
+// ends. What a process that was killed left half written is none of them.
+func (s *Shelf) verify(b bleve.Index) (err error) {
+	raw, err := b.Advanced()
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if !strings.HasSuffix(name, ".zap") {
-			continue
-		}
-		if err := s.verifyFile(path.Join(dir, name)); err != nil {
-			return err
+	r, err := raw.Reader() // while it is held no segment is removed
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	snapshot, ok := r.(*scorch.IndexSnapshot)
+	if !ok {
+		return fmt.Errorf("shelf: a reader of type %T", r)
+	}
+	for _, part := range snapshot.Segments() {
+		if f, ok := part.Segment().(interface{ Path() string }); ok {
+			if err := s.verifyFile(f.Path()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -152,9 +158,6 @@ func (s *Shelf) verify(dir string) error {
 
 func (s *Shelf) verifyFile(name string) (err error) {
 	f, err := s.fs.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // removed meanwhile; whether it was needed, opening tells
-	}
 	if err != nil {
 		return err
 	}
