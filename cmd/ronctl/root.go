@@ -141,7 +141,6 @@ func (a *app) command() *cobra.Command {
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this long; 0 waits (exit code 5)")
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
 		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), register.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
-		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
 	root.AddCommand(search.Command(&a.Terminal, a.connect))
 	root.AddCommand(index.Commands(&a.Terminal, a.connect)...)
 	return root
