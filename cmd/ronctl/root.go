@@ -27,6 +27,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
 	"github.com/rustyonions/macronode/cmd/ronctl/auditlog"
+	"github.com/rustyonions/macronode/cmd/ronctl/facet"
 	"github.com/rustyonions/macronode/cmd/ronctl/index"
 	"github.com/rustyonions/macronode/cmd/ronctl/mail"
 	"github.com/rustyonions/macronode/cmd/ronctl/policy"
@@ -143,6 +144,7 @@ func (a *app) command() *cobra.Command {
 		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), register.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
 	root.AddCommand(search.Command(&a.Terminal, a.connect))
 	root.AddCommand(index.Commands(&a.Terminal, a.connect)...)
+	root.AddCommand(facet.Graph(&a.Terminal, a.connect), facet.Feed(&a.Terminal, a.connect))
 	return root
 }
 

@@ -54,8 +54,8 @@ type Naming struct {
 // Facets are the optional services.
 type Facets struct {
 	Enable []string `key:"enable" enum:"graph|feed|search|media" doc:"Facets that run."`
-	Graph  Facet    `key:"graph" doc:"The graph facet."`
-	Feed   Facet    `key:"feed" doc:"The feed facet."`
+	Graph  Graph    `key:"graph" doc:"The graph facet."`
+	Feed   Feed     `key:"feed" doc:"The feed facet."`
 	Search Facet    `key:"search" doc:"The search facet."`
 	Media  Facet    `key:"media" doc:"The media facet."`
 }
@@ -63,6 +63,20 @@ type Facets struct {
 // Facet is one of them.
 type Facet struct {
 	Permits Permits `key:"permits" doc:"Calls that may run at a time: a number, or a multiple of the processors like 4xCPU."`
+}
+
+// Graph is the graph facet.
+type Graph struct {
+	Permits  Permits `key:"permits" doc:"Calls that may run at a time: a number, or a multiple of the processors like 4xCPU."`
+	MaxEdges int64   `key:"max_edges" min:"1" max:"1000000000" unit:"edges" doc:"Edges a tenant."`
+}
+
+// Feed is the feed facet.
+type Feed struct {
+	Permits    Permits `key:"permits" doc:"Calls that may run at a time: a number, or a multiple of the processors like 4xCPU."`
+	MaxEntries int64   `key:"max_entries" min:"10" max:"100000" unit:"posts" doc:"Newest posts that are kept in a timeline, and of an author. Up to an eighth more may be there before the oldest go."`
+	MaxPosts   int64   `key:"max_posts" min:"1" max:"1000000000" unit:"posts" doc:"Posts a tenant."`
+	MaxPending int64   `key:"max_pending" min:"1" max:"1000000" unit:"posts" doc:"Posts of a tenant that are still on their way to followers; publishing waits for room beyond it."`
 }
 
 // Telemetry is logs, traces and metrics.

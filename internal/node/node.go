@@ -365,7 +365,7 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if err != nil {
 		return err
 	}
-	n.facets, err = facets.New(c, facets.Deps{Breakers: n.breakers, Metrics: n.metrics, Log: n.log, KV: n.kv, Journal: n.journal, Dir: n.dir, Storage: n.storage, Naming: n.naming, Panicked: lateServices{n}.Panicked})
+	n.facets, err = facets.New(c, facets.Deps{Breakers: n.breakers, Metrics: n.metrics, Log: n.log, KV: n.kv, Idem: n.idem, Journal: n.journal, Dir: n.dir, Storage: n.storage, Naming: n.naming, Panicked: lateServices{n}.Panicked})
 	if err != nil {
 		return err
 	}

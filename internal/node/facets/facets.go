@@ -12,11 +12,14 @@ import (
 	"github.com/rustyonions/macronode/internal/breaker"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
+	"github.com/rustyonions/macronode/internal/idem"
 	"github.com/rustyonions/macronode/internal/journal"
 	"github.com/rustyonions/macronode/internal/metrics"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/naming"
 	"github.com/rustyonions/macronode/internal/svc/omnigate"
+	"github.com/rustyonions/macronode/internal/svc/omnigate/feed"
+	"github.com/rustyonions/macronode/internal/svc/omnigate/graph"
 	"github.com/rustyonions/macronode/internal/svc/omnigate/search"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 )
@@ -27,6 +30,7 @@ type Deps struct {
 	Metrics  *metrics.Registry
 	Log      *slog.Logger
 	KV       store.KV
+	Idem     *idem.Keeper
 	Journal  *journal.Journal
 	Dir      datadir.Dir
 	Storage  *storage.Service
@@ -38,6 +42,8 @@ type Deps struct {
 // Set is the service of all facets.
 type Set struct {
 	*omnigate.Service
+	graph   *graph.Facet
+	feed    *feed.Facet
 	search  *search.Facet
 	journal *journal.Journal
 }
@@ -49,7 +55,10 @@ func New(c *config.Config, d Deps) (*Set, error) {
 	if s.search, err = newSearch(d); err != nil {
 		return nil, err
 	}
-	list := []omnigate.Facet{s.search}
+	if err = s.makeGraph(c, d); err != nil {
+		return nil, err
+	}
+	list := []omnigate.Facet{s.graph, s.feed, s.search}
 	s.Service, err = omnigate.New(omnigate.Config{
 		Breaker:  func(name string) omnigate.Breaker { return newSwitch(d.Breakers, name) },
 		Settings: settings(c), Metrics: omnigate.NewMetrics(d.Metrics), Log: d.Log,
@@ -62,11 +71,13 @@ func New(c *config.Config, d Deps) (*Set, error) {
 }
 
 // Check says what of [facets] makes no sense.
-func Check(c *config.Config) error { return settings(c).Validate() }
+func Check(c *config.Config) error {
+	return errors.Join(settings(c).Validate(), graphSettings(c).Validate(), feedSettings(c).Validate())
+}
 
 // Set applies what a reload changes.
 func (s *Set) Set(c *config.Config) error {
-	return errors.Join(s.SetSettings(settings(c)), s.quiet(c))
+	return errors.Join(s.SetSettings(settings(c)), s.graph.SetSettings(graphSettings(c)), s.feed.SetSettings(feedSettings(c)), s.quiet(c))
 }
 
 // settings are what [facets] says of the frame.

@@ -4,6 +4,7 @@ package facets
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/rustyonions/macronode"
@@ -37,7 +38,9 @@ func (s *Set) quiet(c *config.Config) error {
 }
 
 // Purge removes what facets keep of a tenant that is being deleted.
-func (s *Set) Purge(ctx context.Context, t macronode.TenantID) error { return s.search.Purge(ctx, t) }
+func (s *Set) Purge(ctx context.Context, t macronode.TenantID) error {
+	return errors.Join(s.graph.Purge(ctx, t), s.feed.Purge(ctx, t), s.search.Purge(ctx, t))
+}
 
 // searchObjects is storage as search wants it.
 type searchObjects struct{ *neighbour.View }

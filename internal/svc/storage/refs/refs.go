@@ -197,13 +197,4 @@ func (u Usage) Room(q *macronode.Quota) int64 {
 }
 
 // After is the first key beyond every key that begins with p.
-func After(p []byte) []byte {
-	hi := append([]byte(nil), p...)
-	for i := len(hi) - 1; i >= 0; i-- {
-		hi[i]++
-		if hi[i] != 0 {
-			return hi[:i+1]
-		}
-	}
-	return nil
-}
+func After(p []byte) []byte { return store.After(p) }
