@@ -115,6 +115,9 @@ func TestCrashedPublication(t *testing.T) {
 		if err != nil || (reply.Header.Get("Idempotency-Replayed") == "true") != (posts == 1) {
 			t.Fatalf("seed %d: %d posts, and the retry is %+v, %v", seed, posts, reply, err)
 		}
+		if err := w.f.load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		w.serve()
 		w.settle()
 		same(t, "bob", w.texts("id/bob", 10, nil), "text")
