@@ -37,7 +37,7 @@ func (c change) request(writer int) req {
 // say the same, and the next start works on with it.
 func TestCrash(t *testing.T) {
 	const writers, calls = 3, 20
-	for seed := range uint64(6) {
+	for seed := range uint64(60) {
 		fs := disk.Crashable()
 		w := over(t, facettest.Disk(t, fs))
 		var mu sync.Mutex
@@ -98,7 +98,7 @@ func checkCrash(t *testing.T, w *world, begun [][]change, told []int) {
 					t.Fatalf("%s is there in one direction alone", e)
 				}
 			}
-			return strings.Join(out, " ")
+			return strings.Join(out, ", ")
 		}
 		text := func() string {
 			var all []string
@@ -106,7 +106,7 @@ func checkCrash(t *testing.T, w *world, begun [][]change, told []int) {
 				all = append(all, e)
 			}
 			slices.Sort(all)
-			return strings.Join(all, " ")
+			return strings.Join(all, ", ")
 		}
 		got := list()
 		if got != text() && len(changes) == told[n] {
@@ -124,8 +124,15 @@ func checkCrash(t *testing.T, w *world, begun [][]change, told []int) {
 		}
 		if len(changes) > told[n] {
 			c := changes[told[n]]
-			if _, err := w.Do(c.request(n)); err != nil && macronode.KindOf(err) != macronode.NotFound {
+			edge := "t id/" + fmt.Sprint(c.to)
+			was, is := want[edge], slices.Contains(strings.Split(got, ", "), edge)
+			reply, err := w.Do(c.request(n))
+			if err != nil && macronode.KindOf(err) != macronode.NotFound {
 				t.Fatal(err)
+			}
+			// The change and its first answer are one.
+			if replayed := err == nil && reply.Header.Get("Idempotency-Replayed") == "true"; was != c.put && replayed != (is == c.put) {
+				t.Fatalf("%+v was made: %v, replayed: %v (%v)", c, is == c.put, replayed, err)
 			}
 			if want["t id/"+fmt.Sprint(c.to)] = c.put; !c.put {
 				delete(want, "t id/"+fmt.Sprint(c.to))
