@@ -32,7 +32,7 @@ type Drill struct {
 
 // All returns every drill, by name.
 func All() []Drill {
-	return []Drill{badCapability, corruptObject, decompressionBomb, diskFull, facetOutage, malformedOAP, oversize, policyOutage, quotaStorm, serviceCrash, slowClient}
+	return []Drill{badCapability, corruptObject, decompressionBomb, diskFull, malformedOAP, oversize, policyOutage, quotaStorm, serviceCrash, slowClient}
 }
 
 // Find returns the drill with this name.

@@ -12,10 +12,6 @@ import (
 	"testing"
 
 	"github.com/rustyonions/macronode"
-	"github.com/rustyonions/macronode/internal/disk"
-	"github.com/rustyonions/macronode/internal/store"
-	"github.com/rustyonions/macronode/internal/store/mem"
-	"github.com/rustyonions/macronode/internal/store/pebblekv"
 )
 
 // Tenant is one without limits; each n is another.
@@ -23,34 +19,20 @@ func Tenant(n byte) *macronode.Tenant {
 	return &macronode.Tenant{ID: macronode.TenantID{15: n}, Label: "acme", Quota: macronode.UnlimitedQuota()}
 }
 
-// Memory is metadata in memory.
-func Memory(t testing.TB) store.KV {
-	t.Helper()
-	kv := mem.NewKV(mem.KVConfig{MaxBytes: 1 << 30})
-	t.Cleanup(func() { _ = kv.Close() })
-	return kv
-}
-
-// Disk is metadata as a node keeps it, on fs.
-func Disk(t testing.TB, fs *disk.FS) store.KV {
-	t.Helper()
-	kv, err := pebblekv.Open(pebblekv.Config{FS: fs, Dir: "/kv", BallastBytes: -1, MemTableBytes: 256 << 10, CacheBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = kv.Close() })
-	return kv
-}
+// Admit makes an admitted call, which only the wall and tests may: budget is how many
+// bytes the reply may have.
+type Admit func(c *macronode.Call, t *macronode.Tenant, budget int64) *macronode.Admitted
 
 // Driver calls routes.
 type Driver struct {
 	t      testing.TB
+	admit  Admit
 	routes map[macronode.Op]macronode.Route
 }
 
 // Drive returns a driver of these routes.
-func Drive(t testing.TB, routes []macronode.Route) *Driver {
-	d := &Driver{t: t, routes: make(map[macronode.Op]macronode.Route)}
+func Drive(t testing.TB, admit Admit, routes []macronode.Route) *Driver {
+	d := &Driver{t: t, admit: admit, routes: make(map[macronode.Op]macronode.Route)}
 	for _, r := range routes {
 		d.routes[r.Op] = r
 	}
@@ -101,11 +83,10 @@ func (d *Driver) Reply(ctx context.Context, r Request) (*macronode.Reply, error)
 			d.t.Fatalf("%s has no parameter %s", r.Op, name)
 		}
 	}
-	a := &macronode.Admitted{Call: c, Tenant: r.Tenant, Principal: &macronode.Principal{Kind: macronode.Capability, Tenant: r.Tenant.ID}, ReplyBytes: macronode.NoLimit}
-	if r.Budget != 0 {
-		a.ReplyBytes = r.Budget
+	if r.Budget == 0 {
+		r.Budget = macronode.NoLimit
 	}
-	return route.Handler(ctx, a)
+	return route.Handler(ctx, d.admit(c, r.Tenant, r.Budget))
 }
 
 // Do makes a call whose reply has no stream.

@@ -21,7 +21,7 @@ func TestCrash(t *testing.T) {
 	const followers, posts = 3*stepSize + 7, 4
 	for seed := range uint64(4) {
 		fs := disk.Crashable()
-		w := over(t, facettest.Disk(t, fs))
+		w := over(t, onDisk(t, fs))
 		var edges []graph.PutRequest
 		for i := range followers {
 			edges = append(edges, graph.PutRequest{From: fmt.Sprintf("id/%04d", i), Type: graph.FollowType, To: "name/a"})
@@ -46,7 +46,7 @@ func TestCrash(t *testing.T) {
 				w.f.queue.done(j, more)
 			}
 			fs = fs.Crash(int(seed%3)*50, seed+uint64(i))
-			w = over(t, facettest.Disk(t, fs))
+			w = over(t, onDisk(t, fs))
 			if err := w.f.load(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +82,7 @@ func TestCrash(t *testing.T) {
 func TestCrashedPublication(t *testing.T) {
 	for seed := range uint64(20) {
 		fs := disk.Crashable()
-		w := over(t, facettest.Disk(t, fs))
+		w := over(t, onDisk(t, fs))
 		w.follow("id/bob", "name/a", nil)
 		done := make(chan struct{})
 		var after *disk.FS
@@ -96,7 +96,7 @@ func TestCrashedPublication(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-done
-		w = over(t, facettest.Disk(t, after))
+		w = over(t, onDisk(t, after))
 		tenant := facettest.Tenant(7).ID
 		var posts, jobs int
 		err := w.f.kv.View(t.Context(), func(r store.Reader) error {
@@ -126,7 +126,7 @@ func TestCrashedPublication(t *testing.T) {
 
 // TestLoadAllTenants: after a restart the work of every tenant goes on.
 func TestLoadAllTenants(t *testing.T) {
-	kv := facettest.Memory(t)
+	kv := memory(t)
 	w := over(t, kv)
 	for n := range byte(5) {
 		tenant := facettest.Tenant(n + 10)

@@ -58,7 +58,7 @@ func over(t testing.TB, kv store.KV, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{facettest.Drive(t, append(f.Routes(), g.Routes()...)), t, f}
+	return &world{facettest.Drive(t, admit, append(f.Routes(), g.Routes()...)), t, f}
 }
 
 // serve runs the feed until stop is called or the test ends.
@@ -77,7 +77,7 @@ func (w *world) serve() (stop func()) {
 }
 
 func open(t testing.TB, change ...func(*Config)) *world {
-	w := over(t, facettest.Memory(t), change...)
+	w := over(t, memory(t), change...)
 	w.serve()
 	return w
 }
@@ -289,7 +289,7 @@ func TestTrimming(t *testing.T) {
 
 // Publishing is refused beyond the tenant's posts, and waits for those on their way.
 func TestLimits(t *testing.T) {
-	w := over(t, facettest.Memory(t), func(c *Config) { c.Settings.MaxPending, c.Settings.MaxPosts = 3, 4 })
+	w := over(t, memory(t), func(c *Config) { c.Settings.MaxPending, c.Settings.MaxPosts = 3, 4 })
 	for i := range 3 {
 		w.publish("name/a", fmt.Sprint(i))
 	}
@@ -403,7 +403,7 @@ func TestUnpublishedOnItsWay(t *testing.T) {
 func TestStepFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s *stalling
-		w := over(t, facettest.Memory(t), func(c *Config) { s = &stalling{Graph: c.Graph, pages: make(chan struct{}, 100)}; c.Graph = s })
+		w := over(t, memory(t), func(c *Config) { s = &stalling{Graph: c.Graph, pages: make(chan struct{}, 100)}; c.Graph = s })
 		s.fail = errors.New("no disk")
 		w.follow("id/bob", "name/a", nil)
 		stop := w.serve()

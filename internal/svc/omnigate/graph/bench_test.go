@@ -40,7 +40,7 @@ func millionEdges(b *testing.B) *world {
 			b.Fatal(err)
 		}
 	}
-	return &world{facettest.Drive(b, f.Routes()), b, kv, f}
+	return &world{facettest.Drive(b, admit, f.Routes()), b, kv, f}
 }
 
 // BenchmarkMillion are calls to a graph of a million edges, with the 95th percentile.

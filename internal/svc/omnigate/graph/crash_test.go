@@ -12,7 +12,6 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/disk"
-	"github.com/rustyonions/macronode/internal/svc/omnigate/facettest"
 )
 
 // change is one call of a writer, each of which has its own vertex.
@@ -39,7 +38,7 @@ func TestCrash(t *testing.T) {
 	const writers, calls = 3, 20
 	for seed := range uint64(60) {
 		fs := disk.Crashable()
-		w := over(t, facettest.Disk(t, fs))
+		w := over(t, onDisk(t, fs))
 		var mu sync.Mutex
 		begun, told := make([][]change, writers), make([]int, writers)
 		var after *disk.FS
@@ -76,7 +75,7 @@ func TestCrash(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		checkCrash(t, over(t, facettest.Disk(t, after)), begunThen, toldThen)
+		checkCrash(t, over(t, onDisk(t, after)), begunThen, toldThen)
 	}
 }
 

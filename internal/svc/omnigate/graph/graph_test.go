@@ -40,11 +40,11 @@ func over(t testing.TB, kv store.KV, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{facettest.Drive(t, f.Routes()), t, kv, f}
+	return &world{facettest.Drive(t, admit, f.Routes()), t, kv, f}
 }
 
 func open(t testing.TB, change ...func(*Config)) *world {
-	return over(t, facettest.Memory(t), change...)
+	return over(t, memory(t), change...)
 }
 
 func putOf(from, typ, to string) req {

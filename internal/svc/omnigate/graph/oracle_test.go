@@ -84,7 +84,7 @@ func TestAgainstPlain(t *testing.T) {
 	ids := []string{"id/a", "id/ab", "id/b", "name/a", "name/b.c", "object/b3:" + strings.Repeat("0", 64), "object/b3:" + strings.Repeat("f", 64)}
 	types := []string{"follow", "t", "t1", "t.2"}
 	rapid.Check(t, func(rt *rapid.T) {
-		kv := facettest.Memory(t)
+		kv := memory(t)
 		w := over(t, kv)
 		tenants := map[byte]plain{7: {}, 8: {}}
 		id := func() string { return rapid.SampledFrom(ids).Draw(rt, "id") }
