@@ -4,7 +4,6 @@ package drill
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/ronctl/drill/compress"
+	"github.com/rustyonions/macronode/cmd/ronctl/drill/process"
 )
 
 var decompressionBomb = Drill{
@@ -32,7 +33,6 @@ const (
 	atOnce = 8
 	// bombMemory is how much the node's memory may grow under all of them.
 	bombMemory = 128 << 20
-	zstdBlock  = 128 << 10
 	// pieceBytes are compressed once and repeated: gzip takes one member after the
 	// other.
 	pieceBytes = 1 << 20
@@ -68,17 +68,17 @@ func (d *bombs) begin(ctx context.Context) error {
 		if err := d.startDev(ctx); err != nil {
 			return err
 		}
-		flat, err := gzipped(make([]byte, pieceBytes))
+		flat, err := compress.Gzip(make([]byte, pieceBytes))
 		if err != nil {
 			return err
 		}
-		wide, err := gzipped(append(newObject(wideRandom).data, make([]byte, pieceBytes-wideRandom)...))
+		wide, err := compress.Gzip(append(newObject(wideRandom).data, make([]byte, pieceBytes-wideRandom)...))
 		if err != nil {
 			return err
 		}
 		d.sent = []zipped{
 			{"gzip, 1 GiB of zeros", "gzip", bytes.Repeat(flat, bombBytes/pieceBytes)},
-			{"zstd, 1 GiB of zeros", "zstd", zstdFrame(nil, bombBytes)},
+			{"zstd, 1 GiB of zeros", "zstd", compress.Zstd(nil, bombBytes)},
 			{"gzip, under the ratio but 64 MiB in all", "gzip", bytes.Repeat(wide, widePieces)},
 		}
 		for _, z := range d.sent {
@@ -87,42 +87,6 @@ func (d *bombs) begin(ctx context.Context) error {
 		st.saw("ready; bombs of %d, %d and %d bytes", len(d.sent[0].body), len(d.sent[1].body), len(d.sent[2].body))
 		return nil
 	})
-}
-
-func gzipped(data []byte) ([]byte, error) {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	if _, err := z.Write(data); err != nil {
-		return nil, err
-	}
-	err := z.Close()
-	return b.Bytes(), err
-}
-
-// zstdFrame is a frame of the raw bytes and then of n zeros (RFC 8878): blocks as
-// they are, and blocks of one byte that is repeated.
-func zstdFrame(raw []byte, n int) []byte {
-	const rawBlock, runBlock = 0, 1
-	b := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3} // no size, no checksum, a window of 128 KiB
-	block := func(kind, size int, last bool) {
-		h := size<<3 | kind<<1
-		if last {
-			h |= 1
-		}
-		b = append(b, byte(h), byte(h>>8), byte(h>>16))
-	}
-	for len(raw) > 0 {
-		m := min(len(raw), zstdBlock)
-		block(rawBlock, m, false)
-		b, raw = append(b, raw[:m]...), raw[m:]
-	}
-	for n > 0 {
-		m := min(n, zstdBlock)
-		n -= m
-		block(runBlock, m, n == 0)
-		b = append(b, 0)
-	}
-	return b
 }
 
 // post sends a compressed body and returns the address that the node gave its
@@ -160,7 +124,7 @@ func (d *bombs) many(ctx context.Context) error {
 	did := fmt.Sprintf("upload %d of each at once", atOnce)
 	expect := fmt.Sprintf("413 decompress for each; the node's memory grows by less than %d MiB; rejected_total{reason=\"decompress\"} counts every one", bombMemory>>20)
 	return d.step(ctx, did, expect, func(ctx context.Context, st *Step) error {
-		before, known := peakBytes(d.process.cmd.Process.Pid)
+		before, known := process.PeakBytes(d.process.Cmd.Process.Pid)
 		var wg sync.WaitGroup
 		faults := make([]error, atOnce*len(d.sent))
 		for i := range faults {
@@ -188,7 +152,7 @@ func (d *bombs) many(ctx context.Context) error {
 		st.count("rejected_total", counted)
 		st.saw("%d refused in %s, memory not measured on this system", len(faults), time.Since(begun).Round(time.Millisecond))
 		if known {
-			after, _ := peakBytes(d.process.cmd.Process.Pid)
+			after, _ := process.PeakBytes(d.process.Cmd.Process.Pid)
 			st.count("memory_peak_before_bytes", float64(before))
 			st.count("memory_peak_bytes", float64(after))
 			st.saw("%d refused in %s, the peak of memory went from %d to %d MiB", len(faults), time.Since(begun).Round(time.Millisecond), before>>20, after>>20)
@@ -209,10 +173,10 @@ func (d *bombs) useful(ctx context.Context) error {
 		for _, coding := range []string{"gzip", "zstd"} {
 			raw := newObject(half).data
 			data := append(bytes.Clone(raw), make([]byte, half)...)
-			z := zipped{coding: coding, body: zstdFrame(raw, half)}
+			z := zipped{coding: coding, body: compress.Zstd(raw, half)}
 			if coding == "gzip" {
 				var err error
-				if z.body, err = gzipped(data); err != nil {
+				if z.body, err = compress.Gzip(data); err != nil {
 					return err
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/ronctl/drill/process"
 )
 
 var diskFull = Drill{
@@ -55,7 +56,7 @@ type fullDisk struct {
 func place() (string, error) {
 	at := []string{memoryDir, os.TempDir()}
 	for _, dir := range at {
-		free, err := freeBytes(dir)
+		free, err := process.FreeBytes(dir)
 		if err == nil && free >= roomLeast && free < roomMost {
 			return dir, nil
 		}
@@ -81,7 +82,7 @@ func (d *fullDisk) begin(ctx context.Context) error {
 				return err
 			}
 		}
-		free, err := freeBytes(parent)
+		free, err := process.FreeBytes(parent)
 		if err != nil {
 			return err
 		}
@@ -92,7 +93,7 @@ func (d *fullDisk) begin(ctx context.Context) error {
 			return err
 		}
 		// A new database writes its own files first, which the room is not for.
-		if free, err = freeBytes(parent); err != nil {
+		if free, err = process.FreeBytes(parent); err != nil {
 			return err
 		}
 		reserve := free - roomBytes - ownBytes

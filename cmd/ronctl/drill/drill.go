@@ -32,7 +32,7 @@ type Drill struct {
 
 // All returns every drill, by name.
 func All() []Drill {
-	return []Drill{badCapability, corruptObject, decompressionBomb, diskFull, malformedOAP, oversize, policyOutage, quotaStorm, serviceCrash, slowClient}
+	return []Drill{badCapability, corruptObject, decompressionBomb, diskFull, facetOutage, malformedOAP, oversize, policyOutage, quotaStorm, serviceCrash, slowClient}
 }
 
 // Find returns the drill with this name.
@@ -107,7 +107,7 @@ func (d Drill) Run(ctx context.Context, o Options) Report {
 	}
 	r := &s.report
 	if err != nil {
-		r.Error, r.Log = err.Error(), s.log.lines(tailLines)
+		r.Error, r.Log = err.Error(), s.log.Lines(tailLines)
 	}
 	if err := s.end(); err != nil && r.Error == "" {
 		r.Error = err.Error()

@@ -20,6 +20,8 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
+
+	"github.com/rustyonions/macronode/cmd/ronctl/drill/scrape"
 )
 
 // TestMain lets this binary be a node that has the fault which the folder of its
@@ -249,12 +251,12 @@ func TestSumMetric(t *testing.T) {
 		{"b", nil, 7, false},
 		{"c", nil, 0, true},
 	} {
-		got, err := sumMetric(text, c.name, c.labels...)
+		got, err := scrape.Sum(text, c.name, c.labels...)
 		if got != c.want || (err != nil) != c.err {
 			t.Errorf("%s %q: %v %v", c.name, c.labels, got, err)
 		}
 	}
-	if _, err := sumMetric("a x\n", "a"); err == nil {
+	if _, err := scrape.Sum("a x\n", "a"); err == nil {
 		t.Error("a sample that is no number")
 	}
 }

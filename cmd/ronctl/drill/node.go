@@ -12,13 +12,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/ronctl/drill/process"
 )
 
 const (
@@ -29,7 +28,6 @@ const (
 	// pollEvery is how often what must come by itself is looked for.
 	pollEvery = 20 * time.Millisecond
 	tailLines = 40
-	tailBytes = 1 << 20
 )
 
 // scene is a drill's directory and the node in it.
@@ -39,8 +37,8 @@ type scene struct {
 	dir     string // the throw-away directory; empty: not made yet
 	args    []string
 	file    string // the endpoints file
-	log     tail
-	process *process // nil while none runs
+	log     process.Tail
+	process *process.Process // nil while none runs
 
 	tenant, operator *client.Client
 	tenantName       string // the only tenant
@@ -117,7 +115,7 @@ func (s *scene) start(ctx context.Context) error {
 	if err := os.Remove(s.file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // of a run before
 	}
-	p, err := launch(s.options.Binary, s.args, s.environ(), &s.log)
+	p, err := process.Launch(s.options.Binary, s.args, s.environ(), &s.log)
 	if err != nil {
 		return err
 	}
@@ -183,8 +181,8 @@ func (s *scene) await(ctx context.Context, within time.Duration, f func() error)
 			return nil
 		}
 		select {
-		case <-s.process.done:
-			return fmt.Errorf("the node ended: %v", s.process.err)
+		case <-s.process.Done:
+			return fmt.Errorf("the node ended: %v", s.process.Err)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-late:
@@ -198,14 +196,14 @@ func (s *scene) await(ctx context.Context, within time.Duration, f func() error)
 func (s *scene) stop(ctx context.Context) error {
 	s.hangUp()
 	p := s.process
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	select {
-	case <-p.done:
+	case <-p.Done:
 		s.process = nil
-		if p.err != nil {
-			return fmt.Errorf("the node ended: %w", p.err)
+		if p.Err != nil {
+			return fmt.Errorf("the node ended: %w", p.Err)
 		}
 		return nil
 	case <-ctx.Done():
@@ -220,77 +218,17 @@ func (s *scene) end() error {
 	s.hangUp()
 	if p := s.process; p != nil {
 		s.process = nil
-		p.cmd.Process.Kill() // an error says that it is gone already
-		<-p.done
+		p.Cmd.Process.Kill() // an error says that it is gone already
+		<-p.Done
 	}
 	if s.dir == "" {
 		return nil
 	}
 	if s.options.Keep {
 		s.report.Kept = true
-		return os.WriteFile(filepath.Join(s.dir, "node.log"), s.log.bytes(), 0o600)
+		return os.WriteFile(filepath.Join(s.dir, "node.log"), s.log.Bytes(), 0o600)
 	}
 	return os.RemoveAll(s.dir)
-}
-
-// process is a node that runs; err may be read once done is closed.
-type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error
-}
-
-// launch starts the binary. It ends with this process at the latest, where the
-// system can do that; a terminal's ^C reaches it through its drill alone.
-func launch(binary string, args, env []string, log *tail) (*process, error) {
-	p := &process{cmd: exec.Command(binary, args...), done: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, log, log
-	p.cmd.SysProcAttr, p.cmd.WaitDelay = attributes(), stopWithin
-	started := make(chan error)
-	go func() {
-		// The death of the thread that started it would end it too.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			p.err = p.cmd.Wait()
-		}
-		close(p.done)
-	}()
-	return p, <-started
-}
-
-// tail keeps the last of what a node said.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if len(t.buf) > tailBytes {
-		t.buf = append([]byte(nil), t.buf[len(t.buf)-tailBytes/2:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) bytes() []byte {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return bytes.Clone(t.buf)
-}
-
-// lines returns the last n lines.
-func (t *tail) lines(n int) []string {
-	text := strings.TrimSpace(string(t.bytes()))
-	if text == "" {
-		return nil
-	}
-	all := strings.Split(text, "\n")
-	return all[max(0, len(all)-n):]
 }
 
 // patiently repeats a call that the node sheds, when it says so.

@@ -10,12 +10,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/client"
+	"github.com/rustyonions/macronode/cmd/ronctl/drill/scrape"
 )
 
 // maxMetricsBytes bounds what is read of /metrics.
@@ -134,36 +133,7 @@ func (s *scene) metric(ctx context.Context, name string, labels ...string) (floa
 	if err != nil {
 		return 0, err
 	}
-	return sumMetric(string(text), name, labels...)
-}
-
-func sumMetric(text, name string, labels ...string) (sum float64, err error) {
-	found := false
-lines:
-	for line := range strings.Lines(text) {
-		at := strings.LastIndexByte(strings.TrimSpace(line), ' ')
-		if at < 0 || strings.HasPrefix(line, "#") {
-			continue
-		}
-		series := line[:at]
-		if series != name && !strings.HasPrefix(series, name+"{") {
-			continue
-		}
-		for _, l := range labels {
-			if !strings.Contains(series, l) {
-				continue lines
-			}
-		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(line[at:]), 64)
-		if err != nil {
-			return 0, fmt.Errorf("metric %s: %w", name, err)
-		}
-		sum, found = sum+v, true
-	}
-	if !found {
-		return 0, fmt.Errorf("there is no metric %s with %q", name, labels)
-	}
-	return sum, nil
+	return scrape.Sum(string(text), name, labels...)
 }
 
 // took runs f and returns how long that took.

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-package drill
+package process
 
 import (
 	"fmt"
@@ -16,8 +16,8 @@ func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// freeBytes returns what may still be written to the file system of dir.
-func freeBytes(dir string) (int64, error) {
+// FreeBytes returns what may still be written to the file system of dir.
+func FreeBytes(dir string) (int64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", dir, err)
@@ -25,9 +25,9 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
-// peakBytes returns the most memory that a process has had, and whether that is
+// PeakBytes returns the most memory that a process has had, and whether that is
 // known.
-func peakBytes(pid int) (int64, bool) {
+func PeakBytes(pid int) (int64, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, false

@@ -2,7 +2,7 @@
 
 //go:build !linux
 
-package drill
+package process
 
 import (
 	"errors"
@@ -11,8 +11,10 @@ import (
 
 func attributes() *syscall.SysProcAttr { return nil }
 
-func freeBytes(string) (int64, error) {
+// FreeBytes is not known here.
+func FreeBytes(string) (int64, error) {
 	return 0, errors.New("free space is not measured on this system")
 }
 
-func peakBytes(int) (int64, bool) { return 0, false }
+// PeakBytes is not known here.
+func PeakBytes(int) (int64, bool) { return 0, false }
