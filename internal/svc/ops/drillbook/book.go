@@ -21,7 +21,7 @@ import (
 
 // Names are the drills of the runbook, in order. A result of any other is refused.
 func Names() []string {
-	return []string{"bad-capability", "corrupt-object", "decompression-bomb", "disk-full", "malformed-oap", "oversize", "policy-outage", "quota-storm",
+	return []string{"bad-capability", "corrupt-object", "decompression-bomb", "disk-full", "facet-outage", "malformed-oap", "oversize", "policy-outage", "quota-storm",
 		"service-crash", "slow-client"}
 }
 
