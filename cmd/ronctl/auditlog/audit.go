@@ -37,7 +37,7 @@ type app struct {
 func Command(t *cli.Terminal, connect Connect) *cobra.Command {
 	a := &app{t, connect}
 	return cli.Group("audit", "Look at the audit log, export it, and verify what was exported", "  ronctl audit query --kind cap.mint --desc\n  ronctl audit export -o log.audit && ronctl audit verify log.audit --key node.vkey",
-		a.query(), a.key(), a.checkpoint(), a.prove(), a.export(), a.verify())
+		a.query(), a.key(), a.checkpoint(), a.prove(), a.export(), a.verify(), a.tail(), a.diff())
 }
 
 // maxKeyBytes bounds a file of verifier keys.

@@ -44,6 +44,7 @@ func (s *Service) Routes() []macronode.Route {
 		Summary: "Follow the records as server-sent events: event record, its entry as data, its index as id",
 		Query: []macronode.Param{
 			{Name: "stream", Type: "string", Text: "of this stream alone; an operator's choice"},
+			{Name: "from", Type: "integer", Text: "index of the first record wanted"},
 			{Name: "after", Type: "integer", Text: "index of the last record that was seen; missing: from now on"},
 		},
 		Headers:      []macronode.Param{{Name: "Last-Event-ID", Type: "string", Text: "the same, of a stream that broke off"}},

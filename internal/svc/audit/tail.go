@@ -22,7 +22,7 @@ const (
 
 // tail answers with records as they become durable.
 func (s *Service) tail(ctx context.Context, a *macronode.Admitted) (*macronode.Reply, error) {
-	if err := a.OnlyArgs("stream", "after"); err != nil {
+	if err := a.OnlyArgs("stream", "after", "from"); err != nil {
 		return nil, err
 	}
 	t, err := s.open()
@@ -34,6 +34,13 @@ func (s *Service) tail(ctx context.Context, a *macronode.Admitted) (*macronode.R
 		return nil, err
 	}
 	next := t.Durable()
+	if from := a.Arg("from"); from != "" {
+		n, err := strconv.ParseUint(from, 10, 64)
+		if err != nil || n > tlog.MaxTreeSize {
+			return nil, macronode.Errorf(macronode.Malformed, "from is the index of a record")
+		}
+		next = n
+	}
 	after := a.Arg("after")
 	if id := a.Header.Get("Last-Event-Id"); id != "" {
 		after = id
