@@ -4,6 +4,7 @@ package tlog
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/rustyonions/macronode/b3"
 )
@@ -22,16 +23,16 @@ type Chain struct {
 	writer  string
 	next    uint64 // the least seq that may come
 	records uint64
-	heads   map[string]b3.Addr
+	heads   map[string]*b3.Addr // the keys are the chain's own: what is verified is not held by them
 }
 
 // Resume lets the chain begin inside a log: with the given next seq and the
 // hash of the newest record of each stream. It is called before the first Add.
 func (c *Chain) Resume(writer string, next uint64, heads map[string]b3.Addr) {
 	c.writer, c.next = writer, next
-	c.heads = make(map[string]b3.Addr, len(heads))
+	c.heads = make(map[string]*b3.Addr, len(heads))
 	for s, h := range heads {
-		c.heads[s] = h
+		c.heads[s] = &h
 	}
 }
 
@@ -46,6 +47,11 @@ func (c *Chain) Add(r *Record) error {
 
 // follow is Add of a record whose hash was just checked.
 func (c *Chain) follow(r *Record) error {
+	head, known := c.heads[r.Stream]
+	var prev b3.Addr
+	if known {
+		prev = *head
+	}
 	switch {
 	case (c.records > 0 || c.writer != "") && r.Writer != c.writer:
 		return fmt.Errorf("%w: seq %d is by another writer", ErrChain, r.Seq)
@@ -53,23 +59,44 @@ func (c *Chain) follow(r *Record) error {
 		return fmt.Errorf("%w: seq %d where %d was due", ErrChain, r.Seq, c.next)
 	case r.Seq < c.next:
 		return fmt.Errorf("%w: seq %d after %d", ErrChain, r.Seq, c.next-1)
-	case r.Prev != c.heads[r.Stream]:
-		return fmt.Errorf("%w: seq %d of stream %q does not follow %s", ErrChain, r.Seq, r.Stream, c.heads[r.Stream])
+	case r.Prev != prev:
+		return fmt.Errorf("%w: seq %d of stream %q does not follow %s", ErrChain, r.Seq, r.Stream, prev)
 	}
-	if _, ok := c.heads[r.Stream]; !ok && len(c.heads) >= MaxStreams {
+	if !known && len(c.heads) >= MaxStreams {
 		return fmt.Errorf("%w: more than %d streams", ErrInvalid, MaxStreams)
 	}
 	if c.heads == nil {
-		c.heads = map[string]b3.Addr{}
+		c.heads = map[string]*b3.Addr{}
 	}
-	c.heads[r.Stream] = r.Hash
-	c.writer, c.next = r.Writer, r.Seq+1
+	if !known {
+		head = new(b3.Addr)
+		c.heads[strings.Clone(r.Stream)] = head
+	}
+	*head = r.Hash
+	if c.writer == "" {
+		c.writer = strings.Clone(r.Writer)
+	}
+	c.next = r.Seq + 1
 	c.records++
 	return nil
 }
 
 // Head is the hash of the newest record of a stream, Genesis where there is none.
-func (c *Chain) Head(stream string) b3.Addr { return c.heads[stream] }
+func (c *Chain) Head(stream string) b3.Addr {
+	if h := c.heads[stream]; h != nil {
+		return *h
+	}
+	return Genesis
+}
+
+// all are the newest records' hashes, a copy.
+func (c *Chain) all() map[string]b3.Addr {
+	out := make(map[string]b3.Addr, len(c.heads))
+	for s, h := range c.heads {
+		out[s] = *h
+	}
+	return out
+}
 
 // Records is how many records were added.
 func (c *Chain) Records() uint64 { return c.records }

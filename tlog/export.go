@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 
 	"github.com/rustyonions/macronode/b3"
@@ -161,7 +162,7 @@ func VerifyExport(r io.Reader, keys []Key, each func(*Record) error) (*Verified,
 	case v.front.Root() != signed.Root:
 		return nil, fmt.Errorf("%w: records and chain fit each other, but they are not the tree that was signed: written anew from a record on", ErrTampered)
 	}
-	return &Verified{v.head, signed, v.chain.Records(), v.chain.heads}, nil
+	return &Verified{v.head, signed, v.chain.Records(), v.chain.all()}, nil
 }
 
 type verify struct {
@@ -171,6 +172,7 @@ type verify struct {
 	chain   Chain
 	front   *Frontier
 	next    uint64 // number of the record that is read next
+	grow    int    // bytes of the entries of the largest block
 	strange error  // the first record that is not the leaf hash's
 	line    []byte
 }
@@ -230,18 +232,22 @@ func (v *verify) begin() error {
 
 // block is a line of leaf hashes with the records that follow it.
 type block struct {
-	first   uint64
-	leaves  []byte
-	entries [][]byte
-	err     error // what was wrong with the text behind the entries
+	first  uint64
+	leaves []byte
+	text   strings.Builder // the entries
+	ends   []int           // where each ends in it
+	lean   bool            // nobody wants the records
+	err    error           // what was wrong with the text behind the entries
 
 	parsed chan struct{} // closed when what is below it is there
 	read   []parsed
+	// strange is the first record that is not its leaf hash's; len(read): none.
+	strange int
+	root    Hash // of the leaf hashes, where they make a perfect subtree at its place
 }
 
 type parsed struct {
 	record *Record
-	leaf   Hash
 	err    error
 }
 
@@ -281,7 +287,7 @@ func (v *verify) records() error {
 
 // block reads the next block; last says that none follows.
 func (v *verify) block() (b *block, last bool) {
-	b = &block{first: v.next, parsed: make(chan struct{})}
+	b = &block{first: v.next, lean: v.each == nil, parsed: make(chan struct{})}
 	const most = TileWidth * len(Hash{})
 	for {
 		peek, _ := v.in.Peek(1)
@@ -298,11 +304,14 @@ func (v *verify) block() (b *block, last bool) {
 			if b.leaves, err = base64.StdEncoding.Strict().AppendDecode(make([]byte, 0, most), line[1:]); err != nil || len(b.leaves)%len(Hash{}) != 0 {
 				b.err = fmt.Errorf("%w: the hashes before record %d", ErrExport, v.next)
 			}
-		case len(b.entries)*len(Hash{}) == len(b.leaves):
+			b.ends = make([]int, 0, TileWidth)
+			b.text.Grow(v.grow)
+		case len(b.ends)*len(Hash{}) == len(b.leaves):
 			b.err = fmt.Errorf("%w: record %d has no leaf hash before it", ErrTampered, v.next)
 		default:
-			b.entries = append(b.entries, bytes.Clone(line))
-			v.next++
+			b.text.Write(line)
+			b.ends = append(b.ends, b.text.Len())
+			v.next, v.grow = v.next+1, max(v.grow, b.text.Len())
 		}
 		if b.err != nil {
 			return b, true
@@ -310,14 +319,43 @@ func (v *verify) block() (b *block, last bool) {
 	}
 }
 
+// leaf is the i-th leaf hash that the export says.
+func (b *block) leaf(i int) (h Hash) {
+	copy(h[:], b.leaves[i*len(h):])
+	return h
+}
+
 // parse does what needs no other block.
 func (b *block) parse() {
 	defer close(b.parsed)
-	b.read = make([]parsed, len(b.entries))
-	for i, entry := range b.entries {
-		p := &b.read[i]
-		p.record, p.err = Parse(entry)
-		p.leaf = LeafHash(entry)
+	n := len(b.ends)
+	b.read, b.strange = make([]parsed, n), n
+	var records []Record
+	if b.lean {
+		records = make([]Record, n) // kept together, and dropped together
+	}
+	buf, text, from := new(scratch), b.text.String(), 0
+	for i, end := range b.ends {
+		p, entry := &b.read[i], text[from:end]
+		from = end
+		if b.lean {
+			p.record = &records[i]
+		} else {
+			p.record, entry = &Record{}, strings.Clone(entry)
+		}
+		if !scanInto(p.record, entry, buf, b.lean) {
+			p.record, p.err = Parse([]byte(entry))
+		}
+		if b.strange == n && buf.leaf(entry) != b.leaf(i) {
+			b.strange = i
+		}
+	}
+	if n == TileWidth && b.first%TileWidth == 0 && len(b.leaves) == n*len(Hash{}) {
+		var leaves [TileWidth]Hash
+		for i := range leaves {
+			leaves[i] = b.leaf(i)
+		}
+		b.root = perfect(leaves[:])
 	}
 }
 
@@ -332,17 +370,20 @@ func (v *verify) check(b *block) error {
 		if err != nil {
 			return fmt.Errorf("%w: record %d: %w", ErrTampered, seq, err)
 		}
-		var want Hash
-		copy(want[:], b.leaves[i*len(want):])
-		if v.strange == nil && p.leaf != want {
+		if v.strange == nil && i == b.strange {
 			v.strange = fmt.Errorf("%w: record %d is not what the tree was made of", ErrTampered, seq)
 		}
-		v.front.Add(want, nil)
+		if b.root == (Hash{}) {
+			v.front.Add(b.leaf(i), nil)
+		}
 		if v.each != nil {
 			if err := v.each(p.record); err != nil {
 				return err
 			}
 		}
+	}
+	if b.root != (Hash{}) {
+		v.front.addPerfect(tileBits, b.root)
 	}
 	if b.err != nil {
 		return b.err

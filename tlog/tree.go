@@ -59,6 +59,27 @@ func (f *Frontier) Add(leaf Hash, complete func(level int, index uint64, h Hash)
 	f.size++
 }
 
+// addPerfect appends a perfect subtree of this level, at a place for one.
+func (f *Frontier) addPerfect(level int, h Hash) {
+	for n := f.size >> level; n&1 == 1; n >>= 1 {
+		h = tlog.NodeHash(f.peaks[len(f.peaks)-1], h)
+		f.peaks = f.peaks[:len(f.peaks)-1]
+	}
+	f.peaks = append(f.peaks, h)
+	f.size += 1 << level
+}
+
+// perfect is the root of a perfect subtree of these leaves, a power of two, which
+// are lost.
+func perfect(leaves []Hash) Hash {
+	for n := len(leaves); n > 1; n /= 2 {
+		for i := range n / 2 {
+			leaves[i] = tlog.NodeHash(leaves[2*i], leaves[2*i+1])
+		}
+	}
+	return leaves[0]
+}
+
 // Root is the tree's root hash.
 func (f *Frontier) Root() Hash {
 	if f.size == 0 {
