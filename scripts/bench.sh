@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The node beside its peers: objects read and written, memory at one large object,
 # a million small ones, hashing, overload, TLS, changes
-# under load, idle sessions, policy, capabilities, the second wire, the mailbox. Writes docs/performance.md between its
+# under load, idle sessions, policy, capabilities, the second wire, the mailbox, the audit log. Writes docs/performance.md between its
 # markers and bin/bench/report.json. A full run takes an hour, on a machine that
 # does nothing else.
 #
-#   BENCH            parts: "get put footprint million hash overload tls steady idle policy caps oap mailbox"
+#   BENCH            parts: "get put footprint million hash overload tls steady idle policy caps oap mailbox audit"
 #   BENCH_ROUNDS     5     rounds, servers in turn
 #   BENCH_GET_TIME   4s    a wrk run; also a run of "million", "tls", "oap", "mailbox" and "idle"
 #   BENCH_PUT_TIME   6s    a put run
@@ -25,6 +25,8 @@
 #   MAILBOX_BACKLOG  200000   messages that "receive" takes
 #   MAILBOX_QUEUED   10000000 messages of 1 KiB that "many" queues
 #   MAILBOX_TOPICS, MAILBOX_WAITING   10000, 1000
+#   AUDIT_ONLY       of "audit": some of "append lag cpu large"; all
+#   AUDIT_RECORDS    10000000  records of "large": 10 GB in BENCH_DIR
 #   BENCH_DIR        bin/bench  scratch; needs a real disk with 20 GB free
 #   BENCH_OUT, BENCH_JSON   docs/performance.md, bin/bench/report.json
 #   BENCH_MINIO      a MinIO binary; without it one is built with go install
@@ -34,13 +36,14 @@
 # A short run that leaves the document alone:
 #   BENCH="get put" BENCH_ROUNDS=1 BENCH_GET_TIME=1s BENCH_PUT_TIME=1s BENCH_CACHE=16MiB BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 #   BENCH=mailbox MAILBOX_ONLY=send BENCH_ROUNDS=1 BENCH_GET_TIME=2s BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
+#   BENCH=audit AUDIT_RECORDS=200000 BENCH_ROUNDS=1 BENCH_GET_TIME=2s BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 #   BENCH=overload OVERLOAD_SECONDS=5 OVERLOAD_SERVERS=macronode BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 set -euo pipefail
 export MACRONODE_BIN=${MACRONODE_BIN:-$PWD/bin} BENCH_DIR=${BENCH_DIR:-$PWD/bin/bench}
-parts=${BENCH:-get put footprint million hash overload tls steady idle policy caps oap mailbox}
+parts=${BENCH:-get put footprint million hash overload tls steady idle policy caps oap mailbox audit}
 # Parts beside libraries: test/peers, a module of its own.
 peers=
-for part in policy caps oap mailbox; do
+for part in policy caps oap mailbox audit; do
 	[[ " $parts " == *" $part "* ]] || continue
 	peers+=" $part"; parts=" $parts "; parts=${parts/ $part / }
 done

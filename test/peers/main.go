@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/rustyonions/macronode/test/bench/report"
+	"github.com/rustyonions/macronode/test/peers/audit"
 	"github.com/rustyonions/macronode/test/peers/caps"
 	"github.com/rustyonions/macronode/test/peers/policy"
 	"github.com/rustyonions/macronode/test/peers/queue"
@@ -39,6 +40,7 @@ var parts = []part{
 	{"caps", "Capabilities", caps.Measure},
 	{"oap", "OAP/1", wires.Measure},
 	{"mailbox", "Mailbox", mailbox},
+	{"audit", "Audit log", auditLog},
 }
 
 func main() {
@@ -109,6 +111,15 @@ func mailbox(ctx context.Context, plan rounds.Plan) (*report.Section, error) {
 		return nil, err
 	}
 	return queue.Measure(ctx, plan, set)
+}
+
+// auditLog reads the settings of that part.
+func auditLog(ctx context.Context, plan rounds.Plan) (*report.Section, error) {
+	records, err := strconv.Atoi(cmp.Or(os.Getenv("AUDIT_RECORDS"), "10000000"))
+	if err != nil || records < 1 {
+		return nil, fmt.Errorf("AUDIT_RECORDS=%q is not a number from 1", os.Getenv("AUDIT_RECORDS"))
+	}
+	return audit.Measure(ctx, plan, audit.Settings{Records: records, Only: strings.Fields(os.Getenv("AUDIT_ONLY"))})
 }
 
 func settings() (rounds.Plan, error) {
