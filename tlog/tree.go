@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/bits"
+	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -98,11 +99,91 @@ type Tiles interface {
 	ReadTile(t Tile) ([]byte, error)
 }
 
+// inner are the hashes in a tile by level: those that it holds, and those of the
+// perfect subtrees above them, to the tile's root where it is full.
+type inner [tileBits + 1][]Hash
+
+// expand computes what lies above the hashes of a tile.
+func expand(data []byte) *inner {
+	t := &inner{make([]Hash, len(data)/tlog.HashSize)}
+	for i := range t[0] {
+		copy(t[0][i][:], data[i*tlog.HashSize:])
+	}
+	for level := 1; level < len(t); level++ {
+		below := t[level-1]
+		t[level] = make([]Hash, len(below)/2)
+		for i := range t[level] {
+			t[level][i] = tlog.NodeHash(below[2*i], below[2*i+1])
+		}
+	}
+	return t
+}
+
+// Cached are Tiles of which those above the leaves are kept once they were read: proofs
+// all over a log need few of them, again and again. It is for logs that only grow, and
+// safe for use by many.
+type Cached struct {
+	Tiles
+	mu   sync.Mutex
+	kept map[Tile]*inner
+}
+
+// maxCached bounds the tiles that are kept: 16 KiB each.
+const maxCached = 1024
+
+// NewCached returns tiles with nothing kept yet.
+func NewCached(tiles Tiles) *Cached { return &Cached{Tiles: tiles, kept: map[Tile]*inner{}} }
+
+func (c *Cached) get(name Tile) *inner {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.kept[name]
+}
+
+func (c *Cached) put(name Tile, t *inner) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for old := range c.kept {
+		if len(c.kept) < maxCached {
+			break
+		}
+		delete(c.kept, old) // any
+	}
+	c.kept[name] = t
+}
+
 // reader reads the hashes that proofs are made of.
 type reader struct {
-	size  uint64
-	tiles Tiles
-	kept  map[Tile][]byte
+	size   uint64
+	tiles  Tiles
+	cached *Cached // nil: none
+	kept   map[Tile]*inner
+}
+
+// tile is the one with this name.
+func (r *reader) tile(name Tile) (*inner, error) {
+	if t, ok := r.kept[name]; ok {
+		return t, nil
+	}
+	caches := r.cached != nil && name.Level > 0
+	if caches {
+		if t := r.cached.get(name); t != nil {
+			return t, nil
+		}
+	}
+	data, err := r.tiles.ReadTile(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) != name.Width*tlog.HashSize {
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrTile, name.Path(), len(data))
+	}
+	t := expand(data)
+	r.kept[name] = t
+	if caches {
+		r.cached.put(name, t)
+	}
+	return t, nil
 }
 
 // ReadHashes implements the reader of golang.org/x/mod's proofs.
@@ -110,35 +191,25 @@ func (r *reader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	out := make([]tlog.Hash, len(indexes))
 	for i, x := range indexes {
 		level, n := tlog.SplitStoredHashIndex(x)
-		t := tlog.TileForIndex(tileBits, x)
-		width := WidthIn(r.size, t.L, uint64(t.N)) //nolint:gosec // of a tree within MaxTreeSize
-		if width == 0 {
+		up := level % tileBits
+		index := uint64(n) >> (tileBits - up) //nolint:gosec // of a tree within MaxTreeSize
+		at := n - int64(index)<<(tileBits-up) //nolint:gosec // the same
+		name := Tile{Level: level / tileBits, Index: index, Width: WidthIn(r.size, level/tileBits, index)}
+		if at >= int64(name.Width>>up) {
 			return nil, fmt.Errorf("%w: hash %d of level %d is outside a tree of %d", ErrTile, n, level, r.size)
 		}
-		name := Tile{Level: t.L, Index: uint64(t.N), Width: width} //nolint:gosec // the same
-		data, ok := r.kept[name]
-		if !ok {
-			var err error
-			if data, err = r.tiles.ReadTile(name); err != nil {
-				return nil, err
-			}
-			if len(data) != width*tlog.HashSize {
-				return nil, fmt.Errorf("%w: %s has %d bytes", ErrTile, name.Path(), len(data))
-			}
-			r.kept[name] = data
-		}
-		t.W = width
-		h, err := tlog.HashFromTile(t, data, x)
+		t, err := r.tile(name)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrTile, err)
+			return nil, err
 		}
-		out[i] = h
+		out[i] = t[up][at]
 	}
 	return out, nil
 }
 
 func newReader(size uint64, tiles Tiles) *reader {
-	return &reader{size, tiles, map[Tile][]byte{}}
+	c, _ := tiles.(*Cached)
+	return &reader{size, tiles, c, map[Tile]*inner{}}
 }
 
 // RootOf computes the root of a tree of this size from its tiles.

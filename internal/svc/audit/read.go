@@ -146,7 +146,7 @@ func (s *Service) receipt(ctx context.Context, a *macronode.Admitted) (*macronod
 
 // prove makes the receipt of an entry under a checkpoint that covers it.
 func prove(t *tree.Tree, seq uint64, entry []byte, c *tlog.Signed) (*Receipt, error) {
-	in, err := tlog.ProveInclusion(seq, c.Size, t)
+	in, err := tlog.ProveInclusion(seq, c.Size, t.Tiles())
 	if err != nil {
 		return nil, store.Refusal(err)
 	}
@@ -230,7 +230,7 @@ func (s *Service) consistency(_ context.Context, a *macronode.Admitted) (*macron
 	if err != nil {
 		return nil, err
 	}
-	p, err := tlog.ProveConsistency(from, to, t)
+	p, err := tlog.ProveConsistency(from, to, t.Tiles())
 	if err != nil {
 		return nil, store.Refusal(err)
 	}

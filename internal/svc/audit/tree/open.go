@@ -55,6 +55,7 @@ func Open(ctx context.Context, cfg Config, keys ...tlog.Key) (*Tree, Found, erro
 	if err := t.checkpoint(note, keys); err != nil {
 		return nil, Found{}, err
 	}
+	t.proofs = tlog.NewCached(t)
 	return t, Found{Size: t.durable, Tail: t.durable - t.flushed}, nil
 }
 

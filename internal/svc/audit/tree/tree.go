@@ -59,6 +59,7 @@ type Tree struct {
 	// flush, by their names without width.
 	upper map[tlog.Tile][]byte
 
+	proofs    *tlog.Cached
 	published *tlog.Signed // newest checkpoint; nil before the first
 	grown     chan struct{}
 }
@@ -201,6 +202,9 @@ func (t *Tree) Publish(ctx context.Context, keys []tlog.Key, sign func(ctx conte
 	t.wake()
 	return nil
 }
+
+// Tiles are what proofs are made of, with a cache.
+func (t *Tree) Tiles() tlog.Tiles { return t.proofs }
 
 // ReadTile implements tlog.Tiles, of what is durable.
 func (t *Tree) ReadTile(name tlog.Tile) ([]byte, error) {
