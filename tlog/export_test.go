@@ -94,6 +94,28 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// TestSignedAndWrong: a record that was signed as it is, and is not its own hash's, is
+// bad all the same, whether anybody wants the records or not.
+func TestSignedAndWrong(t *testing.T) {
+	b := write(t, 5, "")
+	bad := &book{forest: newForest(), heads: b.heads}
+	for i, e := range b.entries {
+		if i == 4 {
+			e = bytes.Replace(e, []byte(`"bytes":4`), []byte(`"bytes":5`), 1)
+		}
+		bad.entries = append(bad.entries, e)
+		bad.add(e)
+	}
+	for _, each := range []func(*Record) error{nil, func(*Record) error { return nil }} {
+		if _, err := VerifyExport(bytes.NewReader(b.export(t, 0, 5)), keys(), each); err != nil {
+			t.Error(err)
+		}
+		if _, err := VerifyExport(bytes.NewReader(bad.export(t, 0, 5)), keys(), each); !errors.Is(err, ErrHash) || !strings.Contains(err.Error(), "record 4") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 // TestTampering: whatever is done to an export is noticed, and the first bad
 // record is named.
 func TestTampering(t *testing.T) {
