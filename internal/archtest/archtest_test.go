@@ -97,7 +97,7 @@ type rule struct {
 var (
 	public   = []string{"./b3", "./oap", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./name"}
 	services = []string{".", "./b3", "./b3/block", "./capability", "./tlog", "./bundle", "./revocation", "./registry", "./internal/store", "./internal/metrics", "./internal/idem",
-		"./name", "./name/document", "./internal/etag"}
+		"./name", "./name/document", "./internal/etag", "./internal/memo"}
 )
 
 // rules are read top down; the first whose prefix covers a package holds.
@@ -146,6 +146,7 @@ var rules = []rule{
 	{prefix: "internal/etag", may: []string{"."}, not: []string{"net/http", "os"}, why: "it runs inside services"},
 	{prefix: "internal/journal", may: []string{".", "./b3", "./internal/store"}, not: []string{"net/http", "os"}, why: "it runs inside the transactions of services"},
 	{prefix: "internal/idem", may: []string{".", "./b3", "./internal/store"}, not: []string{"net/http", "os"}, why: "it runs inside services"},
+	{prefix: "internal/memo", may: []string{}, not: []string{"net/http", "os"}, why: "it knows nothing of what it remembers"},
 	{prefix: "internal/breaker/guard", may: []string{".", "./b3", "./internal/breaker", "./internal/store", "./internal/svc/kms", "./internal/svc/mailbox"}, not: []string{"net/http", "os"}, why: "a guard is the store it stands before"},
 	{prefix: "internal/breaker/desk", may: []string{".", "./internal/breaker", "./internal/svc/ops"}, not: []string{"net/http", "os"}, why: "it fits breakers to the operators' routes"},
 	{prefix: "internal/breaker", may: []string{"."}, not: []string{"net/http"}, why: "a breaker knows no dependency"},

@@ -360,12 +360,13 @@ func (n *Node) makeServices(ctx context.Context, l *config.Loaded) error {
 	if n.members, err = members.New(ctx, registry.Config{KV: n.kv, Audit: n.audit, Idem: n.idem, NodeID: n.nodeID, Key: n.identity, Metrics: registry.NewMetrics(n.metrics), Log: n.log}, n.keys); err != nil {
 		return err
 	}
-	n.index, err = fit.NewIndex(fit.Index{Objects: fit.Objects{Storage: n.storage, Elsewhere: n.elsewhere}, NodeID: n.nodeID,
+	objects := fit.Objects{Storage: n.storage, Elsewhere: n.elsewhere}
+	n.index, err = fit.NewIndex(fit.Index{Objects: objects, Naming: n.naming, NodeID: n.nodeID,
 		Holders: n.elsewhere.fetcher.Holders, Generation: n.journal.Count, Breakers: n.breakers, Metrics: n.metrics, Log: n.log})
 	if err != nil {
 		return err
 	}
-	n.facets, err = facets.New(c, facets.Deps{Breakers: n.breakers, Metrics: n.metrics, Log: n.log, KV: n.kv, Idem: n.idem, Journal: n.journal, Dir: n.dir, Storage: n.storage, Naming: n.naming, Panicked: lateServices{n}.Panicked})
+	n.facets, err = facets.New(c, facets.Deps{Breakers: n.breakers, Metrics: n.metrics, Log: n.log, KV: n.kv, Idem: n.idem, Journal: n.journal, Dir: n.dir, Storage: n.storage, Naming: n.naming, Media: fit.NewMedia(objects), Panicked: lateServices{n}.Panicked})
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -17,6 +16,7 @@ import (
 	"github.com/rustyonions/macronode/client"
 	"github.com/rustyonions/macronode/client/index"
 	"github.com/rustyonions/macronode/cmd/internal/cli"
+	"github.com/rustyonions/macronode/cmd/ronctl/media"
 )
 
 // Connect makes the client that flags, environment and context describe.
@@ -27,10 +27,10 @@ type app struct {
 	dial Connect
 }
 
-// Commands are "ronctl resolve" and "ronctl providers".
+// Commands are "ronctl resolve", "ronctl providers" and "ronctl media".
 func Commands(t *cli.Terminal, connect Connect) []*cobra.Command {
 	a := &app{t, connect}
-	return []*cobra.Command{a.resolve(), a.providers()}
+	return []*cobra.Command{a.resolve(), a.providers(), media.Command(t, media.Connect(connect))}
 }
 
 func (a *app) resolve() *cobra.Command {
@@ -79,20 +79,18 @@ func (a *app) resolve() *cobra.Command {
 
 func show(w io.Writer, doc *index.Resolved, entries bool) {
 	if m := doc.Manifest; entries && m != nil {
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, e := range m.Entries {
 			if e.Addr == nil {
-				fmt.Fprintf(t, "%s\tlink\t-> %s\n", printable(e.Path), printable(e.Link))
+				fmt.Fprintf(w, "%s\tlink\t-> %s\n", printable(e.Path), printable(e.Link))
 				continue
 			}
-			fmt.Fprintf(t, "%s\t%d\t%s\n", printable(e.Path), e.Size, e.Addr)
+			fmt.Fprintf(w, "%s\t%d\t%s\n", printable(e.Path), e.Size, e.Addr)
 		}
-		_ = t.Flush()
 		return
 	}
 	fmt.Fprintln(w, doc.Addr)
 	if n := doc.Name; n != nil {
-		fmt.Fprintf(w, "name      %s, version %d\n", n.Name, n.Version)
+		fmt.Fprintf(w, "name\t%s, version %d\n", n.Name, n.Version)
 	}
 	switch o := doc.Object; {
 	case o != nil:
@@ -100,21 +98,21 @@ func show(w io.Writer, doc *index.Resolved, entries bool) {
 		if !o.Local {
 			where = "at a peer"
 		}
-		fmt.Fprintf(w, "object    %d bytes, %s, %s\n", o.Size, printable(o.ContentType), where)
+		fmt.Fprintf(w, "object\t%d bytes, %s, %s\n", o.Size, printable(o.ContentType), where)
 	case len(doc.Incomplete) > 0:
-		fmt.Fprintln(w, "object    not known now")
+		fmt.Fprintln(w, "object\tnot known now")
 	default:
-		fmt.Fprintln(w, "object    nobody has it")
+		fmt.Fprintln(w, "object\tnobody has it")
 	}
 	switch m := doc.Manifest; {
 	case m == nil:
 	case m.Problem != "":
-		fmt.Fprintf(w, "manifest  %s\n", m.Problem)
+		fmt.Fprintf(w, "manifest\t%s\n", m.Problem)
 	default:
-		fmt.Fprintf(w, "manifest  %d files, %d links, %d bytes\n", m.Files, m.Links, m.Bytes)
+		fmt.Fprintf(w, "manifest\t%d files, %d links, %d bytes\n", m.Files, m.Links, m.Bytes)
 	}
 	for _, who := range doc.Incomplete {
-		fmt.Fprintf(w, "unasked   %s\n", who)
+		fmt.Fprintf(w, "unasked\t%s\n", who)
 	}
 }
 
@@ -153,7 +151,7 @@ func (a *app) providers() *cobra.Command {
 					if p.Local {
 						where = "here"
 					}
-					fmt.Fprintf(w, "%s  %s\n", p.NodeID, where)
+					fmt.Fprintf(w, "%s\t%s\n", p.NodeID, where)
 				}
 			})
 		},

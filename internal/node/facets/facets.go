@@ -20,6 +20,7 @@ import (
 	"github.com/rustyonions/macronode/internal/svc/omnigate"
 	"github.com/rustyonions/macronode/internal/svc/omnigate/feed"
 	"github.com/rustyonions/macronode/internal/svc/omnigate/graph"
+	"github.com/rustyonions/macronode/internal/svc/omnigate/media"
 	"github.com/rustyonions/macronode/internal/svc/omnigate/search"
 	"github.com/rustyonions/macronode/internal/svc/storage"
 )
@@ -35,6 +36,7 @@ type Deps struct {
 	Dir      datadir.Dir
 	Storage  *storage.Service
 	Naming   *naming.Service
+	Media    media.Objects
 	// Panicked hears of panics of the service of this name.
 	Panicked func(service string, value any, stack []byte)
 }
@@ -58,7 +60,11 @@ func New(c *config.Config, d Deps) (*Set, error) {
 	if err = s.makeGraph(c, d); err != nil {
 		return nil, err
 	}
-	list := []omnigate.Facet{s.graph, s.feed, s.search}
+	m, err := newMedia(d)
+	if err != nil {
+		return nil, err
+	}
+	list := []omnigate.Facet{s.graph, s.feed, s.search, m}
 	s.Service, err = omnigate.New(omnigate.Config{
 		Breaker:  func(name string) omnigate.Breaker { return newSwitch(d.Breakers, name) },
 		Settings: settings(c), Metrics: omnigate.NewMetrics(d.Metrics), Log: d.Log,

@@ -14,12 +14,15 @@ import (
 	"github.com/rustyonions/macronode/internal/metrics"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/index"
+	"github.com/rustyonions/macronode/internal/svc/naming"
 	"github.com/rustyonions/macronode/internal/svc/storage"
+	"github.com/rustyonions/macronode/name"
 )
 
 // Index are the neighbours of svc-index.
 type Index struct {
 	Objects
+	Naming *naming.Service
 	NodeID string
 	// Holders are the peers that announced an object to this node.
 	Holders func(macronode.TenantID, b3.Addr) []string
@@ -34,7 +37,7 @@ type Index struct {
 // does not answer the index is known by name.
 func NewIndex(i Index) (*index.Service, error) {
 	s, err := index.New(index.Config{
-		Names: indexNames{}, Objects: indexObjects{i.Objects}, Peers: indexPeers{&i}, Generation: i.Generation,
+		Names: indexNames{i.Naming}, Objects: indexObjects{i.Objects}, Peers: indexPeers{&i}, Generation: i.Generation,
 		Guard: func(who index.Neighbour) index.Guard {
 			return callBreaker{i.Breakers.Add(breaker.Config{Name: "index-" + string(who), Judge: judgeNeighbour})}
 		},
@@ -69,15 +72,22 @@ func (c callBreaker) Enter() (func(error), error) {
 	return pass.Leave, nil
 }
 
-// indexNames is a node without names.
-type indexNames struct{}
+// indexNames is ron-naming as the index wants it.
+type indexNames struct{ *naming.Service }
 
 // Canonical implements index.Names.
-func (indexNames) Canonical(name string) (string, error) { return name, nil }
+func (indexNames) Canonical(text string) (string, error) {
+	n, err := name.Normalize(text)
+	if err != nil {
+		return "", macronode.Errorf(macronode.Invalid, "the name is refused (%s): %w", name.RuleOf(err), err)
+	}
+	return n, nil
+}
 
 // Lookup implements index.Names.
-func (indexNames) Lookup(context.Context, macronode.TenantID, string) (index.NameVersion, error) {
-	return index.NameVersion{}, macronode.Errorf(macronode.NotFound, "there is no such name")
+func (n indexNames) Lookup(ctx context.Context, t macronode.TenantID, text string) (index.NameVersion, error) {
+	e, err := n.Service.Lookup(ctx, t, text)
+	return index.NameVersion{Addr: e.Addr, Version: e.Version, TTL: int64(e.TTL), Meta: e.Meta, SetMS: e.UpdatedMS}, err
 }
 
 // indexObjects is storage as the index wants it.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/memo"
 	"github.com/rustyonions/macronode/internal/svc/index/manifest"
-	"github.com/rustyonions/macronode/internal/svc/index/memo"
 )
 
 // Name is the service's name in config, metrics and logs.

@@ -190,11 +190,11 @@ func (s *Service) afar(ctx context.Context, at spot) (Object, error) {
 	})
 	switch {
 	case v.err == nil:
-		s.said.Put(at, v, rememberFound)
+		s.said.Put(at, v, 1, rememberFound)
 	case macronode.KindOf(v.err) == macronode.NotFound:
-		s.said.Put(at, v, rememberMissing)
+		s.said.Put(at, v, 1, rememberMissing)
 	case away(v.err):
-		s.said.Put(at, v, rememberAway)
+		s.said.Put(at, v, 1, rememberAway)
 	}
 	return v.o, v.err
 }
@@ -228,7 +228,7 @@ func (s *Service) manifest(ctx context.Context, q *question) error {
 	sum, page, err := s.read(ctx, at, o.Size, q.query)
 	switch {
 	case err == nil:
-		s.summaries.Put(at, sum, 0)
+		s.summaries.Put(at, sum, 1, 0)
 		q.doc.Manifest = &ResolvedManifest{Summary: sum}
 		return q.fill(page)
 	case q.entries:

@@ -1,6 +1,6 @@
 // Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
 
-// Package memo remembers things for a while: so many at most, the least used of them
+// Package memo remembers things for a while: so much at most, what was least used
 // forgotten first.
 package memo
 
@@ -12,10 +12,11 @@ import (
 
 // Memo remembers. Its methods may be called from any goroutine.
 type Memo[K comparable, V any] struct {
-	max int
+	max int64
 	now func() time.Time
 
 	mu   sync.Mutex
+	cost int64
 	of   map[K]*list.Element
 	used list.List // *item[K, V], the latest first
 }
@@ -23,11 +24,13 @@ type Memo[K comparable, V any] struct {
 type item[K comparable, V any] struct {
 	key   K
 	value V
+	cost  int64
 	until time.Time // zero: for ever
 }
 
-// New returns a Memo of at most max things.
-func New[K comparable, V any](max int, now func() time.Time) *Memo[K, V] {
+// New returns a Memo that holds things that cost max together, by the measure of who
+// calls Put.
+func New[K comparable, V any](max int64, now func() time.Time) *Memo[K, V] {
 	return &Memo[K, V]{max: max, now: now, of: make(map[K]*list.Element)}
 }
 
@@ -48,27 +51,31 @@ func (m *Memo[K, V]) Get(k K) (v V, ok bool) {
 	return it.value, true
 }
 
-// Put remembers v of k for d; 0: until it is forgotten.
-func (m *Memo[K, V]) Put(k K, v V, d time.Duration) {
+// Put remembers v of k, which costs that much, for d; 0: until it is forgotten. What
+// costs more than there is room for is not remembered.
+func (m *Memo[K, V]) Put(k K, v V, cost int64, d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	it := &item[K, V]{key: k, value: v}
+	if e := m.of[k]; e != nil {
+		m.drop(e)
+	}
+	if cost > m.max {
+		return
+	}
+	it := &item[K, V]{key: k, value: v, cost: cost}
 	if d > 0 {
 		it.until = m.now().Add(d)
 	}
-	if e := m.of[k]; e != nil {
-		e.Value = it
-		m.used.MoveToFront(e)
-		return
-	}
 	m.of[k] = m.used.PushFront(it)
-	for m.used.Len() > m.max {
+	for m.cost += cost; m.cost > m.max; {
 		m.drop(m.used.Back())
 	}
 }
 
 func (m *Memo[K, V]) drop(e *list.Element) {
-	delete(m.of, e.Value.(*item[K, V]).key)
+	it := e.Value.(*item[K, V])
+	delete(m.of, it.key)
+	m.cost -= it.cost
 	m.used.Remove(e)
 }
 
@@ -87,6 +94,7 @@ func (m *Memo[K, V]) Clear() {
 	defer m.mu.Unlock()
 	clear(m.of)
 	m.used.Init()
+	m.cost = 0
 }
 
 // Len is how many things are remembered.
@@ -94,4 +102,11 @@ func (m *Memo[K, V]) Len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.used.Len()
+}
+
+// Cost is what the things that are remembered cost together.
+func (m *Memo[K, V]) Cost() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cost
 }
