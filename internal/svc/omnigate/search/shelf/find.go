@@ -283,7 +283,12 @@ func (x *Index) node(n ask.Node) (query.Query, error) {
 	case ask.Not:
 		return x.and(ask.And{n})
 	case ask.Phrase:
-		return fields(n.Field, func(field string) (query.Query, error) { return phrase(field, n.Terms), nil })
+		return fields(n.Field, func(field string) (query.Query, error) {
+			if n.Field == ask.Any && field != fieldText && !x.has(field, n.Terms[0]) {
+				return nil, nil
+			}
+			return phrase(field, n.Terms), nil
+		})
 	case ask.Prefix:
 		return fields(n.Field, func(field string) (query.Query, error) { return x.prefix(field, n.Start) })
 	case ask.Fuzzy:
@@ -354,14 +359,32 @@ func fields(f ask.Field, make func(field string) (query.Query, error)) (query.Qu
 		if err != nil {
 			return nil, err
 		}
+		if q == nil {
+			continue // nothing in the field is so
+		}
 		if b, ok := q.(boostable); ok {
 			b.SetBoost(e.boost)
 		}
 		list = append(list, q)
 	}
+	if len(list) == 1 {
+		return list[0], nil
+	}
 	d := query.NewDisjunctionQuery(list)
 	d.SetMin(1)
 	return d, nil
+}
+
+// has reports whether the term stands in the field of any document: most words are in no
+// title and no name, and then need not be looked for there. In doubt it does.
+func (x *Index) has(field, term string) bool {
+	dict, err := x.b.FieldDictRange(field, []byte(term), []byte(term))
+	if err != nil {
+		return true
+	}
+	defer func() { _ = dict.Close() }()
+	e, err := dict.Next()
+	return err != nil || e != nil
 }
 
 func phrase(field string, terms []string) query.Query {
