@@ -20,6 +20,7 @@ type Audit struct {
 	WitnessQuorum      int64         `key:"witness_quorum" min:"0" max:"16" unit:"witnesses" doc:"How many of them must cosign. 0: all."`
 	WitnessInterval    time.Duration `key:"witness_interval" min:"100ms" max:"1h" doc:"Least time between two checkpoints that witnesses are shown."`
 	WitnessTimeout     time.Duration `key:"witness_timeout" min:"100ms" max:"10m" doc:"How long a witness may take to answer, and a checkpoint to get its quorum, before that is an alarm."`
+	Retain             time.Duration `key:"retain" min:"0s" max:"876000h" doc:"How long records stay in the log. Older ones are archived in DIR/audit/archive under a signed checkpoint, verified there, and then cut off, once all sinks have them. 0s: for ever."`
 	Sinks              []string      `key:"sinks" form:"sink" doc:"Where records are forwarded to, each with a cursor of its own: NAME ndjson URL, NAME otlp URL, or NAME file PATH. Behind a URL KMS:obj/NAME may follow, an object with a bearer token. Empty: nowhere. At most 16."`
 }
 

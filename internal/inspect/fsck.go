@@ -26,6 +26,7 @@ import (
 // FsckOptions says what Fsck does.
 type FsckOptions struct {
 	Repair, Quick bool
+	FromExport    string // file: an export of the audit log, to restore it from
 	Progress      func(phase string, done, total, bytes int64)
 }
 
@@ -34,6 +35,7 @@ type FsckReport struct {
 	*fsck.Result
 	Keystore string   `json:"keystore"` // "whole", "damaged", or why it was not looked at
 	Mailbox  *Mailbox `json:"mailbox,omitempty"`
+	Audit    *Audit   `json:"audit,omitempty"`
 	ExitCode int      `json:"exit_code"`
 	Outcome  string   `json:"outcome"` // "clean", "repaired", "repairable" or "lost"
 }
@@ -59,6 +61,9 @@ func Fsck(ctx context.Context, dir string, o FsckOptions) (*FsckReport, error) {
 		return nil, err
 	}
 	if err := r.checkMailbox(ctx, d, o); err != nil {
+		return nil, err
+	}
+	if err := r.checkAudit(ctx, d, o); err != nil {
 		return nil, err
 	}
 	r.checkKeystore(d)

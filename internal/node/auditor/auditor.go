@@ -48,6 +48,7 @@ type Auditor struct {
 	outward  *outward.Client
 	cosigner *cosign.Cosigner
 	sinks    *forward.Forwarder
+	retainer *audit.Retainer
 	key      atomic.Pointer[bundle.Ref] // signs checkpoints
 }
 
@@ -56,12 +57,14 @@ func New(d Deps, c *config.Config) *Auditor {
 	a := &Auditor{d: d, outward: outward.New()}
 	a.cosigner = cosign.New(cosign.Config{Log: d.Log, Metrics: d.Metrics, Now: time.Now, Alarm: a.witnessAlarm})
 	a.sinks = forward.New(forward.Config{Log: d.Log, Metrics: d.Metrics, Now: time.Now})
+	a.retainer = audit.NewRetainer(audit.RetainConfig{Archive: archive{d.Dir}, Versions: a.versions, Read: a.sinks.Least,
+		Record: func(ctx context.Context, e macronode.AuditEvent) error { return a.Append(ctx, e) }, Log: d.Log, Metrics: d.Metrics, Now: time.Now})
 	a.setOutside(c)
 	segment, reserve := int64(c.Audit.SegmentBytes), int64(c.Audit.ReserveBytes)
 	a.Service = audit.New(audit.Config{
 		Open: func(ctx context.Context) (*tree.Tree, func() error, error) { return a.open(ctx, segment, reserve) },
 		Keys: a.signers, Log: d.Log, Metrics: d.Metrics, Queue: int(c.Audit.QueueRecords), Settings: settings(c),
-		Beside: []audit.Beside{audit.Witnesses{Cosigner: a.cosigner}, audit.Sinks{Forwarder: a.sinks}}, Cosigner: a.cosigner,
+		Beside: []audit.Beside{audit.Witnesses{Cosigner: a.cosigner}, audit.Sinks{Forwarder: a.sinks}, a.retainer}, Cosigner: a.cosigner,
 	})
 	return a
 }
@@ -94,6 +97,7 @@ func (a *Auditor) setOutside(c *config.Config) {
 		}
 	}
 	a.sinks.Set(targets)
+	a.retainer.SetKeep(c.Audit.Retain)
 }
 
 // target is the sink that an element of audit.sinks names.

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/store/seglog"
@@ -104,6 +105,24 @@ func keyOf(origin, alg string, public []byte) (tlog.Key, bool) {
 		k.Type = tlog.MLDSA44
 	}
 	return k, k.Check() == nil
+}
+
+// versionsOf are the keys of each version of the audit key, the newest first.
+func versionsOf(keys *kms.Store, name, origin string) (out [][]tlog.Key, err error) {
+	info, err := keys.Key(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range slices.Backward(info.Versions) {
+		var version []tlog.Key
+		for _, p := range v.Public {
+			if k, ok := keyOf(origin, p.Alg, p.Raw); ok {
+				version = append(version, k)
+			}
+		}
+		out = append(out, version)
+	}
+	return out, nil
 }
 
 // PublicKeys verify today's checkpoints; nil where the keystore does not give them.

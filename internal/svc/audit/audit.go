@@ -150,6 +150,12 @@ func New(cfg Config) *Service {
 		}
 		return 0
 	})
+	cfg.Metrics.GaugeFunc("audit_first_record", "Index of the first audit record that was not cut off.", func() float64 {
+		if t := s.tree.Load(); t != nil {
+			return float64(t.First())
+		}
+		return 0
+	})
 	s.SetSettings(cfg.Settings)
 	return s
 }

@@ -324,8 +324,12 @@ type export struct {
 // WriteTo implements macronode.Stream.
 func (e *export) WriteTo(w io.Writer) (int64, error) {
 	count := &counter{w: w}
-	x, err := tlog.NewExporter(count, tlog.Head{Origin: e.upTo.Origin, Writer: e.t.Writer(), Size: e.upTo.Size})
-	for seq := uint64(0); err == nil && seq < e.upTo.Size; seq++ {
+	h, err := e.t.Head(e.ctx, e.upTo.Size)
+	if err != nil {
+		return 0, err
+	}
+	x, err := tlog.NewExporter(count, h)
+	for seq := h.First; err == nil && seq < e.upTo.Size; seq++ {
 		var entry []byte
 		if entry, err = e.t.Entry(e.ctx, seq); err == nil {
 			err = x.Add(entry)
@@ -356,6 +360,9 @@ func (c *counter) Write(p []byte) (int, error) {
 
 // missing gives a missing thing its words.
 func missing(err error) error {
+	if errors.Is(err, tree.ErrPruned) {
+		return macronode.Errorf(macronode.NotFound, "the record was pruned: an archive of the log has it")
+	}
 	if errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrCorrupt) {
 		return macronode.Errorf(macronode.NotFound, "no such record")
 	}

@@ -13,7 +13,7 @@ var cosignedKey = []byte("audit/cosigned")
 
 // KeepCosigned makes a cosigned checkpoint durable, in place of the one before.
 func (t *Tree) KeepCosigned(ctx context.Context, note []byte) error {
-	return t.cfg.KV.Update(ctx, func(tx store.Tx) error { return tx.Set(cosignedKey, note) })
+	return t.cfg.KV.Reclaim(ctx, func(tx store.Tx) error { return tx.Set(cosignedKey, note) })
 }
 
 // Cosigned is the checkpoint that was kept last; nil: none was.

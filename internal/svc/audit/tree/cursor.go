@@ -31,7 +31,7 @@ func (t *Tree) Cursor(ctx context.Context, name string) (next uint64, err error)
 
 // SetCursor keeps durably which record a reader of this name wants next.
 func (t *Tree) SetCursor(ctx context.Context, name string, next uint64) error {
-	return t.cfg.KV.Update(ctx, func(tx store.Tx) error {
+	return t.cfg.KV.Reclaim(ctx, func(tx store.Tx) error {
 		return tx.Set(cursorKey(name), binary.BigEndian.AppendUint64(nil, next))
 	})
 }

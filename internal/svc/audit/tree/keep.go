@@ -170,12 +170,14 @@ func (t *Tree) forget(p *piece) {
 }
 
 // readHeads are of what was flushed.
-func readHeads(r store.Reader) (map[string]b3.Addr, error) {
+func readHeads(r store.Reader) (map[string]b3.Addr, error) { return scanHeads(r, headPrefix, headEnd) }
+
+func scanHeads(r store.Reader, prefix, end []byte) (map[string]b3.Addr, error) {
 	heads := map[string]b3.Addr{}
-	err := r.Scan(headPrefix, headEnd, func(k, v []byte) bool {
+	err := r.Scan(prefix, end, func(k, v []byte) bool {
 		var a b3.Addr
 		copy(a[:], v)
-		heads[string(k[len(headPrefix):])] = a
+		heads[string(k[len(prefix):])] = a
 		return true
 	})
 	return heads, err

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/tlog"
 )
@@ -34,6 +33,9 @@ func Open(ctx context.Context, cfg Config, keys ...tlog.Key) (*Tree, Found, erro
 	var last store.Pos
 	err := cfg.KV.View(ctx, func(r store.Reader) (err error) {
 		if t.flushed, err = readState(r); err != nil {
+			return err
+		}
+		if err := t.loadBase(r); err != nil {
 			return err
 		}
 		if t.heads, err = readHeads(r); err != nil {
@@ -115,6 +117,9 @@ func (t *Tree) load(r store.Reader) (last store.Pos, err error) {
 		}
 		t.upper[tlog.Tile{Level: name.Level, Index: name.Index}] = bytes.Clone(data)
 	}
+	if t.flushed == t.first {
+		return 0, nil // all that was flushed is cut off
+	}
 	b, err := readBundle(r, t.flushed/tlog.TileWidth-1)
 	if err != nil {
 		return 0, err
@@ -140,7 +145,7 @@ func (f flushedTiles) ReadTile(name tlog.Tile) ([]byte, error) {
 // entry, which is looked at too.
 func (t *Tree) replay(last store.Pos) error {
 	var damage error
-	skipped := t.flushed == 0
+	skipped := t.flushed == t.first
 	err := t.cfg.Log.Scan(last, func(at store.Pos, entry []byte) error {
 		if damage != nil {
 			return damage
@@ -153,11 +158,18 @@ func (t *Tree) replay(last store.Pos) error {
 			skipped = true
 			return t.newest(r, at, last)
 		}
+		if last == 0 && r.Seq < t.flushed {
+			return nil // cut off, and in the segment of what is left
+		}
 		if err := t.follows(r); err != nil {
 			return fmt.Errorf("%w: at %d+%d: %w", ErrDamaged, at.Segment(), at.Offset(), err)
 		}
 		t.take(r, bytes.Clone(entry), at)
-		return nil
+		if len(t.pending) < maxPending {
+			return nil
+		}
+		t.durable = t.front.Size()
+		return t.Flush(context.Background())
 	}, func(at store.Pos, n int64) {
 		if damage == nil {
 			damage = fmt.Errorf("%w: record %d or later, %d bytes at %d+%d", ErrDamaged, t.front.Size(), n, at.Segment(), at.Offset())
@@ -222,11 +234,18 @@ func (t *Tree) checkpoint(note []byte, keys []tlog.Key) error {
 // first that does not hold. progress, if not nil, is told now and then how far it is.
 func (t *Tree) Verify(ctx context.Context, progress func(done, of uint64)) error {
 	size := t.Durable()
+	head, err := t.Head(ctx, size)
+	if err != nil {
+		return err
+	}
 	chain := tlog.Chain{Whole: true}
-	chain.Resume(t.cfg.Writer, 0, map[string]b3.Addr{})
-	var front tlog.Frontier
+	chain.Resume(t.cfg.Writer, head.First, head.Heads)
+	front, err := tlog.NewFrontier(head.First, head.Peaks)
+	if err != nil {
+		return err
+	}
 	var damage error
-	err := t.cfg.Log.Scan(0, func(at store.Pos, entry []byte) error {
+	err = t.cfg.Log.Scan(0, func(at store.Pos, entry []byte) error {
 		if damage != nil || front.Size() == size {
 			return errEnough
 		}
@@ -235,6 +254,9 @@ func (t *Tree) Verify(ctx context.Context, progress func(done, of uint64)) error
 			return fmt.Errorf("%w: record %d, at %d+%d: %w", ErrDamaged, seq, at.Segment(), at.Offset(), err)
 		}
 		r, err := tlog.Parse(entry)
+		if err == nil && r.Seq < head.First && seq == head.First {
+			return nil // cut off, and in the segment of what is left
+		}
 		if err == nil {
 			err = chain.Add(r)
 		}

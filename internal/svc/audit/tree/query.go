@@ -5,6 +5,7 @@ package tree
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -44,7 +45,11 @@ func (t *Tree) Query(ctx context.Context, q Query) (rows []Row, next uint64, mor
 	if w.q.ToMS == 0 {
 		w.q.ToMS = math.MaxInt64
 	}
-	if w.size == 0 || q.Limit < 1 || !q.Back && q.From >= w.size {
+	w.first = t.First()
+	if !q.Back {
+		q.From = max(q.From, w.first)
+	}
+	if w.size == w.first || q.Back && q.From < w.first || q.Limit < 1 || !q.Back && q.From >= w.size {
 		return nil, max(q.From, w.size), false, nil
 	}
 	at := q.From
@@ -81,7 +86,7 @@ func (w *walk) after(ctx context.Context, index uint64) (next uint64, ok bool, e
 	flushed := w.t.flushed / tlog.TileWidth
 	w.t.mu.RUnlock()
 	last := (w.size - 1) / tlog.TileWidth
-	if w.q.Back && index == 0 || !w.q.Back && index == last {
+	if w.q.Back && index <= w.first/tlog.TileWidth || !w.q.Back && index == last {
 		return 0, false, nil
 	}
 	if w.q.Back {
@@ -98,7 +103,7 @@ func (w *walk) after(ctx context.Context, index uint64) (next uint64, ok bool, e
 	}
 	err = w.t.cfg.KV.View(ctx, func(r store.Reader) error {
 		if w.q.Back {
-			return r.ScanDesc(ofKey(w.q.Stream, 0), ofKey(w.q.Stream, next+1), found)
+			return r.ScanDesc(ofKey(w.q.Stream, w.first/tlog.TileWidth), ofKey(w.q.Stream, next+1), found)
 		}
 		return r.Scan(ofKey(w.q.Stream, next), ofKey(w.q.Stream, flushed), found)
 	})
@@ -114,6 +119,7 @@ type walk struct {
 	q       Query
 	look    int
 	size    uint64
+	first   uint64
 	rows    []Row
 	next    uint64
 	stopped bool
@@ -234,6 +240,9 @@ func (t *Tree) Find(ctx context.Context, h b3.Addr) (uint64, error) {
 	}
 	for _, seq := range maybe {
 		entry, err := t.Entry(ctx, seq)
+		if errors.Is(err, ErrPruned) {
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}

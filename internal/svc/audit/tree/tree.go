@@ -61,7 +61,14 @@ type Tree struct {
 
 	proofs    *tlog.Cached
 	published *tlog.Signed // newest checkpoint; nil before the first
-	grown     chan struct{}
+	first     uint64       // the first record that is left
+	newestMS  int64        // when the newest record was
+	// Of the goroutine that publishes:
+	marked   uint64 // size of the newest mark
+	markedAt int64
+	// Of the goroutine that prunes:
+	swept uint64 // records before it have no metadata left
+	grown chan struct{}
 }
 
 // pending is what metadata will say of an entry.
@@ -131,6 +138,7 @@ func (t *Tree) Add(r *tlog.Record, reserve bool) ([]byte, error) {
 // shared yet.
 func (t *Tree) take(r *tlog.Record, entry []byte, at store.Pos) {
 	t.heads[r.Stream] = r.Hash
+	t.newestMS = max(t.newestMS, r.TSMilli)
 	t.pending = append(t.pending, pending{at, r.Stream, r.TSMilli, r.Hash})
 	t.front.Add(tlog.LeafHash(entry), func(level int, n uint64, h tlog.Hash) {
 		switch {
@@ -172,7 +180,7 @@ func (t *Tree) wake() {
 func (t *Tree) Publish(ctx context.Context, keys []tlog.Key, sign func(ctx context.Context, text string) ([]byte, error)) error {
 	t.mu.RLock()
 	c := tlog.Checkpoint{Origin: Origin(t.cfg.Writer), Size: t.front.Size(), Root: t.front.Root()}
-	durable, last := t.durable, t.published
+	durable, last, newest := t.durable, t.published, t.newestMS
 	t.mu.RUnlock()
 	if c.Size != durable {
 		return fmt.Errorf("audit: %d of %d records are durable: nothing is signed", durable, c.Size)
@@ -192,10 +200,16 @@ func (t *Tree) Publish(ctx context.Context, keys []tlog.Key, sign func(ctx conte
 		return errors.New("audit: another checkpoint was signed")
 	}
 	// It takes the last one's place, so a full disk is no hindrance.
-	err = t.cfg.KV.Reclaim(ctx, func(tx store.Tx) error { return tx.Set(checkpointKey, note) })
+	err = t.cfg.KV.Reclaim(ctx, func(tx store.Tx) error {
+		if err := t.mark(tx, s, newest); err != nil {
+			return err
+		}
+		return tx.Set(checkpointKey, note)
+	})
 	if err != nil {
 		return err
 	}
+	t.wasMarked(s, newest)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.published = s
@@ -268,6 +282,14 @@ func (t *Tree) read(seq uint64, at store.Pos) ([]byte, error) {
 }
 
 func (t *Tree) place(ctx context.Context, seq uint64) (store.Pos, error) {
+	if first := t.First(); seq < first {
+		return 0, fmt.Errorf("%w: record %d, the log begins at %d", ErrPruned, seq, first)
+	}
+	return t.placeOf(ctx, seq)
+}
+
+// placeOf is place also of a record that was cut off and is not swept yet.
+func (t *Tree) placeOf(ctx context.Context, seq uint64) (store.Pos, error) {
 	t.mu.RLock()
 	durable, flushed := t.durable, t.flushed
 	if seq >= flushed && seq < durable {
