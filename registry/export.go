@@ -241,8 +241,13 @@ type Verified struct {
 // Verify reads an export and believes nothing of it: every entry is replayed, the
 // base, where there is one, must be vouched for by the signers, and the head must be
 // the chain's and signed by its writer. registry is the id that is known from
-// elsewhere; zero accepts any, and then a stranger's registry verifies too.
-func Verify(r io.Reader, registry b3.Addr) (*Verified, error) {
+// elsewhere.
+func Verify(r io.Reader, registry b3.Addr) (*Verified, error) { return verify(r, &registry) }
+
+// VerifyAny is Verify for who knows no id: a stranger's registry verifies too.
+func VerifyAny(r io.Reader) (*Verified, error) { return verify(r, nil) }
+
+func verify(r io.Reader, registry *b3.Addr) (*Verified, error) {
 	v := &verifier{}
 	dec := json.NewDecoder(io.LimitReader(r, MaxExportBytes))
 	dec.DisallowUnknownFields()
@@ -258,7 +263,7 @@ func Verify(r io.Reader, registry b3.Addr) (*Verified, error) {
 		if err := v.line(&l); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
-		if v.genesis != nil && v.state.Registry() != registry && registry != (b3.Addr{}) {
+		if v.genesis != nil && registry != nil && v.state.Registry() != *registry {
 			return nil, fmt.Errorf("%w: this is the registry %s", ErrChain, v.state.Registry())
 		}
 	}

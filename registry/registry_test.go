@@ -265,7 +265,7 @@ func TestFork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(bytes.NewReader(w.export(head, nil, 0)), b3.Addr{}); !errors.Is(err, ErrHead) {
+	if _, err := VerifyAny(bytes.NewReader(w.export(head, nil, 0))); !errors.Is(err, ErrHead) {
 		t.Errorf("the fork's head covers the chain: %v", err)
 	}
 }
@@ -287,16 +287,19 @@ func TestExport(t *testing.T) {
 	if _, err := Verify(bytes.NewReader(export), b3.Sum(nil)); !errors.Is(err, ErrChain) {
 		t.Errorf("another registry: %v", err)
 	}
+	if _, err := Verify(bytes.NewReader(export), b3.Addr{}); !errors.Is(err, ErrChain) {
+		t.Errorf("no registry's id: %v", err)
+	}
 	stranger, err := SignHead(HeadOf(w.state, w.tree), newNodeKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(bytes.NewReader(w.export(stranger, nil, 0)), b3.Addr{}); !errors.Is(err, ErrHead) {
+	if _, err := VerifyAny(bytes.NewReader(w.export(stranger, nil, 0))); !errors.Is(err, ErrHead) {
 		t.Errorf("a head that another node signed: %v", err)
 	}
 	lines := bytes.SplitAfter(export, []byte("\n"))
 	cut := bytes.Join(append(lines[:2:2], lines[3:]...), nil)
-	if _, err := Verify(bytes.NewReader(cut), b3.Addr{}); !errors.Is(err, ErrHead) {
+	if _, err := VerifyAny(bytes.NewReader(cut)); !errors.Is(err, ErrHead) {
 		t.Errorf("an export without its last entry: %v", err)
 	}
 }
@@ -371,7 +374,7 @@ func TestCompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := baseOf(t, w, at)
-	if _, err := Verify(bytes.NewReader(w.export(nil, base, at)), b3.Addr{}); !errors.Is(err, ErrChain) {
+	if _, err := VerifyAny(bytes.NewReader(w.export(nil, base, at))); !errors.Is(err, ErrChain) {
 		t.Fatalf("nobody vouched for the base: %v", err)
 	}
 	w.commit(ab, Change{Op: OpCheckpoint, Size: at, Head: hash.String()})
@@ -390,7 +393,7 @@ func TestCompaction(t *testing.T) {
 	} {
 		b := baseOf(t, w, at)
 		spoil(b)
-		if _, err := Verify(bytes.NewReader(w.export(nil, b, at)), b3.Addr{}); err == nil {
+		if _, err := VerifyAny(bytes.NewReader(w.export(nil, b, at))); err == nil {
 			t.Errorf("%s, and it verifies", name)
 		}
 	}

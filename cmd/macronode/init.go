@@ -38,6 +38,7 @@ func (a *app) initCommand() *cobra.Command {
 					fmt.Fprintf(w, "TLS certificate\t%s (self-signed; clients: ronctl --ca)\n", r.Certificate)
 				}
 				fmt.Fprintf(w, "node id\t%s\n", r.NodeID)
+				fmt.Fprintf(w, "registry\t%s\n", r.Registry)
 				if r.Recovery != "" {
 					fmt.Fprintf(w, "recovery export\t%s (keep it off this machine)\n", r.Recovery)
 				} else {
@@ -54,6 +55,8 @@ func (a *app) initCommand() *cobra.Command {
 	f.StringVar(&o.Tenant, "tenant", "", "label of a first tenant that may work with its own data")
 	f.StringVar(&o.TenantID, "tenant-id", "", "the id that this tenant has on another node, so that both nodes have the same")
 	f.StringVar(&o.TLS, "tls", provision.TLSSelfSigned, "self-signed or none; none serves only the probes to peers that are not loopback")
+	f.StringVar(&o.Registry, "registry", "", "follow the registry in this file, which ronctl registry export wrote at another node")
+	f.StringVar(&o.RegistryID, "registry-id", "", "the id that this registry must have, known from elsewhere")
 	f.StringVar(&o.RecoveryOut, "recovery-out", "", "write the recovery export of the root key to this file")
 	return c
 }

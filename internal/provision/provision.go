@@ -5,8 +5,10 @@
 package provision
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,17 +19,21 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/rustyonions/macronode"
+	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/bundle"
 	"github.com/rustyonions/macronode/internal/config"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/disk"
 	"github.com/rustyonions/macronode/internal/node/parts"
+	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/internal/svc/access"
 	"github.com/rustyonions/macronode/internal/svc/kms"
 	"github.com/rustyonions/macronode/internal/svc/kms/keystore"
 	"github.com/rustyonions/macronode/internal/svc/omnigate"
+	"github.com/rustyonions/macronode/internal/svc/registry/chain"
 	"github.com/rustyonions/macronode/internal/wall/policy"
 	"github.com/rustyonions/macronode/internal/wall/policy/mark"
+	"github.com/rustyonions/macronode/registry"
 )
 
 // Values of Options.TLS.
@@ -44,7 +50,10 @@ type Options struct {
 	TenantID    string // the id that it has on another node; "": a new one
 	TLS         string // TLSSelfSigned or TLSNone; "": self-signed
 	RecoveryOut string // "": no recovery export
-	Dev         bool   // a development node: drills, default addresses of development
+	// Registry is an export of the registry that the node follows, RegistryID the id
+	// that it must have; "": the node begins one of its own, any.
+	Registry, RegistryID string
+	Dev                  bool // a development node: drills, default addresses of development
 }
 
 // Report says what was made, and where.
@@ -58,6 +67,7 @@ type Report struct {
 	TenantCap   string `json:"tenant_cap,omitempty"`
 	Certificate string `json:"certificate,omitempty"`
 	NodeID      string `json:"node_id"`
+	Registry    string `json:"registry"` // its id
 	Recovery    string `json:"recovery,omitempty"`
 }
 
@@ -65,9 +75,11 @@ type Report struct {
 type creation struct {
 	Options
 	datadir.Dir
-	keys   *kms.Store
-	tenant macronode.TenantID
-	report *Report
+	keys    *kms.Store
+	tenant  macronode.TenantID
+	export  []byte  // of the registry to follow
+	follows b3.Addr // its id
+	report  *Report
 }
 
 // Init makes a data directory. It never asks. An init that was interrupted
@@ -107,6 +119,10 @@ func Init(ctx context.Context, o Options) (*Report, error) {
 			return nil, datadir.Exitf(macronode.ExitUsage, "--recovery-out %s is there already", o.RecoveryOut)
 		}
 	}
+	export, follows, err := o.readExport(d.FS)
+	if err != nil {
+		return nil, err
+	}
 	if err := d.FS.MkdirAllSync(d.Path); err != nil {
 		return nil, err
 	}
@@ -115,7 +131,7 @@ func Init(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	c := &creation{Options: o, Dir: d, report: &Report{
+	c := &creation{Options: o, Dir: d, export: export, follows: follows, report: &Report{
 		Dir: d.Path, Bundle: d.At(datadir.BundleName), Trust: d.At(datadir.TrustName), OperatorCap: d.At(datadir.OperatorCapName)}}
 	return c.report, c.run(ctx)
 }
@@ -305,7 +321,7 @@ func (c *creation) makeCaps(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := parts.FoundRegistry(ctx, kv, c.keys, c.report.NodeID); err != nil {
+	if c.report.Registry, err = c.makeRegistry(ctx, kv); err != nil {
 		return err
 	}
 	if err := writeCap(ctx, acc, c.Dir, macronode.SystemTenant, datadir.OperatorCapName); err != nil {
@@ -320,6 +336,44 @@ func (c *creation) makeCaps(ctx context.Context) error {
 	c.report.Tenant, c.report.TenantLabel, c.report.TenantCap = c.tenant.String(), c.Tenant, c.At(datadir.TenantCapName)
 	return writeCap(ctx, acc, c.Dir, c.tenant, datadir.TenantCapName)
 }
+
+// makeRegistry begins a registry, or takes over the one that the node follows.
+func (c *creation) makeRegistry(ctx context.Context, kv store.KV) (string, error) {
+	if c.Options.Registry == "" {
+		id, err := parts.FoundRegistry(ctx, kv, c.keys, c.report.NodeID)
+		return id.String(), err
+	}
+	id, err := chain.Join(ctx, kv, bytes.NewReader(c.export), c.follows)
+	return id.String(), err
+}
+
+// readExport reads and verifies the export of the registry to follow, before anything
+// is made.
+func (o *Options) readExport(fs *disk.FS) (export []byte, id b3.Addr, err error) {
+	if o.Registry == "" {
+		if o.RegistryID != "" {
+			return nil, id, datadir.Exitf(macronode.ExitUsage, "--registry-id is of the registry that --registry brings")
+		}
+		return nil, id, nil
+	}
+	if export, err = fs.ReadFile(o.Registry, maxExportBytes); err != nil {
+		return nil, id, err
+	}
+	v, err := registry.VerifyAny(bytes.NewReader(export))
+	if err == nil && v.Head == nil {
+		err = errors.New("its end is not signed")
+	}
+	if err == nil && o.RegistryID != "" && v.State.Registry().String() != o.RegistryID {
+		err = fmt.Errorf("it is the registry %s", v.State.Registry())
+	}
+	if err != nil {
+		return nil, id, datadir.Exitf(macronode.ExitTrust, "%s: %w", o.Registry, err)
+	}
+	return export, v.State.Registry(), nil
+}
+
+// maxExportBytes bounds an export of a registry that is read.
+const maxExportBytes = 256 << 20
 
 func (c *creation) makeRecovery(context.Context) error {
 	if c.RecoveryOut == "" {

@@ -63,15 +63,11 @@ func pin(c *cobra.Command, id *string) {
 	c.Flags().StringVar(id, "registry", "", "id of the registry that it must be; known from elsewhere, not from the node")
 }
 
-func pinned(id string) (b3.Addr, error) {
-	if id == "" {
-		return b3.Addr{}, nil
+func checkPin(id string) error {
+	if _, err := b3.Parse(id); id != "" && err != nil {
+		return cli.Usagef("--registry %q: it is b3: and 64 hex digits, the hash of the registry's first entry", id)
 	}
-	a, err := b3.Parse(id)
-	if err != nil {
-		return a, cli.Usagef("--registry %q: it is b3: and 64 hex digits, the hash of the registry's first entry", id)
-	}
-	return a, nil
+	return nil
 }
 
 func (a *app) head() *cobra.Command {
@@ -80,8 +76,7 @@ func (a *app) head() *cobra.Command {
 		Use: "head", Short: "Print where the registry's chain ends, verified by its writer's signature", Args: cli.NoArgs,
 		Example: "  ronctl registry head\n  ronctl registry head --registry b3:HEX --output json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			id, err := pinned(want)
-			if err != nil {
+			if err := checkPin(want); err != nil {
 				return err
 			}
 			ctx, r, err := a.dial(c)
@@ -92,7 +87,7 @@ func (a *app) head() *cobra.Command {
 			if err != nil {
 				return trust(err)
 			}
-			if want != "" && h.Registry != id.String() {
+			if want != "" && h.Registry != want {
 				return cli.Exit(fmt.Errorf("this is the registry %s", h.Registry), macronode.ExitTrust)
 			}
 			doc := map[string]any{"registry": h.Registry, "size": h.Size, "head": h.Head.Head, "state": h.State, "signers": h.Signers, "tree": h.Tree,
@@ -428,8 +423,7 @@ func (a *app) verify() *cobra.Command {
 		Use: "verify FILE", Short: "Verify an export offline: every change by who might approve it then", Args: cli.ExactArgs(1),
 		Example: "  ronctl registry verify registry.jsonl --registry b3:HEX",
 		RunE: func(_ *cobra.Command, args []string) error {
-			id, err := pinned(want)
-			if err != nil {
+			if err := checkPin(want); err != nil {
 				return err
 			}
 			in := a.In
@@ -441,7 +435,10 @@ func (a *app) verify() *cobra.Command {
 				defer f.Close()
 				in = f
 			}
-			v, err := registry.Verify(in, id)
+			v, err := registry.VerifyAny(in)
+			if err == nil && want != "" && v.State.Registry().String() != want {
+				err = fmt.Errorf("this is the registry %s", v.State.Registry())
+			}
 			if err != nil {
 				return cli.Exit(err, macronode.ExitTrust)
 			}

@@ -38,7 +38,7 @@ type Members struct {
 // New makes svc-registry, and a registry where the data directory is older than
 // registries are. Of c it fills in what joins the parts.
 func New(ctx context.Context, c registry.Config, keys *kms.Store) (*Members, error) {
-	if err := parts.FoundRegistry(ctx, c.KV, keys, c.NodeID); err != nil {
+	if _, err := parts.FoundRegistry(ctx, c.KV, keys, c.NodeID); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	m := &Members{changed: make(chan struct{}, 1)}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/rustyonions/macronode/b3"
 	"github.com/rustyonions/macronode/bundle"
 	"github.com/rustyonions/macronode/internal/datadir"
 	"github.com/rustyonions/macronode/internal/store"
@@ -27,19 +28,20 @@ func RegistryHalves(keys *kms.Store, ref bundle.Ref) ([]bundle.Signer, error) {
 }
 
 // FoundRegistry makes a registry where there is none: the first signer is a key of the
-// node's own key service, which is made too, and the node is the writer.
-func FoundRegistry(ctx context.Context, kv store.KV, keys *kms.Store, nodeID string) error {
+// node's own key service, which is made too, and the node is the writer. The id is
+// that of a registry that was made now.
+func FoundRegistry(ctx context.Context, kv store.KV, keys *kms.Store, nodeID string) (id b3.Addr, err error) {
 	if there, err := chain.Founded(ctx, kv); err != nil || there {
-		return err
+		return id, err
 	}
 	info, _, err := keys.Create(ctx, kms.Spec{Name: datadir.KeyRegistry, Alg: kms.Ed25519MLDSA65, Purpose: kms.PurposeRegistry})
 	if err != nil {
-		return err
+		return id, err
 	}
 	first := bundle.Anchor{Name: datadir.KeyRegistry, Version: info.Newest().Version}
 	halves, err := keys.Signers(bundle.Ref{Kind: bundle.RefKey, Name: datadir.KeyRegistry, Version: first.Version}, kms.PurposeRegistry)
 	if err != nil {
-		return err
+		return id, err
 	}
 	for _, h := range halves {
 		switch h.Alg() {
@@ -49,6 +51,5 @@ func FoundRegistry(ctx context.Context, kv store.KV, keys *kms.Store, nodeID str
 			first.MLDSA65 = h.Public()
 		}
 	}
-	_, err = chain.Found(ctx, kv, first, nodeID, time.Now())
-	return err
+	return chain.Found(ctx, kv, first, nodeID, time.Now())
 }

@@ -61,7 +61,7 @@ func begin(ctx context.Context, kv store.KV, e *registry.Entry) (b3.Addr, error)
 
 // Join makes the store follow a registry that is elsewhere: export is what it says of
 // itself (ronctl registry export), and verifies whole before anything is stored. want
-// is the id that is known from elsewhere; zero takes the export's word for it.
+// is its id.
 func Join(ctx context.Context, kv store.KV, export io.ReadSeeker, want b3.Addr) (b3.Addr, error) {
 	v, err := registry.Verify(export, want)
 	if err != nil {
