@@ -14,7 +14,7 @@
 //     emoji, hyphens at a label's ends or in its third and fourth place, broken joiners
 //     and broken right-to-left text;
 //   - labels that are empty or have more than MaxLabelBytes, names of more than MaxBytes,
-//     counted in Punycode, as in the DNS;
+//     counted in Punycode, as in the DNS, or more than MaxUTF8Bytes in UTF-8;
 //   - characters that Unicode does not recommend for identifiers (UTS 39);
 //   - labels in which scripts are mixed that nobody writes together: a Cyrillic а in a
 //     Latin word, digits of two systems. Latin beside Japanese, Korean or Chinese is not
@@ -41,10 +41,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Limits of a name, of its form in Punycode.
+// Limits of a name: of its form in Punycode, and of its normal form in UTF-8.
 const (
 	MaxBytes      = 253
 	MaxLabelBytes = 63
+	MaxUTF8Bytes  = 512
 )
 
 // maxInput bounds what is looked at: no name has a longer spelling that makes sense.
@@ -117,6 +118,9 @@ func Normalize(s string) (string, error) {
 	u, err := p.ToUnicode(ascii)
 	if err != nil {
 		return "", judge(s, err)
+	}
+	if len(u) > MaxUTF8Bytes {
+		return "", refuse(Length, "the name has %d bytes in UTF-8, %d are allowed", len(u), MaxUTF8Bytes)
 	}
 	if !norm.NFC.IsNormalString(u) {
 		return "", refuse(Form, "the name has no normal form")

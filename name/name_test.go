@@ -39,6 +39,7 @@ func TestRefused(t *testing.T) {
 		"": Length, ".": Length, "a..b": Length, ".a": Length, "a.": Length, label63 + "a": Length, strings.Repeat("x", 5000): Length,
 		strings.Join([]string{label63, label63, label63, strings.Repeat("b", 62)}, "."): Length,
 		strings.Repeat("ü", 60) + strings.Repeat("ö", 10):                               Length,
+		strings.Repeat(strings.Repeat("𠀀", 50)+".", 3) + "a":                            Length,
 		"-a": Form, "a-": Form, "ab--c": Form, "xn--a": Form, "xn--": Form, "xn--bcher-kvb9z": Form, "\xff": Form, "a\xffb": Form,
 		"a b": Character, "a_b": Character, "a/b": Character, "a\x00b": Character, "a*": Character, "a\u202eb": Character, "☃": Character, "😀": Character, "a\u0301\u200d": Form,
 		"a·b": Character, "·": Character, "xn--ls8h": Character, "ᚠ": Character, "ꭰ": Character, "・a": Character, "א״": "", "״א": Character,
@@ -109,6 +110,9 @@ func check(t interface{ Fatalf(string, ...any) }, s string) {
 	}
 	if upper, err := Normalize(strings.ToUpper(n)); plain(n) && (err != nil || upper != n) {
 		t.Fatalf("%q in capitals is %q, %v", n, upper, err)
+	}
+	if len(n) > MaxUTF8Bytes {
+		t.Fatalf("%q is %q of %d bytes", s, n, len(n))
 	}
 	for label := range strings.SplitSeq(ascii, ".") {
 		if label == "" || len(label) > MaxLabelBytes {

@@ -30,6 +30,7 @@ import (
 	"github.com/rustyonions/macronode/cmd/ronctl/facet"
 	"github.com/rustyonions/macronode/cmd/ronctl/index"
 	"github.com/rustyonions/macronode/cmd/ronctl/mail"
+	"github.com/rustyonions/macronode/cmd/ronctl/names"
 	"github.com/rustyonions/macronode/cmd/ronctl/policy"
 	"github.com/rustyonions/macronode/cmd/ronctl/register"
 	"github.com/rustyonions/macronode/cmd/ronctl/search"
@@ -116,7 +117,7 @@ func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ronctl",
 		Short: "Talk to a macronode",
-		Long: "ronctl talks to a macronode: objects, messages, capabilities, tenants and the node itself.\n\n" +
+		Long: "ronctl talks to a macronode: objects, names, messages, capabilities, tenants and the node itself.\n\n" +
 			"The node and the capability come from --node and --cap, else from the context that\n--context names, else from RON_NODE and RON_CAP, else from the current context (see:\nronctl context --help). A context's capability goes to that context's node alone.\n\n" +
 			"A node is spoken to over HTTP (https://, http://, unix://) or over OAP/1: oap:// is TLS, but\nunencrypted to a loopback address, as a development node speaks it, unless --ca, --cert or\n--insecure-tls is given; oaps:// is always TLS, oap+plain:// never. A capability goes\nunencrypted to another machine only with --insecure-plaintext.",
 		Example: "  export RON_NODE=http://127.0.0.1:8080 RON_CAP=@macronode-data/tenant.cap\n  ronctl put README.md\n  ronctl ls",
@@ -143,6 +144,7 @@ func (a *app) command() *cobra.Command {
 	a.Setup(root, "  ronctl help cap attenuate", a.putCommand(), a.getCommand(), a.statCommand(), a.lsCommand(), a.rmCommand(),
 		a.capCommand(), a.tenantCommand(), a.nodeCommand(), mail.Command(&a.Terminal, a.connect), register.Command(&a.Terminal, a.connect), auditlog.Command(&a.Terminal, a.connect), policy.Command(&a.Terminal, a.connect), a.drillCommand(), a.contextCommand(), a.versionCommand())
 	root.AddCommand(search.Command(&a.Terminal, a.connect))
+	root.AddCommand(names.Command(&a.Terminal, a.connect))
 	root.AddCommand(index.Commands(&a.Terminal, a.connect)...)
 	root.AddCommand(facet.Graph(&a.Terminal, a.connect), facet.Feed(&a.Terminal, a.connect))
 	return root

@@ -7,6 +7,8 @@ package need
 import (
 	"net/url"
 	"strings"
+
+	"github.com/rustyonions/macronode/name"
 )
 
 // Need is what a call needs of a capability.
@@ -35,6 +37,8 @@ func Of(method, path string) (w Need, ok bool) {
 	case "caps":
 		// What is minted inherits the caveats of what mints.
 		return Need{Action: "cap:revoke", Resource: "node"}, len(rest) > 0
+	case "names":
+		return nameNeeds(method, rest)
 	case "kms":
 		return kmsNeeds(method, rest)
 	case "mailbox":
@@ -65,6 +69,20 @@ func objectNeeds(method string, part []string) (Need, bool) {
 		return Need{Action: action, Resource: "object/" + id}, action != "" && err == nil && id != "" && !strings.Contains(id, "*")
 	}
 	return Need{}, false
+}
+
+// nameNeeds narrows to one name; what is about many needs the collection.
+func nameNeeds(method string, rest []string) (Need, bool) {
+	if len(rest) == 0 {
+		return Need{Action: "name:list", Resource: "name"}, method == "GET"
+	}
+	// The node judges by the name's normal form, which is made there.
+	id, err := url.PathUnescape(rest[0])
+	if err != nil || !name.Valid(id) {
+		return Need{}, false
+	}
+	action := map[string]string{"GET": "name:get", "PUT": "name:set", "DELETE": "name:delete"}[method]
+	return Need{Action: action, Resource: "name/" + id}, action != ""
 }
 
 // kmsNeeds narrows to the family of actions: its verbs are many, and new ones come.
