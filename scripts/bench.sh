@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The node beside its peers: objects read and written, memory at one large object,
+# The node beside its peers: objects read and written, names looked up, memory at one large object,
 # a million small ones, hashing, overload, TLS, changes
 # under load, idle sessions, policy, capabilities, the second wire, the mailbox, the audit log. Writes docs/performance.md between its
 # markers and bin/bench/report.json. A full run takes an hour, on a machine that
 # does nothing else.
 #
-#   BENCH            parts: "get put footprint million hash overload tls steady idle policy caps oap mailbox audit"
+#   BENCH            parts: "get names put footprint million hash overload tls steady idle policy caps oap mailbox audit"
 #   BENCH_ROUNDS     5     rounds, servers in turn
 #   BENCH_GET_TIME   4s    a wrk run; also a run of "million", "tls", "oap", "mailbox" and "idle"
 #   BENCH_PUT_TIME   6s    a put run
@@ -40,7 +40,7 @@
 #   BENCH=overload OVERLOAD_SECONDS=5 OVERLOAD_SERVERS=macronode BENCH_OUT=bin/bench/try.md ./scripts/bench.sh
 set -euo pipefail
 export MACRONODE_BIN=${MACRONODE_BIN:-$PWD/bin} BENCH_DIR=${BENCH_DIR:-$PWD/bin/bench}
-parts=${BENCH:-get put footprint million hash overload tls steady idle policy caps oap mailbox audit}
+parts=${BENCH:-get names put footprint million hash overload tls steady idle policy caps oap mailbox audit}
 # Parts beside libraries: test/peers, a module of its own.
 peers=
 for part in policy caps oap mailbox audit; do
@@ -62,7 +62,7 @@ build_server() {
 }
 
 need=()
-case " $parts " in *" get "*) command -v wrk >/dev/null || need+=(wrk) ;; esac
+case " $parts " in *" get "* | *" names "*) command -v wrk >/dev/null || need+=(wrk) ;; esac
 case " $parts " in *" footprint "*) command -v curl >/dev/null || need+=(curl) ;; esac
 case " $storm " in *" nginx "*) command -v "${BENCH_NGINX:-nginx}" >/dev/null || need+=(nginx-light) ;; esac
 if [[ "$peers " == *" mailbox "* ]]; then

@@ -53,6 +53,7 @@ type part struct {
 
 var parts = []part{
 	{"get", "GET", measureGet},
+	{"names", "Names", measureNames},
 	{"put", "PUT", measurePut},
 	{"footprint", "One object of many bytes", measureFootprint},
 	{"million", "Many objects", measureMillion},

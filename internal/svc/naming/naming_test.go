@@ -222,6 +222,13 @@ func TestStranger(t *testing.T) {
 	if r := d.do(call{op: "name.export", tenant: stranger}, nil); len(l.Names) != 0 || l.Watch != "0" || st.Names != 0 || st.Watch != "0" || st.Deleted != 0 || len(r.Body) != 0 {
 		t.Errorf("a stranger sees %+v, %+v and %d bytes", l, st, len(r.Body))
 	}
+	// One's own name is not served under another's label.
+	d.shelf[stranger.ID] = map[b3.Addr]string{b3.Sum([]byte("two")): "two"}
+	d.do(call{op: "name.set", name: "mine", tenant: stranger, body: setBody("two")}, nil)
+	d.do(call{op: "name.object", name: "mine", of: stranger.Label, tenant: stranger}, nil)
+	for _, of := range []string{owner.Label, owner.ID.String(), "", "nobody"} {
+		d.refuse(call{op: "name.object", name: "mine", of: of, tenant: stranger}, macronode.NotFound)
+	}
 	// One's own name of the same spelling begins anew.
 	var doc Document
 	if d.do(call{op: "name.set", name: "old", tenant: stranger, body: setBody("y")}, &doc); doc.Version != 1 {

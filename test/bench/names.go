@@ -1,0 +1,96 @@
+// Copyright 2026 The macronode authors. SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/rustyonions/macronode/test/bench/report"
+	"github.com/rustyonions/macronode/test/bench/wrk"
+)
+
+// namesGoal is the least rate of look-ups, as a share of that of objects of 1 KiB.
+const namesGoal = 0.8
+
+// manyNames is how many names there are.
+const manyNames = 1000
+
+// measureNames races look-ups of names against reads of objects of 1 KiB, on one node
+// in turns.
+func measureNames(ctx context.Context, b *bench) (*report.Section, error) {
+	node, err := b.startNodeWithCache(ctx)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := store(ctx, node, kib, 16)
+	if err != nil {
+		return nil, err
+	}
+	report.Say("pointing %d names at them", manyNames)
+	looked, served := make([]string, manyNames), make([]string, manyNames)
+	client := newClient(8)
+	defer client.CloseIdleConnections()
+	for i := range manyNames {
+		name := fmt.Sprintf("site.page-%d", i)
+		looked[i], served[i] = "/v1/names/"+name, "/n/dev/"+name
+		body := fmt.Sprintf(`{"addr":%q,"ttl_s":60}`, strings.TrimPrefix(objects[i%len(objects)], "/o/"))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPut, node.url+looked[i], bytes.NewReader([]byte(body)))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set(node.getHeader[0], node.getHeader[1])
+		if _, err := send(client, req); err != nil {
+			return nil, node.Failed(err)
+		}
+	}
+	ways := []struct {
+		name  string
+		paths []string
+		size  int64
+	}{{"GET /o/ADDR, 1 KiB", objects, kib}, {"GET /v1/names/NAME", looked, 100}, {"GET /n/TENANT/NAME, 1 KiB", served, kib}}
+	runs := make([][]report.Result, len(ways))
+	for round := range b.set.rounds + 1 {
+		for k := range ways {
+			i := (k + round) % len(ways)
+			span := b.set.getTime
+			if round == 0 {
+				span = max(span/4, time.Second) // warms caches and connections; not counted
+			}
+			r, err := wrk.Job{Bin: b.set.wrk, URL: node.url, Dir: node.dir, Header: node.getHeader, Paths: ways[i].paths, Size: ways[i].size, Span: span}.Run(ctx)
+			if err != nil {
+				return nil, node.Failed(err)
+			}
+			if round > 0 {
+				report.Say("names round %d %s: %.0f req/s, p99 %.2f ms", round, ways[i].name, r.Rate, r.P99)
+				runs[i] = append(runs[i], r)
+			}
+		}
+	}
+	sec := &report.Section{Head: []string{"call", "req/s", "range", "p50 ms", "p99 ms", "of the object's", "goal", ""}}
+	sec.Note("`wrk -t1 -c%d -d%ds`, HTTP/1.1 keep-alive on loopback, each call once a round, %d rounds; median (range) over the rounds. %d names point at 16 objects.",
+		wrk.Connections, int(b.set.getTime.Seconds()), b.set.rounds, manyNames)
+	servers(sec, node)
+	rate := func(r report.Result) float64 { return r.Rate }
+	object := report.StatOf(runs[0], rate).Median
+	for i, w := range ways {
+		st := report.StatOf(runs[i], rate)
+		share, want, verdict := "", "", ""
+		if i > 0 {
+			share = fmt.Sprintf("%.2fx", st.Median/object)
+		}
+		if i == 1 {
+			want = fmt.Sprintf(">= %.1fx", namesGoal)
+			verdict = sec.Judge(w.name, want, share, st.Median >= namesGoal*object)
+		}
+		sec.Row(w.name, report.Number(st.Median), report.Number(st.Low)+"-"+report.Number(st.High),
+			fmt.Sprintf("%.2f", report.StatOf(runs[i], func(r report.Result) float64 { return r.P50 }).Median),
+			fmt.Sprintf("%.2f", report.StatOf(runs[i], func(r report.Result) float64 { return r.P99 }).Median), share, want, verdict)
+		sec.Runs = append(sec.Runs, report.Run{Cell: w.name, Server: node.name, Rounds: runs[i]})
+	}
+	return sec, nil
+}
