@@ -71,26 +71,11 @@ func measureNames(ctx context.Context, b *bench) (*report.Section, error) {
 			}
 		}
 	}
-	sec := &report.Section{Head: []string{"call", "req/s", "range", "p50 ms", "p99 ms", "of the object's", "goal", ""}}
+	sec := &report.Section{Head: []string{"call", "of", "req/s", "range", "MB/s", "p50 ms", "p99 ms", "node is", "goal", ""}}
 	sec.Note("`wrk -t1 -c%d -d%ds`, HTTP/1.1 keep-alive on loopback, each call once a round, %d rounds; median (range) over the rounds. %d names point at 16 objects.",
 		wrk.Connections, int(b.set.getTime.Seconds()), b.set.rounds, manyNames)
 	servers(sec, node)
-	rate := func(r report.Result) float64 { return r.Rate }
-	object := report.StatOf(runs[0], rate).Median
-	for i, w := range ways {
-		st := report.StatOf(runs[i], rate)
-		share, want, verdict := "", "", ""
-		if i > 0 {
-			share = fmt.Sprintf("%.2fx", st.Median/object)
-		}
-		if i == 1 {
-			want = fmt.Sprintf(">= %.1fx", namesGoal)
-			verdict = sec.Judge(w.name, want, share, st.Median >= namesGoal*object)
-		}
-		sec.Row(w.name, report.Number(st.Median), report.Number(st.Low)+"-"+report.Number(st.High),
-			fmt.Sprintf("%.2f", report.StatOf(runs[i], func(r report.Result) float64 { return r.P50 }).Median),
-			fmt.Sprintf("%.2f", report.StatOf(runs[i], func(r report.Result) float64 { return r.P99 }).Median), share, want, verdict)
-		sec.Runs = append(sec.Runs, report.Run{Cell: w.name, Server: node.name, Rounds: runs[i]})
-	}
+	sec.Compare(ways[1].name, ways[1].size, runs[1], []report.Peer{{Name: ways[0].name, Runs: runs[0], Goal: namesGoal}})
+	sec.Compare(ways[2].name, ways[2].size, runs[2], []report.Peer{{Name: ways[0].name, Runs: runs[0]}})
 	return sec, nil
 }
