@@ -69,7 +69,7 @@ func (r *recorded) since() (out []*tlog.Record) {
 
 // walk is what calls leave for those that follow them.
 type walk struct {
-	signature, wrapped, leaf, page, receipt, second, dead, job, addr string
+	signature, wrapped, leaf, page, receipt, second, dead, job, addr, post string
 }
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -156,6 +156,14 @@ var dataActs = []act{
 		return ask{body: `{"name":"site.other","addr":"` + w.addr + `"}` + "\n", header: macronode.Header{"Content-Type": {"application/x-ndjson"}}}
 	}},
 	{op: "name.delete", ask: func(*walk) ask { return ask{args: map[string]string{"name": "site.walk"}} }},
+	{op: "graph.put", data: true, ask: func(*walk) ask { return ask{body: `{"from":"id/a","type":"follow","to":"id/b","value":"` + payloadMark + `"}`} }},
+	{op: "graph.import", data: true, ask: func(*walk) ask { return ask{body: `{"edges":[{"from":"id/a","type":"follow","to":"id/c"}]}`} }},
+	{op: "graph.delete", data: true, ask: func(*walk) ask {
+		return ask{args: map[string]string{"from": "id/a", "type": "follow", "to": "id/c"}}
+	}},
+	{op: "feed.publish", data: true, ask: func(*walk) ask { return ask{body: `{"author":"id/b","text":"` + payloadMark + `"}`} },
+		keep: func(w *walk, body string) { w.post = member(body, "post_id") }},
+	{op: "feed.unpublish", data: true, ask: func(w *walk) ask { return ask{args: map[string]string{"post": w.post}} }},
 	{op: "object.delete", data: true, ask: func(w *walk) ask { return ask{args: map[string]string{"addr": w.addr}} }},
 	{op: "mailbox.topic.put", ask: func(*walk) ask { return ask{args: topic("walk"), body: `{"max_attempts":1}`} }},
 	{op: "mailbox.send", data: true, ask: func(*walk) ask {
@@ -276,7 +284,7 @@ func (a *act) find(list []*tlog.Record) (out []*tlog.Record) {
 // walker is a node with all that the acts need.
 func walker(t *testing.T) (*recorded, Options, *walk) {
 	o := production(t, provision.TLSNone)
-	edit(t, o, "[server]\n", "[server]\ndrills = true\n")
+	edit(t, o, "[server]\n", "[server]\ndrills = true\n", "[oap]\n", "[facets]\nenable = [\"graph\", \"feed\"]\n[oap]\n")
 	r := &recorded{Node: begin(t, o), t: t}
 	c := r.operator(t)
 	for _, key := range [][3]string{{"wraps", "aes-256-gcm", "app"}, {"serves", "ecdsa-p256", "tls"}} {

@@ -248,17 +248,17 @@ func TestReloadApplies(t *testing.T) {
 		t.Errorf("a connection from before the reload: %v", err)
 	}
 
-	edit(t, o, "enabled = false", "enabled = true", "max_object_bytes = \"1KiB\"", "max_object_bytes = \"1MiB\"", "\"svc-storage\", ", "\"svc-storage\", \"svc-registry\", ")
+	edit(t, o, "enabled = false", "enabled = true", "max_object_bytes = \"1KiB\"", "max_object_bytes = \"1MiB\"", "\"svc-storage\", ", "\"svc-storage\", \"ron-ledger\", ")
 	if _, err := n.Reload(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.tenant(t).Put(ctx, bytes.NewReader(append(body, 'z')), client.PutOptions{}); err != nil {
 		t.Errorf("over TLS again, under the raised limit: %v", err)
 	}
-	has := slices.Contains(parts.ServiceNames(), "svc-registry")
+	has := slices.Contains(parts.ServiceNames(), "ron-ledger")
 	poll(t, "readiness to follow required_services", func() bool { ready, _ := n.ready.Probe(ctx); return ready == has })
 
-	edit(t, o, "\"svc-registry\", ", "")
+	edit(t, o, "\"ron-ledger\", ", "")
 	if _, err := n.Reload(ctx); err != nil {
 		t.Fatal(err)
 	}
