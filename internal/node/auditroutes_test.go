@@ -156,7 +156,9 @@ var dataActs = []act{
 		return ask{body: `{"name":"site.other","addr":"` + w.addr + `"}` + "\n", header: macronode.Header{"Content-Type": {"application/x-ndjson"}}}
 	}},
 	{op: "name.delete", ask: func(*walk) ask { return ask{args: map[string]string{"name": "site.walk"}} }},
-	{op: "graph.put", data: true, ask: func(*walk) ask { return ask{body: `{"from":"id/a","type":"follow","to":"id/b","value":"` + payloadMark + `"}`} }},
+	{op: "graph.put", data: true, ask: func(*walk) ask {
+		return ask{body: `{"from":"id/a","type":"follow","to":"id/b","value":"` + payloadMark + `"}`}
+	}},
 	{op: "graph.import", data: true, ask: func(*walk) ask { return ask{body: `{"edges":[{"from":"id/a","type":"follow","to":"id/c"}]}`} }},
 	{op: "graph.delete", data: true, ask: func(*walk) ask {
 		return ask{args: map[string]string{"from": "id/a", "type": "follow", "to": "id/c"}}
