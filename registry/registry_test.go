@@ -397,6 +397,28 @@ func TestCompaction(t *testing.T) {
 			t.Errorf("%s, and it verifies", name)
 		}
 	}
+	// A base that is made up from end to end, and says that it was vouched for.
+	forged, err := replay(w.texts[:at])
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err = forged.changed(w.proposal(w.put(node("forged"))), at-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged.marked, forged.markHead = at, hash
+	last := *w.entries[at-1]
+	last.State = forged.Root().String()
+	own := baseOf(t, w, at)
+	if own.Entry, err = last.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	own.State = forged.Snapshot()
+	l := LeafOf(own.Entry)
+	copy(own.Leaves[len(own.Leaves)-len(l):], l[:])
+	if _, err := VerifyAny(bytes.NewReader(w.export(nil, own, len(w.texts)))); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a base vouches for itself: %v", err)
+	}
 	for name, c := range map[string]Change{
 		"the same again":  {Op: OpCheckpoint, Size: at, Head: hash.String()},
 		"another's hash":  {Op: OpCheckpoint, Size: at + 1, Head: hash.String()},

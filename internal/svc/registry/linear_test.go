@@ -74,6 +74,9 @@ type history struct {
 	ops   []porcupine.Operation
 	known map[int]string // address of what a value wrote
 	next  int            // value
+	until int            // length of ops at which reached is closed
+	// reached says that enough was done for the power to go.
+	reached chan struct{}
 }
 
 func (h *history) clock() int64 { return time.Since(h.start).Nanoseconds() }
@@ -93,7 +96,9 @@ func (h *history) do(client int, r request, f func(s *Service) (outcome, error))
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: r, Call: called, Output: out, Return: h.clock()})
+	if h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: r, Call: called, Output: out, Return: h.clock()}); len(h.ops) == h.until {
+		close(h.reached)
+	}
 }
 
 func valued(v int) *registry.Descriptor {
@@ -102,8 +107,8 @@ func valued(v int) *registry.Descriptor {
 	return d
 }
 
-// look reads the register.
-func (h *history) look(client int) {
+// look reads the register, and returns what it saw.
+func (h *history) look(client int) (seen int) {
 	h.do(client, request{}, func(s *Service) (outcome, error) {
 		var d Descriptor
 		r, err := callOn(s, "registry.descriptor", map[string]string{"kind": "node", "name": "x"}, nil)
@@ -116,17 +121,17 @@ func (h *history) look(client int) {
 		if err != nil {
 			return outcome{}, err
 		}
-		v, err := strconv.Atoi(d.Descriptor.Labels["value"])
-		return outcome{value: v}, err
+		seen, err = strconv.Atoi(d.Descriptor.Labels["value"])
+		return outcome{value: seen}, err
 	})
+	return seen
 }
 
-// commit replaces the value that was written from places before its own.
+// commit replaces the value from.
 func (h *history) commit(client, from int) {
 	h.mu.Lock()
 	h.next++
 	to := h.next
-	from = max(0, to-1-from)
 	d := valued(to)
 	a, err := d.Addr()
 	h.known[to] = a.String()
@@ -190,7 +195,7 @@ func TestLinearizable(t *testing.T) {
 	for seed := range rounds {
 		committed += linear(t, seed)
 	}
-	if committed < int(rounds) { //nolint:gosec // small
+	if committed < 4*int(rounds) { //nolint:gosec // small
 		t.Errorf("%d commits in %d rounds: nothing was tried", committed, rounds)
 	}
 }
@@ -200,6 +205,9 @@ func linear(t *testing.T, seed uint64) (committed int) {
 	h.w = newWorldOn(t, func(w *world) { h.w = w; h.open() })
 	for round := range uint64(3) {
 		ctx, cancel := context.WithCancel(t.Context())
+		h.mu.Lock()
+		h.until, h.reached = len(h.ops)+6+rand.New(rand.NewPCG(seed, 99+round)).IntN(20), make(chan struct{})
+		h.mu.Unlock()
 		var clients sync.WaitGroup
 		for c := range 3 {
 			rng := rand.New(rand.NewPCG(seed, round*16+uint64(c))) //nolint:gosec // small
@@ -208,21 +216,15 @@ func linear(t *testing.T, seed uint64) (committed int) {
 					if ctx.Err() != nil {
 						return
 					}
-					if rng.IntN(3) == 0 {
-						h.look(c)
-						continue
+					seen := h.look(c)
+					if rng.IntN(5) == 0 {
+						seen = rng.IntN(seen + 1) // what is, most likely, there no more
 					}
-					// What was written last is the likeliest to be there.
-					h.commit(c, rng.IntN(3))
+					h.commit(c, seen)
 				}
 			})
 		}
-		crashAt := rand.New(rand.NewPCG(seed, 99+round)).IntN(14)
-		ticks := time.NewTicker(2 * time.Millisecond)
-		for range crashAt {
-			<-ticks.C
-		}
-		ticks.Stop()
+		<-h.reached
 		h.crash(seed*7 + round)
 		clients.Wait()
 		cancel()
