@@ -83,8 +83,10 @@ func TestRead(t *testing.T) {
 	other.Tenant = macronode.TenantID{3: 8}.String()
 	later := page("c1", "c2", "c")
 	later.Revision = 10
+	last := page("c2", "")
+	last.Revision = 10
 	for what, text := range map[string][]byte{
-		"nothing": nil, "no end": slices.Concat(one, two), "no beginning": slices.Concat(two, three), "a page left out": slices.Concat(one, three),
+		"an end of another moment": slices.Concat(one, two, signed(t, k, last)), "nothing": nil, "no end": slices.Concat(one, two), "no beginning": slices.Concat(two, three), "a page left out": slices.Concat(one, three),
 		"a page twice": slices.Concat(one, two, two, three), "another order": slices.Concat(two, one, three), "more after the end": slices.Concat(one, two, three, three),
 		"another tenant's page": slices.Concat(one, signed(t, k, other), three), "a page of another moment": slices.Concat(one, signed(t, k, later), three),
 		"a page of another node": slices.Concat(one, signed(t, newKey(t), page("c1", "c2", "c")), three), "names that begin again": slices.Concat(one, signed(t, k, page("c1", "c2", "b")), three),

@@ -358,9 +358,9 @@ func TestPurge(t *testing.T) {
 		if err := d.s.Purge(t.Context(), tenantOf(7).ID); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if n := d.keys(tenantOf(7).ID); n != 0 {
-		t.Errorf("%d keys are left", n)
+		if n := d.keys(tenantOf(7).ID); n != 0 {
+			t.Errorf("%d keys are left", n)
+		}
 	}
 	if n := d.keys(tenantOf(8).ID); n != before {
 		t.Errorf("another tenant has %d keys, had %d", n, before)
