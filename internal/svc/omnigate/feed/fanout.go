@@ -39,11 +39,10 @@ type job struct {
 type queue struct {
 	wake chan struct{} // capacity 1
 
-	mu     sync.Mutex
-	known  map[job]bool // true: in line, false: a worker has it
-	line   []job
-	again  map[job]bool // came anew while a worker had it
-	oldest time.Time    // not later than the time of any post that is known
+	mu    sync.Mutex
+	known map[job]bool // true: in line, false: a worker has it
+	line  []job
+	again map[job]bool // came anew while a worker had it
 }
 
 // add puts a job in line, once.

@@ -9,8 +9,8 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -35,7 +35,11 @@ const sectionWords = 120
 func corpus(b *testing.B, n int) (sections []string, terms []string) {
 	b.Helper()
 	r := rand.New(rand.NewPCG(1, 2))
-	err := filepath.WalkDir(runtime.GOROOT(), func(path string, d fs.DirEntry, err error) error {
+	root, err := exec.CommandContext(b.Context(), "go", "env", "GOROOT").Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	err = filepath.WalkDir(string(bytes.TrimSpace(root)), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || len(sections) >= n {
 			return err
 		}
