@@ -335,6 +335,12 @@ func TestRange(t *testing.T) {
 				}
 			}
 			if to-from > 2 {
+				other := r
+				other.Entries = append([]json.RawMessage(nil), r.Entries...)
+				other.Entries[1] = bytes.Replace(r.Entries[1], []byte(`"title":"t"`), []byte(`"title":"u"`), 1)
+				if _, err := other.Check(&h); !errors.Is(err, ErrProof) {
+					t.Errorf("[%d,%d): proven with another entry in its midst: %v", from, to, err)
+				}
 				gap := r
 				gap.Entries = append(append([]json.RawMessage(nil), r.Entries[:1]...), r.Entries[2:]...)
 				if _, err := gap.Check(&h); err == nil {
@@ -428,6 +434,19 @@ func TestCompaction(t *testing.T) {
 		if _, err := w.try(ab, c); !errors.Is(err, ErrStale) && !errors.Is(err, ErrRule) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestEntryState: an entry says what it leads to, and nothing else.
+func TestEntryState(t *testing.T) {
+	w := newWorld(t)
+	e, err := w.try(ab, w.put(node("n1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.State = w.state.Root().String()
+	if _, err := w.state.Apply(e); !errors.Is(err, ErrChain) {
+		t.Errorf("it says another state: %v", err)
 	}
 }
 

@@ -4,12 +4,14 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"slices"
 	"testing"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/b3"
+	"github.com/rustyonions/macronode/internal/store"
 	"github.com/rustyonions/macronode/registry"
 )
 
@@ -233,6 +235,17 @@ func TestNoRecordNoAct(t *testing.T) {
 	}
 }
 
+// countedKV counts transactions.
+type countedKV struct {
+	store.KV
+	updates int
+}
+
+func (c *countedKV) Update(ctx context.Context, f func(store.Tx) error) error {
+	c.updates++
+	return c.KV.Update(ctx, f)
+}
+
 func TestIdempotency(t *testing.T) {
 	w := newWorld(t)
 	p := w.proposal(w.put(node("n1")))
@@ -240,8 +253,14 @@ func TestIdempotency(t *testing.T) {
 	keyed := func(a *macronode.Admitted) { a.IdempotencyKey = "k" }
 	body := Signatures{Signatures: w.sign(p, registry.Approve, "a", "b")}
 	params := map[string]string{"id": w.id(p).String()}
+	counted := &countedKV{KV: w.kv}
+	w.kv = counted
+	w.start()
 	first, err := w.call("registry.approve", params, body, keyed)
 	w.must(err)
+	if counted.updates != 1 {
+		t.Errorf("the commit and its answer took %d transactions", counted.updates)
+	}
 	w.start() // the answer is as durable as the commit
 	again, err := w.call("registry.approve", params, body, keyed)
 	w.must(err)
