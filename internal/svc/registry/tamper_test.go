@@ -4,9 +4,11 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rustyonions/macronode"
 	"github.com/rustyonions/macronode/internal/store"
@@ -87,9 +89,11 @@ func TestTamper(t *testing.T) {
 		_, err := w.call("registry.head", nil, nil)
 		wantKind(t, name, err, macronode.Unavailable)
 		wantKind(t, name, errOf(w.call("registry.descriptors", nil, nil)), macronode.Unavailable)
-		if err := w.s.Serve(t.Context()); !errors.Is(err, store.ErrCorrupt) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if err := w.s.Serve(ctx); !errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("%s: it runs: %v", name, err)
 		}
+		cancel()
 	}
 }
 
