@@ -60,11 +60,11 @@ func TestLookup(t *testing.T) {
 
 // TestThereAndBack: what an operation and its arguments become means them again.
 func TestThereAndBack(t *testing.T) {
-	tab := New(append(Routes(), Route{"rest.get", 7, "GET", "/media/{path...}"}))
+	tab := New(append(Routes(), Route{"rest.get", 7, "GET", "/rest/{path...}"}))
 	if len(Routes()) < 50 {
 		t.Fatalf("%d routes: the table was not written", len(Routes()))
 	}
-	for _, r := range append(Routes(), Route{"rest.get", 7, "GET", "/media/{path...}"}) {
+	for _, r := range append(Routes(), Route{"rest.get", 7, "GET", "/rest/{path...}"}) {
 		want := []macronode.Arg{{Name: "cursor", Value: "a&b=c/d"}}
 		for part := range strings.SplitSeq(r.Pattern, "/") {
 			if name, ok := strings.CutPrefix(part, "{"); ok {

@@ -39,7 +39,7 @@ func TestGenerate(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := got.Paths["/o/{addr}"]["put"]
-	if got.OpenAPI[:3] != "3.1" || put.OperationID != "object.put" || len(put.Parameters) != 2 || len(put.Security) != 1 {
+	if got.OpenAPI[:3] != "3.1" || put.OperationID != "object.put" || len(put.Parameters) != 3 || len(put.Security) != 1 {
 		t.Errorf("put: %+v", put)
 	}
 	for _, code := range []string{"200", "201", "default"} {
