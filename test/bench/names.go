@@ -37,7 +37,7 @@ func measureNames(ctx context.Context, b *bench) (*report.Section, error) {
 	defer client.CloseIdleConnections()
 	for i := range manyNames {
 		name := fmt.Sprintf("site.page-%d", i)
-		looked[i], served[i] = "/v1/names/"+name, "/n/dev/"+name
+		looked[i], served[i] = "/v1/names/"+name, "/n/bench/"+name // the tenant of startNode
 		body := fmt.Sprintf(`{"addr":%q,"ttl_s":60}`, strings.TrimPrefix(objects[i%len(objects)], "/o/"))
 		req, err := http.NewRequestWithContext(ctx, http.MethodPut, node.url+looked[i], bytes.NewReader([]byte(body)))
 		if err != nil {
