@@ -71,21 +71,55 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// segments calls harm with each segment: older ones may be merged into newer, and where
+// the last snapshot cannot be loaded the one before it is, which the journal completes.
+func segments(t *testing.T, dir string, harm func(file string)) {
+	t.Helper()
+	for _, file := range glob(t, dir, "store", "*.zap") {
+		harm(file)
+	}
+}
+
+// TestLastSegmentGone: whether the index goes back to an older snapshot of itself or is
+// built again, it answers whole.
+func TestLastSegmentGone(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.fill(tenant(1))
+	w.whole(tenant(1), 1)
+	w.stop()
+	list := glob(t, w.dir, tenant(1).String(), "1", "store", "*.zap")
+	if err := os.Remove(list[len(list)-1]); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.eventually("whole answers", func() bool {
+		r := w.mustAsk(tenant(1), "common", "wait_ms", "8000")
+		return r.Complete && r.Total == some
+	})
+	w.want(tenant(1), "name:the number7", b3.Sum([]byte("common number7")))
+}
+
 // TestDamage: whatever becomes of the files while the facet is down, the index is built
 // again and whole.
 func TestDamage(t *testing.T) {
 	one := tenant(1)
 	for name, harm := range map[string]func(t *testing.T, dir string){
-		"a bit of a segment": func(t *testing.T, dir string) { flip(t, glob(t, dir, "store", "*.zap")[0]) },
-		"a segment is gone": func(t *testing.T, dir string) {
-			if err := os.Remove(glob(t, dir, "store", "*.zap")[0]); err != nil {
-				t.Fatal(err)
-			}
+		"a bit of each segment": func(t *testing.T, dir string) {
+			segments(t, dir, func(file string) { flip(t, file) })
 		},
-		"a segment is cut off": func(t *testing.T, dir string) {
-			if err := os.Truncate(glob(t, dir, "store", "*.zap")[0], 100); err != nil {
-				t.Fatal(err)
-			}
+		"the segments are gone": func(t *testing.T, dir string) {
+			segments(t, dir, func(file string) {
+				if err := os.Remove(file); err != nil {
+					t.Fatal(err)
+				}
+			})
+		},
+		"the segments are cut off": func(t *testing.T, dir string) {
+			segments(t, dir, func(file string) {
+				if err := os.Truncate(file, 100); err != nil {
+					t.Fatal(err)
+				}
+			})
 		},
 		"the root is cut off": func(t *testing.T, dir string) {
 			if err := os.Truncate(filepath.Join(dir, "store", "root.bolt"), 5000); err != nil {
